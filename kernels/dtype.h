@@ -1,0 +1,40 @@
+// Element types of tensors, and the sizes of their storage.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/strings/string_view.h"
+
+namespace tessera::kernels {
+
+// Block formats store `block_elements` neighbouring elements of a row together. Their canonical bytes
+// are those of GGUF:
+//   kQ8_0  f16 d, int8 q[32]                 w = d * q
+//   kQ4_0  f16 d, uint8 q[16]                w = d * (nibble - 8); low nibbles are elements 0..15
+//   kQ4_1  f16 d, f16 m, uint8 q[16]         w = d * nibble + m
+enum class DType : uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8_0 = 3, kQ4_0 = 4, kQ4_1 = 5 };
+
+inline constexpr int kDTypeCount = 6;
+
+struct DTypeInfo {
+  const char* name;        // "F32", as in manifests
+  uint32_t block_elements; // elements a block
+  uint32_t block_bytes;    // bytes a block
+};
+
+[[nodiscard]] const DTypeInfo& InfoOf(DType dtype);
+[[nodiscard]] inline bool IsBlockFormat(DType dtype) { return InfoOf(dtype).block_elements > 1; }
+[[nodiscard]] std::optional<DType> DTypeFromName(absl::string_view name);
+
+// Bytes of `rows` x `columns` elements; nullopt on overflow or when `columns` is no multiple of the
+// block.
+[[nodiscard]] std::optional<uint64_t> StorageBytes(DType dtype, uint64_t rows, uint64_t columns);
+
+// Round to nearest even, as the hardware converts.
+[[nodiscard]] float F16ToF32(uint16_t bits);
+[[nodiscard]] uint16_t F32ToF16(float value);
+[[nodiscard]] float BF16ToF32(uint16_t bits);
+[[nodiscard]] uint16_t F32ToBF16(float value);
+
+}  // namespace tessera::kernels

@@ -1,0 +1,27 @@
+// y = activation(gate) * up, element by element: the middle of a gated feed-forward block.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace tessera::kernels {
+
+enum class ActivationKind : uint8_t { kSilu, kGeluTanh };
+
+struct GatedActivationOp {
+  static constexpr const char* kName = "gated_activation";
+  struct Desc {
+    ActivationKind kind = ActivationKind::kSilu;
+  };
+  struct Params {
+    const float* gate = nullptr;  // [rows, width]
+    const float* up = nullptr;    // [rows, width]
+    float* y = nullptr;           // [rows, width]; may be `gate` or `up`
+    int32_t rows = 0;
+    int32_t width = 0;
+    ActivationKind kind = ActivationKind::kSilu;
+  };
+};
+[[nodiscard]] std::string Describe(const GatedActivationOp::Desc& desc);
+
+}  // namespace tessera::kernels

@@ -1,0 +1,59 @@
+// y = epilogue(x W^T + bias + addend): every matrix product of every block.
+//
+// Arithmetic, per weight type, the same for any number of rows, kernel and (integer types) instruction
+// set, so that a row's bits never depend on its neighbours:
+//   Q8_0, Q4_0  acc = 0; for each group g of 32 in order: acc = fma(float(isum_g), d_w * d_x, acc)
+//   Q4_1        the same, then acc = fma(m_w * d_x, float(sum_x), acc) in the same group
+//               where isum_g is the exact integer dot product of the group (Q4_0: nibble - 8).
+//   F32, F16, BF16  acc = 0; for k in order: acc = fma(float(w[k]), x[k], acc)
+//   then acc += bias, acc += addend, then the epilogue.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "kernels/dtype.h"
+#include "kernels/ops/activation.h"
+
+namespace tessera::kernels {
+
+enum class Epilogue : uint8_t {
+  kStore,     // y = acc
+  kResidual,  // y += acc
+};
+
+// One weight applied to a run of rows. A shared block is one task over all rows; private blocks of
+// several chains are one task each, in one launch; q, k and v of one block are three tasks.
+struct LinearTask {
+  const std::byte* weight = nullptr;  // packed [out, in] (Backend::LinearLayout)
+  const float* bias = nullptr;        // [out] or null
+  const float* addend = nullptr;      // [rows, addend_stride] or null; row index as in x
+  float* y = nullptr;                 // first column of this task's output
+  int64_t y_stride = 0;               // floats between rows of y
+  int64_t addend_stride = 0;
+  int32_t out = 0;
+  int32_t row_begin = 0;  // rows of x [row_begin, row_begin + row_count)
+  int32_t row_count = 0;
+};
+
+struct LinearOp {
+  static constexpr const char* kName = "linear";
+  struct Desc {
+    DType weight = DType::kF32;
+    int64_t in = 0;
+    int64_t out = 0;
+  };
+  struct Params {
+    Activation x;                        // [rows, in]
+    int32_t in = 0;
+    std::span<const LinearTask> tasks;   // all of Desc.weight's type
+    Epilogue epilogue = Epilogue::kStore;
+    const int32_t* y_rows = nullptr;     // row of y for each row of x; null: the same row
+  };
+};
+[[nodiscard]] std::string Describe(const LinearOp::Desc& desc);
+// True for the weight types that read Activation::q8.
+[[nodiscard]] bool WantsQuantizedRows(DType weight);
+
+}  // namespace tessera::kernels
