@@ -1,0 +1,45 @@
+// A checkpoint opened for import, whatever its format: named tensors, settings and asset files.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "blockzoo/manifest.h"
+#include "config/foundation/status.h"
+
+namespace tessera::blockzoo {
+
+struct CheckpointTensor {
+  std::string name;  // as in the file
+  kernels::DType dtype = kernels::DType::kF32;
+  Shape shape;       // slowest dimension first, whatever the file's order
+  std::span<const std::byte> bytes;  // in the mapped file; checked against its size
+};
+
+// Read-only, thread-safe; owns the mapped files.
+class Checkpoint {
+ public:
+  virtual ~Checkpoint() = default;
+  [[nodiscard]] virtual std::string format() const = 0;        // "gguf", "huggingface"
+  // The architecture's name as the file says it ("llama", "LlamaForCausalLM").
+  [[nodiscard]] virtual StatusOr<std::string> architecture() const = 0;
+  // NOT_FOUND with the tensor's name when it is missing.
+  [[nodiscard]] virtual StatusOr<CheckpointTensor> Tensor(absl::string_view name) const = 0;
+  [[nodiscard]] virtual std::vector<std::string> TensorNames() const = 0;
+  // Settings of the file: GGUF keys ("llama.block_count"), or config.json's fields with nested ones
+  // joined by dots ("rope_scaling.factor").
+  [[nodiscard]] virtual const Attributes& settings() const = 0;
+  // Asset files by the names of ChainManifest::assets.
+  [[nodiscard]] virtual StatusOr<std::map<std::string, std::string>> Assets() const = 0;
+  // Every id that ends a generation, from what the format knows.
+  [[nodiscard]] virtual StatusOr<std::vector<uint32_t>> EndTokenIds() const = 0;
+};
+
+}  // namespace tessera::blockzoo

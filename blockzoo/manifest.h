@@ -1,0 +1,88 @@
+// What the zoo stores besides weight bytes: tensors, blocks and chains by content.
+//
+// Identities: a tensor is the SHA-256 of its canonical form (dtype name, shape, then the bytes,
+// row-major as GGUF and safetensors both lay them out); a block is the SHA-256 of its canonical
+// manifest text; a chain manifest names blocks in order.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "blockzoo/attributes.h"
+#include "config/foundation/digest.h"
+#include "config/foundation/status.h"
+#include "kernels/dtype.h"
+
+namespace tessera::blockzoo {
+
+// Slowest dimension first: a Linear weight is [out, in]. 1 to 4 dimensions, each 1..2^31-1.
+using Shape = std::vector<uint64_t>;
+
+struct TensorRef {
+  std::string role;  // what it is to its block: "q", "norm", "gate", "table", …
+  Digest tensor;
+  kernels::DType dtype = kernels::DType::kF32;
+  Shape shape;
+
+  bool operator==(const TensorRef&) const = default;
+};
+
+struct BlockManifest {
+  std::string type;  // a word of the block type table: "embedding", "attention", "ffn", "lm_head"
+  Attributes attributes;
+  std::vector<TensorRef> tensors;  // sorted by role, unique
+
+  [[nodiscard]] const TensorRef* Find(absl::string_view role) const;
+  bool operator==(const BlockManifest&) const = default;
+};
+
+// How positions rotate queries and keys; a chain has one or more, blocks name theirs by index.
+struct RotarySettings {
+  uint32_t dim = 0;         // rotated elements of a head; even
+  double base = 10000.0;
+  std::string scaling;      // "", "linear" or "llama3"
+  double factor = 1.0;      // linear, llama3
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  uint64_t original_context = 0;
+  // GGUF's rope_freqs.weight: divides each of the dim / 2 frequencies; empty: none.
+  std::vector<double> frequency_factors;
+
+  bool operator==(const RotarySettings&) const = default;
+};
+
+struct ChainManifest {
+  std::string name;
+  std::string architecture;          // "llama", as imported; for people
+  std::vector<Digest> blocks;        // from the embedding to the lm_head
+  std::vector<RotarySettings> rotary;
+  uint64_t width = 0;                // of the residual stream
+  uint64_t vocab = 0;
+  uint64_t max_context = 0;          // tokens
+  std::vector<uint32_t> end_token_ids;  // every id that ends a generation
+  // Tokenizer, template and settings files by name: "tokenizer.json", "tokenizer.model",
+  // "tokenizer_config.json", "generation_config.json", "gguf_vocabulary.json", "chat_template".
+  std::map<std::string, Digest> assets;
+  std::map<std::string, std::string> provenance;  // source file, format, licence, importer version
+
+  bool operator==(const ChainManifest&) const = default;
+};
+
+// The canonical text: JSON with sorted keys and no spaces. What is hashed and stored.
+[[nodiscard]] std::string CanonicalText(const BlockManifest& manifest);
+[[nodiscard]] std::string CanonicalText(const ChainManifest& manifest);
+// Names no file: INVALID_ARGUMENT with the field and the reason.
+[[nodiscard]] StatusOr<BlockManifest> ParseBlockManifest(absl::string_view text);
+[[nodiscard]] StatusOr<ChainManifest> ParseChainManifest(absl::string_view text);
+
+[[nodiscard]] Digest IdentityOf(const BlockManifest& manifest);
+// A chain's revision: everything but its name.
+[[nodiscard]] Digest RevisionOf(const ChainManifest& manifest);
+[[nodiscard]] Digest TensorIdentity(kernels::DType dtype, const Shape& shape,
+                                    std::span<const uint8_t> bytes);
+
+}  // namespace tessera::blockzoo

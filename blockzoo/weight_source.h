@@ -1,0 +1,45 @@
+// Where a chain's bytes come from when it is bound: the zoo, or a source made for tests.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "blockzoo/manifest.h"
+#include "config/foundation/status.h"
+
+namespace tessera::blockzoo {
+
+// Bytes that stay valid and unchanged while a copy of the handle lives; usually a mapped file. Equal
+// (tensor, transform) pairs give handles to the same memory. Thread-safe.
+class WeightHandle {
+ public:
+  WeightHandle() = default;
+  explicit WeightHandle(std::shared_ptr<const std::span<const std::byte>> bytes)
+      : bytes_(std::move(bytes)) {}
+  [[nodiscard]] const std::byte* data() const { return bytes_ ? bytes_->data() : nullptr; }
+  [[nodiscard]] size_t size() const { return bytes_ ? bytes_->size() : 0; }
+
+ private:
+  std::shared_ptr<const std::span<const std::byte>> bytes_;
+};
+
+// Makes the derived bytes of a tensor: reads canonical bytes, fills all of `derived`.
+using Derive = std::function<void(std::span<const std::byte> canonical, std::span<std::byte> derived)>;
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  // The canonical bytes. NOT_FOUND or DATA_LOSS by digest.
+  [[nodiscard]] virtual StatusOr<WeightHandle> Canonical(const TensorRef& tensor) = 0;
+  // The lossless rearrangement `transform` of a tensor, `bytes` long: taken from the cache, or made by
+  // `derive` and cached. A read-only zoo that lacks it makes it in memory.
+  [[nodiscard]] virtual StatusOr<WeightHandle> Derived(const TensorRef& tensor,
+                                                       absl::string_view transform, uint64_t bytes,
+                                                       const Derive& derive) = 0;
+  [[nodiscard]] virtual StatusOr<BlockManifest> Block(const Digest& block) = 0;
+};
+
+}  // namespace tessera::blockzoo
