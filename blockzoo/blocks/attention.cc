@@ -1,0 +1,236 @@
+// The attention block: x += o(attend(rope(q(norm x)), rope(k(norm x)), v(norm x))), keys and values in
+// pages.
+#include <array>
+#include <cmath>
+#include <memory>
+
+#include "absl/strings/str_cat.h"
+#include "blockzoo/block_parts.h"
+#include "blockzoo/block_type.h"
+
+namespace tessera::blockzoo {
+namespace {
+
+class AttentionBlock final : public BoundBlock {
+ public:
+  static StatusOr<std::unique_ptr<BoundBlock>> Bind(const BindContext& context) {
+    auto block = std::make_unique<AttentionBlock>();
+    TESSERA_RETURN_IF_ERROR(block->BindAttributes(context.manifest.attributes));
+    TESSERA_RETURN_IF_ERROR(block->BindWeights(context));
+    TESSERA_RETURN_IF_ERROR(block->BindKernels(context));
+    return std::unique_ptr<BoundBlock>(std::move(block));
+  }
+
+  void Run(const Launch& launch) const override {
+    LaunchScratch& scratch = *launch.scratch;
+    const int64_t rows = launch.rows;
+    Carver carver(scratch.workspace);
+    float* normed = carver.Take<float>(rows * width_);
+    const kernels::QuantizedRows normed_q8 = carver.TakeQuantized(rows, width_);
+    float* q = carver.Take<float>(rows * q_width_);
+    float* k = carver.Take<float>(rows * kv_width_);
+    float* v = carver.Take<float>(rows * kv_width_);
+    float* attended = carver.Take<float>(rows * q_width_);
+    const kernels::QuantizedRows attended_q8 = carver.TakeQuantized(rows, q_width_);
+
+    scratch.norm.clear();
+    for (const LaunchMember& member : launch.members) {
+      scratch.norm.push_back({.weight = Of(member).norm_.data(),
+                              .row_begin = member.row_begin,
+                              .row_count = member.row_count});
+    }
+    norm_kernel_(*launch.context, {.tasks = scratch.norm,
+                                   .x = launch.residual,
+                                   .x_rows = launch.step_rows,
+                                   .y = normed,
+                                   .width = width_,
+                                   .epsilon = epsilon_});
+    RunQkv(launch, MakeActivation(launch, quantize_input_, normed, width_, normed_q8), {q, k, v});
+    RotateAndAppend(launch, q, k, v);
+    attention_kernel_(*launch.context, {.kv = kv_,
+                                        .q_heads = q_heads_,
+                                        .scale = scale_,
+                                        .q = q,
+                                        .out = attended,
+                                        .arena = launch.arena,
+                                        .plan = launch.attention_plan});
+    scratch.linear.clear();
+    for (const LaunchMember& member : launch.members) {
+      scratch.linear.push_back(Task(member, Of(member).parts_[kO], launch.residual));
+    }
+    parts_[kO].weight.kernel(
+        *launch.context,
+        {.x = MakeActivation(launch, quantize_output_, attended, q_width_, attended_q8),
+         .in = q_width_,
+         .tasks = scratch.linear,
+         .epilogue = kernels::Epilogue::kResidual,
+         .y_rows = launch.step_rows});
+  }
+
+ private:
+  enum PartIndex { kQ, kK, kV, kO, kParts };
+  struct Part {
+    BoundWeight weight;
+    BoundVector bias;
+  };
+
+  static const AttentionBlock& Of(const LaunchMember& member) {
+    return static_cast<const AttentionBlock&>(*member.block);
+  }
+
+  static kernels::LinearTask Task(const LaunchMember& member, const Part& part, float* y) {
+    return {.weight = part.weight.packed.data(),
+            .bias = part.bias.empty() ? nullptr : part.bias.data(),
+            .y = y,
+            .y_stride = part.weight.out,
+            .out = part.weight.out,
+            .row_begin = member.row_begin,
+            .row_count = member.row_count};
+  }
+
+  // Neighbours of one weight type share a launch.
+  void RunQkv(const Launch& launch, const kernels::Activation& input,
+              const std::array<float*, 3>& outputs) const {
+    std::vector<kernels::LinearTask>& tasks = launch.scratch->linear;
+    tasks.clear();
+    for (int part = kQ; part <= kV; ++part) {
+      for (const LaunchMember& member : launch.members) {
+        tasks.push_back(Task(member, Of(member).parts_[part], outputs[part]));
+      }
+      if (part == kV || parts_[part].weight.dtype != parts_[part + 1].weight.dtype) {
+        parts_[part].weight.kernel(*launch.context, {.x = input, .in = width_, .tasks = tasks});
+        tasks.clear();
+      }
+    }
+  }
+
+  void RotateAndAppend(const Launch& launch, float* q, const float* k, const float* v) const {
+    const RotaryRows& rotary = launch.rotary[rotary_index_];
+    rope_kernel_(*launch.context, {.kv = kv_,
+                                   .style = style_,
+                                   .rows = launch.rows,
+                                   .q_heads = q_heads_,
+                                   .rotary_dim = rotary_dim_,
+                                   .q = q,
+                                   .k = k,
+                                   .v = v,
+                                   .cosine = rotary.cosine,
+                                   .sine = rotary.sine,
+                                   .rotary_rows = launch.step_rows,
+                                   .arena = launch.arena,
+                                   .page = launch.append_page,
+                                   .slot = launch.append_slot});
+  }
+
+  Status BindAttributes(const Attributes& attributes) {
+    TESSERA_ASSIGN_OR_RETURN(width_, attributes.Integer("width", 1, 1 << 20));
+    TESSERA_ASSIGN_OR_RETURN(q_heads_, attributes.Integer("q_heads", 1, 1 << 12));
+    TESSERA_ASSIGN_OR_RETURN(const int64_t kv_heads, attributes.Integer("kv_heads", 1, q_heads_));
+    TESSERA_ASSIGN_OR_RETURN(const int64_t head_dim, attributes.Integer("head_dim", 1, 1 << 12));
+    TESSERA_ASSIGN_OR_RETURN(const double epsilon, attributes.Number("norm_epsilon", 0, 1));
+    TESSERA_ASSIGN_OR_RETURN(rotary_index_, attributes.Integer("rotary", 0, 15));
+    TESSERA_ASSIGN_OR_RETURN(const std::string style, attributes.Text("rope_style"));
+    if (q_heads_ % kv_heads != 0) {
+      return Error(absl::StatusCode::kInvalidArgument,
+                   {.what = absl::StrCat("an attention block has ", q_heads_, " query heads and ",
+                                         kv_heads, " KV heads"),
+                    .why = "query heads must be a multiple of KV heads"});
+    }
+    if (style != "half" && style != "interleaved") {
+      return Error(absl::StatusCode::kUnimplemented,
+                   {.what = absl::StrCat("an attention block has rope_style \"", style, "\""),
+                    .why = "the known ones are half and interleaved"});
+    }
+    style_ = style == "half" ? kernels::RopeStyle::kHalf : kernels::RopeStyle::kInterleaved;
+    rotary_dim_ = static_cast<int32_t>(head_dim);
+    if (attributes.Has("rotary_dim")) {
+      TESSERA_ASSIGN_OR_RETURN(rotary_dim_, attributes.Integer("rotary_dim", 2, head_dim));
+    }
+    scale_ = static_cast<float>(1.0 / std::sqrt(static_cast<double>(head_dim)));
+    if (attributes.Has("scale")) {
+      TESSERA_ASSIGN_OR_RETURN(const double scale, attributes.Number("scale", 0, 1e6));
+      scale_ = static_cast<float>(scale);
+    }
+    epsilon_ = static_cast<float>(epsilon);
+    kv_.kv_heads = static_cast<uint32_t>(kv_heads);
+    kv_.head_dim = static_cast<uint32_t>(head_dim);
+    q_width_ = static_cast<int32_t>(q_heads_ * head_dim);
+    kv_width_ = static_cast<int32_t>(kv_heads * head_dim);
+    return absl::OkStatus();
+  }
+
+  Status BindWeights(const BindContext& context) {
+    struct Role {
+      const char* weight;
+      const char* bias;
+      int32_t out;
+      int32_t in;
+    };
+    const Role roles[kParts] = {{"q", "q_bias", q_width_, width_},
+                                {"k", "k_bias", kv_width_, width_},
+                                {"v", "v_bias", kv_width_, width_},
+                                {"o", "o_bias", width_, q_width_}};
+    for (int i = 0; i < kParts; ++i) {
+      const Role& role = roles[i];
+      TESSERA_ASSIGN_OR_RETURN(parts_[i].weight,
+                               BindWeight(context, role.weight, role.out, role.in));
+      TESSERA_ASSIGN_OR_RETURN(parts_[i].bias,
+                               BindVector(context, role.bias, role.out, Presence::kOptional));
+    }
+    TESSERA_ASSIGN_OR_RETURN(norm_, BindVector(context, "norm", width_, Presence::kRequired));
+    kv_.dtype = KvDTypeFor(context.cache.kv_dtype, parts_[kK].weight.dtype);
+    kv_.key_statistics = context.cache.key_statistics == CacheChoice::KeyStatistics::kOn;
+    state_.push_back({.kind = kvcache::StateKind::kPaged, .format = kv_});
+    return absl::OkStatus();
+  }
+
+  Status BindKernels(const BindContext& context) {
+    const kernels::Catalog& catalog = context.backend.catalog();
+    TESSERA_ASSIGN_OR_RETURN(norm_kernel_, catalog.Find<kernels::RmsNormOp>({.width = width_}));
+    TESSERA_ASSIGN_OR_RETURN(
+        rope_kernel_,
+        catalog.Find<kernels::RopeAppendOp>(
+            {.kv = kv_, .style = style_, .q_heads = q_heads_, .rotary_dim = rotary_dim_}));
+    TESSERA_ASSIGN_OR_RETURN(attention_kernel_,
+                             catalog.Find<kernels::AttentionOp>({.kv = kv_, .q_heads = q_heads_}));
+    for (int part = kQ; part <= kV; ++part) {
+      if (kernels::WantsQuantizedRows(parts_[part].weight.dtype)) {
+        TESSERA_ASSIGN_OR_RETURN(quantize_input_,
+                                 catalog.Find<kernels::QuantizeRowsOp>({.width = width_}));
+      }
+    }
+    if (kernels::WantsQuantizedRows(parts_[kO].weight.dtype)) {
+      TESSERA_ASSIGN_OR_RETURN(quantize_output_,
+                               catalog.Find<kernels::QuantizeRowsOp>({.width = q_width_}));
+    }
+    max_width_ = std::max(width_, q_width_);
+    workspace_bytes_per_row_ = FloatBytes(width_) + QuantizedBytes(width_) +
+                               2 * FloatBytes(q_width_) + 2 * FloatBytes(kv_width_) +
+                               QuantizedBytes(q_width_);
+    return absl::OkStatus();
+  }
+
+  int32_t width_ = 0;
+  int32_t q_heads_ = 0;
+  int32_t q_width_ = 0;
+  int32_t kv_width_ = 0;
+  int32_t rotary_dim_ = 0;
+  float epsilon_ = 0;
+  float scale_ = 0;
+  kernels::RopeStyle style_ = kernels::RopeStyle::kHalf;
+  kernels::KvFormat kv_;
+  BoundVector norm_;
+  std::array<Part, kParts> parts_;
+  kernels::Kernel<kernels::RmsNormOp> norm_kernel_;
+  kernels::Kernel<kernels::QuantizeRowsOp> quantize_input_, quantize_output_;
+  kernels::Kernel<kernels::RopeAppendOp> rope_kernel_;
+  kernels::Kernel<kernels::AttentionOp> attention_kernel_;
+};
+
+}  // namespace
+
+void Register_attention(BlockTypeRegistry& registry) {
+  registry.Add({.name = "attention", .bind = AttentionBlock::Bind});
+}
+
+}  // namespace tessera::blockzoo
