@@ -84,6 +84,8 @@ class BoundBlock {
   [[nodiscard]] uint64_t max_width() const { return max_width_; }
   // Rotary index that its rows need; -1: none.
   [[nodiscard]] int rotary_index() const { return rotary_index_; }
+  // Elements of a head that its rows rotate; 0: none. Equals the dim of the chain's settings.
+  [[nodiscard]] int32_t rotary_dim() const { return rotary_dim_; }
   // Mapped weights: identity of each tensor and its bytes.
   struct Mapped {
     Digest tensor;
@@ -106,6 +108,7 @@ class BoundBlock {
   uint64_t workspace_bytes_per_row_ = 0;
   uint64_t max_width_ = 0;
   int rotary_index_ = -1;
+  int32_t rotary_dim_ = 0;
   std::vector<Mapped> mapped_;
   bool is_head_ = false;
 };

@@ -115,6 +115,12 @@ Status ChainBinder::CheckOrder(const Chain& chain) {
       return Misfit(manifest, absl::StrCat("block ", i, " names rotary settings ", rotary,
                                            " of ", manifest.rotary.size()));
     }
+    if (rotary >= 0 &&
+        manifest.rotary[rotary].dim != static_cast<uint32_t>(block.rotary_dim())) {
+      return Misfit(manifest, absl::StrCat("block ", i, " rotates ", block.rotary_dim(),
+                                           " elements of a head, its settings ",
+                                           manifest.rotary[rotary].dim));
+    }
   }
   return absl::OkStatus();
 }

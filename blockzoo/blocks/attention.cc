@@ -214,7 +214,6 @@ class AttentionBlock final : public BoundBlock {
   int32_t q_heads_ = 0;
   int32_t q_width_ = 0;
   int32_t kv_width_ = 0;
-  int32_t rotary_dim_ = 0;
   float epsilon_ = 0;
   float scale_ = 0;
   kernels::RopeStyle style_ = kernels::RopeStyle::kHalf;

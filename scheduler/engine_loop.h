@@ -1,0 +1,96 @@
+// The engine's work without its thread: takes messages, runs steps, answers. All state of the engine is
+// here, and one thread calls it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "config/foundation/clock.h"
+#include "config/foundation/metrics.h"
+#include "scheduler/engine.h"
+#include "scheduler/executor.h"
+#include "scheduler/inbox.h"
+#include "scheduler/live_chains.h"
+#include "scheduler/sequence.h"
+#include "scheduler/step_plan.h"
+#include "scheduler/step_planner.h"
+
+namespace tessera::scheduler {
+
+class EngineLoop {
+ public:
+  EngineLoop(const EngineOptions& options, const kernels::Backend& backend,
+             kernels::ThreadPool& pool, kvcache::KvCache& cache, Inbox& inbox,
+             EngineMetrics* metrics);
+  ~EngineLoop();
+
+  // Takes what the inbox holds; with `until` in the future it waits for something first.
+  void TakeMessages(TimePoint until);
+  // Runs one step; false when there was nothing to run.
+  bool Step();
+  // When the loop must look again although no message comes (a deadline, a parked reader).
+  [[nodiscard]] TimePoint NextWake() const;
+
+  [[nodiscard]] Status AddChain(ChainId id, const EngineChain& info);
+  void RemoveChain(ChainId id, std::function<void()> done);
+  // Ends every request with `status`.
+  void FailAll(const Status& status);
+
+  [[nodiscard]] bool idle() const { return requests_.empty(); }
+  [[nodiscard]] EngineStats Stats() const;
+  // Calls `watcher` with the text of the next step's plan, or of an empty one when nothing runs.
+  void WatchPlan(std::function<void(std::string)> watcher);
+  [[nodiscard]] uint64_t workspace_bytes() const { return executor_.workspace_bytes(); }
+
+ private:
+  void Accept(Submission submission);
+  void ReleaseRequest(RequestId id);
+  void CheckTimes(TimePoint now);
+  void CheckBacklog(Request& request, TimePoint now);
+  void NoteAdmissions(TimePoint now);
+  void PublishGauges();
+  void TellPlanWatchers();
+
+  // After a step: lengths, cache, samples.
+  void CommitStep(TimePoint now);
+  void CommitRows(const PlannedRows& planned);
+  void PushProgress(const PlannedRows& planned);
+  void TakePromptSample(const PlannedSample& planned, size_t index);
+  void TakeDraw(const PlannedSample& planned, size_t index, TimePoint now);
+  void ForkChoices(Request& request);
+  void FinishScored(TimePoint now);
+  void AppendToken(Sequence& sequence, const kernels::SampleResult& result,
+                   std::span<const kernels::TokenLogprob> top, TimePoint now);
+  void Show(Sequence& sequence, const Sequence::Held& held);
+  void ShowSafe(Sequence& sequence);
+  void ShowUntil(Sequence& sequence, uint64_t end_byte);
+  void Finish(Sequence& sequence, FinishedEvent event, TimePoint now);
+  void FailRequest(Request& request, const Status& status);
+  void LeaveWaiting(Request& request);
+  void Retire();
+
+  EngineOptions options_;
+  const Clock& clock_;
+  kvcache::KvCache& cache_;
+  Inbox& inbox_;
+  EngineMetrics* metrics_;
+  LiveChains chains_;
+  Executor executor_;
+  StepPlanner planner_;
+  Inbox::Batch batch_;
+  StepPlan plan_;
+  std::vector<Sequence*> admitted_;
+  std::vector<kvcache::KvCache::SealedPage> sealed_;
+  std::unordered_map<uint64_t, std::unique_ptr<Request>> requests_;
+  std::vector<std::function<void(std::string)>> plan_watchers_;
+  std::vector<uint64_t> ended_;  // requests to retire after the step
+  TimePoint last_step_end_{};
+  bool stepped_before_ = false;
+  EngineStats stats_;
+};
+
+}  // namespace tessera::scheduler

@@ -1,0 +1,153 @@
+// What becomes of a drawn token: stop rules, what the reader may see, how a choice ends.
+#include <algorithm>
+#include <utility>
+
+#include "config/foundation/check.h"
+#include "scheduler/engine_loop.h"
+
+namespace tessera::scheduler {
+namespace {
+
+bool Contains(const std::vector<TokenId>& ids, TokenId token) {
+  return std::find(ids.begin(), ids.end(), token) != ids.end();
+}
+
+double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+TokenEvent EventOf(const Sequence& sequence, const kernels::SampleResult& result) {
+  return {.choice = sequence.choice,
+          .token = result.token,
+          .rank = result.rank,
+          .logprob = result.logprob,
+          .has_logprob = sequence.request->spec.output.logprobs.has_value(),
+          .is_argmax = result.is_argmax};
+}
+
+void ObserveToken(Sequence& sequence, TimePoint now) {
+  const ModelMetrics& metrics = sequence.request->chain->info.metrics;
+  metrics.tokens_completion.Inc();
+  if (!sequence.first_token_at) {
+    sequence.first_token_at = now;
+    metrics.ttft_seconds.Observe(Seconds(now - sequence.request->spec.arrival));
+    metrics.prefill_seconds.Observe(Seconds(now - sequence.admitted_at));
+  } else {
+    metrics.itl_seconds.Observe(Seconds(now - sequence.last_token_at));
+  }
+  sequence.last_token_at = now;
+}
+
+}  // namespace
+
+void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& result,
+                             std::span<const kernels::TokenLogprob> top, TimePoint now) {
+  const Request& request = *sequence.request;
+  const StoppingSettings& stopping = request.spec.stopping;
+  const TokenId token = result.token;
+  sequence.tokens.push_back(token);
+  CountOutput(sequence, token);
+  ++stats_.output_tokens;
+  ObserveToken(sequence, now);
+
+  TokenEvent event = EventOf(sequence, result);
+  const bool past_minimum = sequence.output_tokens() > stopping.min_tokens;
+  const bool is_end = past_minimum && !stopping.ignore_eos &&
+                      Contains(stopping.end_token_ids, token);
+  const bool is_stop = past_minimum && Contains(stopping.stop_token_ids, token);
+  if (is_end || is_stop) {
+    ShowUntil(sequence, UINT64_MAX);
+    if (!stopping.include_stop) event.visible_bytes = 0;
+    ++sequence.emitted;
+    request.mailbox->PushToken(event, top);
+    Finish(sequence,
+           {.reason = is_end ? FinishReason::kEos : FinishReason::kStop, .stop_token = token},
+           now);
+    return;
+  }
+
+  StopMatcher::Match match;
+  if (stopping.stop.empty()) {
+    ++sequence.emitted;
+    request.mailbox->PushToken(event, top);
+  } else {
+    const absl::string_view bytes = request.chain->info.tokens->Of(token);
+    const uint64_t begin = sequence.stop.seen_bytes();
+    if (past_minimum) {
+      match = sequence.stop.Add(bytes);
+    } else {
+      sequence.stop.Skip(bytes);
+    }
+    sequence.held.push_back({.event = event,
+                             .begin = begin,
+                             .end = begin + bytes.size(),
+                             .top = {top.begin(), top.end()}});
+  }
+  if (match.stop_index >= 0) {
+    ShowUntil(sequence, stopping.include_stop ? match.end : match.begin);
+    Finish(sequence, {.reason = FinishReason::kStop, .stop_index = match.stop_index}, now);
+    return;
+  }
+  ShowSafe(sequence);
+  const bool full = sequence.tokens.size() >= request.chain->info.chain->max_context();
+  if (full || sequence.output_tokens() >= stopping.max_tokens) {
+    ShowUntil(sequence, UINT64_MAX);
+    const bool by_limit = sequence.output_tokens() >= stopping.max_tokens && !full;
+    Finish(sequence, {.reason = by_limit ? FinishReason::kMaxTokens : FinishReason::kContextFull},
+           now);
+  }
+}
+
+void EngineLoop::Show(Sequence& sequence, const Sequence::Held& held) {
+  ++sequence.emitted;
+  sequence.request->mailbox->PushToken(held.event, held.top);
+}
+
+// Tokens whose bytes no stop string can claim any more.
+void EngineLoop::ShowSafe(Sequence& sequence) {
+  const uint64_t safe = sequence.stop.safe_bytes();
+  size_t shown = 0;
+  for (; shown < sequence.held.size() && sequence.held[shown].end <= safe; ++shown) {
+    Show(sequence, sequence.held[shown]);
+  }
+  sequence.held.erase(sequence.held.begin(), sequence.held.begin() + shown);
+}
+
+// Held tokens up to an output byte; the one that the byte cuts is shown in part, later ones are dropped.
+void EngineLoop::ShowUntil(Sequence& sequence, uint64_t end_byte) {
+  for (Sequence::Held& held : sequence.held) {
+    if (held.begin >= end_byte && held.end > held.begin) break;
+    if (held.end > end_byte) {
+      held.event.visible_bytes = static_cast<uint32_t>(end_byte - held.begin);
+    }
+    Show(sequence, held);
+  }
+  sequence.held.clear();
+}
+
+void EngineLoop::Finish(Sequence& sequence, FinishedEvent event, TimePoint now) {
+  Request& request = *sequence.request;
+  TESSERA_CHECK(request.unfinished > 0);
+  planner_.Remove(&sequence);
+  --request.unfinished;
+  event.choice = sequence.choice;
+  event.completion_tokens = sequence.emitted;
+  event.preemptions = sequence.preemptions;
+  const TimePoint first = sequence.first_token_at.value_or(now);
+  event.prefill = first - sequence.admitted_at;
+  event.decode = now - first;
+  event.last = request.unfinished == 0;
+  const ModelMetrics& metrics = request.chain->info.metrics;
+  metrics.completion_tokens.Observe(sequence.emitted);
+  metrics.decode_seconds.Observe(Seconds(event.decode));
+  metrics.preemptions.Inc(sequence.preemptions);
+  if (sequence.output_tokens() > 1) {
+    metrics.tpot_seconds.Observe(Seconds(event.decode) / (sequence.output_tokens() - 1));
+  }
+  if (event.last) {
+    metrics.e2e_seconds.Observe(Seconds(now - request.spec.arrival));
+    request.ended = true;
+    ended_.push_back(request.spec.id.value);
+  }
+  request.mailbox->PushFinished(event);
+}
+
+}  // namespace tessera::scheduler

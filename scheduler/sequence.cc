@@ -1,0 +1,124 @@
+#include "scheduler/sequence.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tessera::scheduler {
+namespace {
+
+bool HasPenalty(const SamplingSettings& sampling) {
+  return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f ||
+         sampling.frequency_penalty != 0.0f;
+}
+
+std::vector<kernels::TokenCount>::iterator FindCount(Sequence& sequence, TokenId token) {
+  return std::lower_bound(
+      sequence.counts.begin(), sequence.counts.end(), token,
+      [](const kernels::TokenCount& count, TokenId id) { return count.id < id; });
+}
+
+void CountPrompt(Sequence& sequence, std::span<const TokenId> prompt) {
+  std::vector<TokenId> sorted(prompt.begin(), prompt.end());
+  std::sort(sorted.begin(), sorted.end());
+  for (TokenId token : sorted) {
+    if (sequence.counts.empty() || sequence.counts.back().id != token) {
+      sequence.counts.push_back({.id = token, .in_prompt = 0, .in_output = 0});
+    }
+    ++sequence.counts.back().in_prompt;
+  }
+}
+
+// Tokens that would complete a bad word after the tokens so far.
+void AddBadWords(const Sequence& sequence, std::vector<TokenId>& banned) {
+  for (const std::vector<TokenId>& word : sequence.request->spec.sampling.bad_words) {
+    const size_t before = word.size() - 1;
+    const size_t output = sequence.output_tokens();
+    if (before > output) continue;
+    if (std::equal(word.begin(), word.end() - 1, sequence.tokens.end() - before)) {
+      banned.push_back(word.back());
+    }
+  }
+}
+
+}  // namespace
+
+Sequence::Sequence(Request* owner, uint32_t index)
+    : request(owner), choice(index), stop(&owner->spec.stopping.stop) {
+  const GenerationRequest& spec = owner->spec;
+  tokens.reserve(spec.prompt.size() + spec.stopping.max_tokens);
+  tokens.assign(spec.prompt.begin(), spec.prompt.end());
+  banned.reserve(spec.stopping.end_token_ids.size() + spec.stopping.stop_token_ids.size() +
+                 spec.sampling.bad_words.size());
+  if (HasPenalty(spec.sampling)) {
+    counts.reserve(spec.prompt.size() + spec.stopping.max_tokens);
+    CountPrompt(*this, spec.prompt);
+  }
+}
+
+uint32_t Sequence::prompt_tokens() const {
+  return static_cast<uint32_t>(request->spec.prompt.size());
+}
+
+Request::Request(GenerationRequest given, std::shared_ptr<StreamMailbox> box, LiveChain* live)
+    : spec(std::move(given)), mailbox(std::move(box)), chain(live) {
+  for (uint32_t choice = 0; choice < spec.n; ++choice) {
+    choices.push_back(std::make_unique<Sequence>(this, choice));
+  }
+  unfinished = spec.n;
+}
+
+void CountOutput(Sequence& sequence, TokenId token) {
+  if (!HasPenalty(sequence.request->spec.sampling)) return;
+  const auto at = FindCount(sequence, token);
+  if (at != sequence.counts.end() && at->id == token) {
+    ++at->in_output;
+  } else {
+    sequence.counts.insert(at, {.id = token, .in_prompt = 0, .in_output = 1});
+  }
+}
+
+kernels::SampleRow DrawRow(Sequence& sequence) {
+  const GenerationRequest& spec = sequence.request->spec;
+  const SamplingSettings& sampling = spec.sampling;
+  sequence.banned.clear();
+  if (sequence.output_tokens() < spec.stopping.min_tokens) {
+    sequence.banned.insert(sequence.banned.end(), spec.stopping.end_token_ids.begin(),
+                           spec.stopping.end_token_ids.end());
+    sequence.banned.insert(sequence.banned.end(), spec.stopping.stop_token_ids.begin(),
+                           spec.stopping.stop_token_ids.end());
+  }
+  AddBadWords(sequence, sequence.banned);
+  std::sort(sequence.banned.begin(), sequence.banned.end());
+  kernels::SampleRow row;
+  row.temperature = sampling.temperature;
+  row.top_p = sampling.top_p;
+  row.min_p = sampling.min_p;
+  row.typical_p = sampling.typical_p;
+  row.top_k = sampling.top_k;
+  row.repetition_penalty = sampling.repetition_penalty;
+  row.presence_penalty = sampling.presence_penalty;
+  row.frequency_penalty = sampling.frequency_penalty;
+  row.seed = sampling.seed + sequence.choice;
+  row.counter = sequence.output_tokens();
+  row.counts = sequence.counts;
+  row.bias = sampling.bias;
+  row.allowed = sampling.allowed;
+  row.banned = sequence.banned;
+  if (spec.output.logprobs.has_value()) {
+    row.want_logprob = true;
+    row.top_logprobs = *spec.output.logprobs;
+    row.logprob_ids = spec.output.logprob_ids;
+  }
+  return row;
+}
+
+kernels::SampleRow PromptRow(const Sequence& sequence, uint32_t index) {
+  kernels::SampleRow row;
+  row.temperature = 0;
+  row.forced = sequence.tokens[index];
+  row.want_logprob = true;
+  row.top_logprobs = sequence.request->spec.output.prompt_logprobs.value_or(0);
+  return row;
+}
+
+}  // namespace tessera::scheduler

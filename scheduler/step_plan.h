@@ -1,0 +1,53 @@
+// The step as a value: which rows of which sequences run, and which logits are wanted. It can be printed
+// and tested; the executor runs it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/ops/sample.h"
+#include "scheduler/live_chains.h"
+#include "scheduler/sequence.h"
+
+namespace tessera::scheduler {
+
+// Consecutive rows of one sequence: 1 for decode, a chunk for prefill.
+struct PlannedRows {
+  Sequence* sequence = nullptr;
+  uint32_t first_row = 0;
+  uint32_t rows = 0;
+  uint32_t position = 0;  // of the first row
+};
+
+// One use of a row's logits. Several may name one row (choices of one prompt).
+struct PlannedSample {
+  uint32_t row = 0;
+  Sequence* sequence = nullptr;
+  // Index of the prompt token whose log-probability is wanted; 0: draw the next token.
+  uint32_t prompt_index = 0;
+};
+
+struct StepPlan {
+  std::vector<PlannedRows> sequences;   // by graph, chain slot, then order of admission
+  std::vector<TokenId> tokens;          // [rows]
+  std::vector<uint32_t> positions;      // [rows]
+  std::vector<PlannedSample> samples;   // ascending by row
+  std::vector<kernels::SampleRow> sample_rows;  // one for each of `samples`; logits set by the executor
+  uint32_t decode_rows = 0;
+  uint32_t prefill_rows = 0;
+
+  // What the executor fills, one for each of `samples`.
+  std::vector<kernels::SampleResult> results;
+  std::vector<kernels::TokenLogprob> top;  // [samples, top_stride]
+  uint32_t top_stride = 0;
+
+  [[nodiscard]] uint32_t rows() const { return decode_rows + prefill_rows; }
+  void Reserve(uint32_t max_rows, uint32_t max_sequences, uint32_t top_stride);
+  void Clear();
+};
+
+// The plan as text: rows by chain, then each stage with its members and rows.
+[[nodiscard]] std::string Describe(const StepPlan& plan, const LiveChains& chains);
+
+}  // namespace tessera::scheduler

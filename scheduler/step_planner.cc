@@ -1,0 +1,235 @@
+#include "scheduler/step_planner.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "config/foundation/check.h"
+
+namespace tessera::scheduler {
+namespace {
+
+const std::shared_ptr<const kvcache::CacheLayout>& LayoutOf(const Sequence& sequence) {
+  return sequence.request->chain->info.chain->cache_layout();
+}
+
+// Bytes of the pages that `rows` more tokens of a sequence need.
+uint64_t BytesToGrow(const Sequence& sequence, uint32_t rows) {
+  const kvcache::CacheLayout& layout = *LayoutOf(sequence);
+  const uint64_t wanted = uint64_t{sequence.computed} + rows;
+  const uint64_t held = uint64_t{sequence.cache.page_count()} * kernels::kPageTokens;
+  return wanted <= held ? 0 : layout.BytesFor(wanted) - layout.BytesFor(held);
+}
+
+// Tokens whose logits nobody asks for: they may come from the cache.
+uint32_t ReusableTokens(const Sequence& sequence) {
+  const GenerationRequest& spec = sequence.request->spec;
+  uint32_t reusable = static_cast<uint32_t>(sequence.tokens.size()) - 1;
+  if (spec.output.prompt_logprobs.has_value()) {
+    reusable = std::min(reusable, spec.output.prompt_logprobs_from - 1);
+  }
+  return reusable;
+}
+
+}  // namespace
+
+StepPlanner::StepPlanner(const Limits& limits, kvcache::KvCache& cache,
+                         std::unique_ptr<WaitingPolicy> policy)
+    : limits_(limits), cache_(cache), policy_(std::move(policy)) {
+  running_.reserve(limits.max_running + 1);
+  chosen_.reserve(limits.max_running + 1);
+}
+
+void StepPlanner::AddRunning(Sequence* sequence) {
+  sequence->phase = SequencePhase::kRunning;
+  running_.push_back(sequence);
+}
+
+void StepPlanner::Remove(Sequence* sequence) {
+  if (sequence->phase == SequencePhase::kRunning) {
+    cache_.Release(sequence->cache);
+    std::erase(running_, sequence);
+  } else if (sequence->phase == SequencePhase::kWaiting) {
+    policy_->Remove(sequence);
+    std::erase(parked_out_, sequence);
+  }
+  sequence->phase = SequencePhase::kFinished;
+}
+
+void StepPlanner::Preempt(Sequence* sequence) {
+  cache_.Release(sequence->cache);
+  std::erase(running_, sequence);
+  sequence->computed = 0;
+  sequence->phase = SequencePhase::kWaiting;
+  ++sequence->preemptions;
+  ++preemptions_;
+  if (sequence->parked_since) {
+    parked_out_.push_back(sequence);
+  } else {
+    policy_->Return(sequence);
+  }
+}
+
+void StepPlanner::Park(Sequence* sequence, TimePoint now) { sequence->parked_since = now; }
+
+void StepPlanner::Unpark(Sequence* sequence) {
+  sequence->parked_since.reset();
+  if (std::erase(parked_out_, sequence) > 0) policy_->Return(sequence);
+}
+
+void StepPlanner::Plan(TimePoint now, StepPlan& plan, std::vector<Sequence*>& admitted) {
+  plan.Clear();
+  Admit(now, admitted);
+  for (;;) {
+    cache_.Begin();
+    if (Grow()) break;
+    cache_.RollBack();
+    Sequence* victim = Victim();
+    // A sequence alone always fits: its size was checked when it was accepted.
+    TESSERA_CHECK(victim != nullptr);
+    std::erase(admitted, victim);
+    Preempt(victim);
+  }
+  cache_.Keep();
+  Emit(plan);
+}
+
+uint64_t StepPlanner::GrowthBytes() const {
+  uint64_t bytes = 0;
+  for (const Sequence* sequence : running_) bytes += BytesToGrow(*sequence, 1);
+  return bytes;
+}
+
+bool StepPlanner::MakeRoom(uint64_t bytes) {
+  while (bytes > cache_.AvailableBytes()) {
+    const auto parked = std::find_if(running_.rbegin(), running_.rend(), [](const Sequence* s) {
+      return s->parked_since.has_value();
+    });
+    if (parked == running_.rend()) return false;
+    Preempt(*parked);
+  }
+  return true;
+}
+
+void StepPlanner::Open(Sequence* sequence) {
+  const GenerationRequest& spec = sequence->request->spec;
+  using Reuse = kvcache::OpenOptions::Reuse;
+  const bool reuse = limits_.prefix_reuse && !spec.bypass_prefix_cache;
+  sequence->cache = cache_.Open(
+      {.layout = LayoutOf(*sequence),
+       .max_tokens = static_cast<uint32_t>(spec.prompt.size() + spec.stopping.max_tokens),
+       .scope = spec.cache_scope,
+       .tokens = sequence->tokens,
+       .max_reused_tokens = ReusableTokens(*sequence),
+       .reuse = reuse ? Reuse::kReadWrite : Reuse::kNone});
+  sequence->computed = sequence->cache.committed_tokens();
+}
+
+void StepPlanner::Admit(TimePoint now, std::vector<Sequence*>& admitted) {
+  if (policy_->Next() == nullptr) return;
+  uint64_t wanted_rows = 0;
+  for (const Sequence* sequence : running_) {
+    if (!sequence->parked_since) wanted_rows += sequence->uncomputed();
+  }
+  uint64_t growth = GrowthBytes();
+  while (wanted_rows < limits_.max_batch_tokens) {
+    Sequence* sequence = policy_->Next();
+    if (sequence == nullptr) return;
+    const uint32_t choices = sequence->request->forked ? 1 : sequence->request->spec.n;
+    if (!running_.empty() && running_.size() + choices > limits_.max_running) return;
+    const uint64_t need = LayoutOf(*sequence)->BytesFor(sequence->tokens.size() + 1);
+    if (!MakeRoom(growth + need) && !running_.empty()) return;
+    policy_->Remove(sequence);
+    Open(sequence);
+    sequence->admitted_at = now;
+    AddRunning(sequence);
+    admitted.push_back(sequence);
+    growth += BytesToGrow(*sequence, sequence->uncomputed());
+    wanted_rows += sequence->uncomputed();
+  }
+}
+
+bool StepPlanner::GrowOne(Sequence* sequence, uint32_t rows) {
+  if (!cache_.Grow(sequence->cache, sequence->computed + rows).ok()) return false;
+  chosen_.push_back({.sequence = sequence, .rows = rows, .position = sequence->computed});
+  return true;
+}
+
+bool StepPlanner::Grow() {
+  chosen_.clear();
+  uint32_t budget = limits_.max_batch_tokens;
+  for (Sequence* sequence : running_) {
+    if (sequence->parked_since || sequence->uncomputed() != 1 || budget == 0) continue;
+    if (!GrowOne(sequence, 1)) return false;
+    --budget;
+  }
+  for (Sequence* sequence : running_) {
+    if (sequence->parked_since || sequence->uncomputed() <= 1 || budget == 0) continue;
+    const uint32_t rows = std::min(budget, sequence->uncomputed());
+    if (!GrowOne(sequence, rows)) return false;
+    budget -= rows;
+  }
+  return true;
+}
+
+Sequence* StepPlanner::Victim() const {
+  if (running_.size() < 2) return nullptr;
+  for (auto at = running_.rbegin(); at != running_.rend(); ++at) {
+    if ((*at)->parked_since) return *at;
+  }
+  return running_.back();
+}
+
+void StepPlanner::Emit(StepPlan& plan) {
+  std::sort(chosen_.begin(), chosen_.end(), [](const PlannedRows& a, const PlannedRows& b) {
+    const LiveChain& x = *a.sequence->request->chain;
+    const LiveChain& y = *b.sequence->request->chain;
+    if (x.graph != y.graph) return x.graph < y.graph;
+    if (x.slot != y.slot) return x.slot < y.slot;
+    const uint64_t x_id = a.sequence->request->spec.id.value;
+    const uint64_t y_id = b.sequence->request->spec.id.value;
+    return x_id != y_id ? x_id < y_id : a.sequence->choice < b.sequence->choice;
+  });
+  uint32_t row = 0;
+  for (PlannedRows& planned : chosen_) {
+    planned.first_row = row;
+    const Sequence& sequence = *planned.sequence;
+    for (uint32_t i = 0; i < planned.rows; ++i) {
+      plan.tokens.push_back(sequence.tokens[planned.position + i]);
+      plan.positions.push_back(planned.position + i);
+    }
+    (sequence.uncomputed() == 1 ? plan.decode_rows : plan.prefill_rows) += planned.rows;
+    plan.sequences.push_back(planned);
+    EmitSamples(planned, plan);
+    row += planned.rows;
+  }
+}
+
+void StepPlanner::EmitSamples(const PlannedRows& planned, StepPlan& plan) const {
+  Sequence& sequence = *planned.sequence;
+  Request& request = *sequence.request;
+  const auto add = [&](uint32_t row, Sequence* choice, uint32_t prompt_index) {
+    plan.samples.push_back({.row = row, .sequence = choice, .prompt_index = prompt_index});
+    plan.sample_rows.push_back(prompt_index > 0 ? PromptRow(*choice, prompt_index)
+                                                : DrawRow(*choice));
+  };
+  const uint32_t prompt = sequence.prompt_tokens();
+  // Prompt log-probabilities are reported once: not again for tokens recomputed after a preemption.
+  if (request.WantsPromptLogprobs() && sequence.choice == 0 && sequence.output_tokens() == 0) {
+    for (uint32_t i = 0; i < planned.rows; ++i) {
+      const uint32_t predicted = planned.position + i + 1;
+      if (predicted < prompt && predicted >= request.spec.output.prompt_logprobs_from &&
+          predicted > sequence.prompt_reported) {
+        add(planned.first_row + i, &sequence, predicted);
+      }
+    }
+  }
+  if (planned.rows != sequence.uncomputed() || request.spec.score_only) return;
+  const uint32_t last = planned.first_row + planned.rows - 1;
+  if (request.forked || request.spec.n == 1) {
+    add(last, &sequence, 0);
+    return;
+  }
+  for (const std::unique_ptr<Sequence>& choice : request.choices) add(last, choice.get(), 0);
+}
+
+}  // namespace tessera::scheduler
