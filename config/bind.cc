@@ -100,7 +100,7 @@ class Binder {
     } else if (const std::string elsewhere = Elsewhere(entry.key); !elsewhere.empty()) {
       hint = absl::StrCat("did you mean `", elsewhere, "`?");
     } else {
-      hint = "`tessera check-config --reference` lists all settings";
+      hint = "--print-config shows all settings";
     }
     problems_->push_back({SourceOf(entry.value), entry.position, path,
                           absl::StrCat("unknown setting ", Quoted(entry.key, 64)), hint});

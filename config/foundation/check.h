@@ -14,11 +14,11 @@ namespace tessera::internal {
 
 }  // namespace tessera::internal
 
-#define TESSERA_CHECK(condition)                                            \
-  do {                                                                      \
-    if (!(condition)) [[unlikely]] {                                        \
-      ::tessera::internal::CheckFailed(#condition, __FILE__, __LINE__);     \
-    }                                                                       \
+#define TESSERA_CHECK(condition)                                        \
+  do {                                                                  \
+    if (!(condition)) [[unlikely]] {                                    \
+      ::tessera::internal::CheckFailed(#condition, __FILE__, __LINE__); \
+    }                                                                   \
   } while (false)
 
 // Costly checks: on in builds without NDEBUG, compiled but not run otherwise.

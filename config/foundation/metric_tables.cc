@@ -17,8 +17,8 @@ struct MetricRow {
       member;
   std::string name;
   std::string help;
-  std::vector<std::string> labels = {};
-  std::vector<double> buckets = {};
+  std::vector<std::string> labels;
+  std::vector<double> buckets;
 
   [[nodiscard]] MetricSpec Spec() const {
     static constexpr MetricKind kKinds[] = {MetricKind::kCounter, MetricKind::kGauge,
@@ -80,9 +80,12 @@ std::vector<double> TokenBuckets() {
   return buckets;
 }
 
-const std::vector<MetricRow<EngineMetrics>>& EngineTable() {
+using EngineRows = std::vector<MetricRow<EngineMetrics>>;
+
+// Queue and cache as they stand.
+EngineRows StateRows() {
   using M = EngineMetrics;
-  static const auto* table = new std::vector<MetricRow<M>>{
+  return {
       {&M::requests_running, "requests_running", "Requests that the engine computes", {"model"}},
       {&M::requests_waiting, "requests_waiting", "Requests queued before the engine", {"model"}},
       {&M::waiting_tokens, "waiting_tokens", "Prompt tokens queued", {"model"}},
@@ -105,6 +108,13 @@ const std::vector<MetricRow<EngineMetrics>>& EngineTable() {
        "prefix_cache_hits_tokens_total",
        "Prompt tokens found in the prefix index",
        {"model"}},
+  };
+}
+
+// One observation for each request or token.
+EngineRows RequestRows() {
+  using M = EngineMetrics;
+  return {
       {&M::ttft_seconds,
        "ttft_seconds",
        "From arrival to the first token",
@@ -138,6 +148,13 @@ const std::vector<MetricRow<EngineMetrics>>& EngineTable() {
        "Generated tokens of a request",
        {"model"},
        TokenBuckets()},
+  };
+}
+
+// One observation for each step, and what a step had to give up.
+EngineRows StepRows() {
+  using M = EngineMetrics;
+  return {
       {&M::batch_size, "batch_size", "Sequences in a step", {}, kRows},
       {&M::step_tokens, "step_tokens", "Tokens computed in a step", {}, TokenBuckets()},
       {&M::step_seconds,
@@ -153,6 +170,16 @@ const std::vector<MetricRow<EngineMetrics>>& EngineTable() {
       {&M::preemptions_total, "preemptions_total", "Sequences sent back to wait", {"model"}},
       {&M::evictions_total, "evictions_total", "Cached pages given up for new ones"},
   };
+}
+
+const EngineRows& EngineTable() {
+  static const auto* table = [] {
+    auto* rows = new EngineRows(StateRows());
+    for (const EngineRows& more : {RequestRows(), StepRows()}) {
+      rows->insert(rows->end(), more.begin(), more.end());
+    }
+    return rows;
+  }();
   return *table;
 }
 

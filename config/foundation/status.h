@@ -43,12 +43,12 @@ struct ErrorParts {
 #define TESSERA_CONCAT(a, b) TESSERA_CONCAT_INNER(a, b)
 
 // Returns the status of `expr` from the enclosing function when it is not OK.
-#define TESSERA_RETURN_IF_ERROR(expr)             \
-  do {                                            \
-    ::absl::Status tessera_status_ = (expr);      \
-    if (!tessera_status_.ok()) {                  \
-      return tessera_status_;                     \
-    }                                             \
+#define TESSERA_RETURN_IF_ERROR(expr)        \
+  do {                                       \
+    ::absl::Status tessera_status_ = (expr); \
+    if (!tessera_status_.ok()) {             \
+      return tessera_status_;                \
+    }                                        \
   } while (false)
 
 // Declares or assigns `lhs` from a StatusOr, or returns its status.

@@ -79,7 +79,7 @@ TEST(LoaderTest, UnknownSettingsNameTheNearest) {
             "t.yaml:1:1: unknown setting \"sever\" (did you mean `server`?)");
   EXPECT_TRUE(absl::StrContains(Problem1("limits: { drain_timeout: 5s }\n"),
                                 "did you mean `server.drain_timeout`?"));
-  EXPECT_TRUE(absl::StrContains(Problem1("xyzzy: 1\n"), "check-config"));
+  EXPECT_TRUE(absl::StrContains(Problem1("xyzzy: 1\n"), "--print-config"));
 }
 
 TEST(LoaderTest, AllProblemsComeAtOnceWithTheirPlaces) {
