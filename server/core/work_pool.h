@@ -1,0 +1,43 @@
+// A few threads for work that may take milliseconds: tokenizing, rendering, handing out output.
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace tessera::server {
+
+// Thread-safe. First in, first out.
+class WorkPool {
+ public:
+  struct Options {
+    size_t threads = 2;
+    size_t max_offered = 1024;  // jobs waiting above which Offer refuses
+  };
+  explicit WorkPool(const Options& options);
+  // Runs what is queued, then joins.
+  ~WorkPool();
+  WorkPool(const WorkPool&) = delete;
+  WorkPool& operator=(const WorkPool&) = delete;
+
+  // Always taken: for work whose number something else bounds.
+  void Post(std::function<void()> job);
+  // False, without effect, when too much is waiting.
+  [[nodiscard]] bool Offer(std::function<void()> job);
+
+ private:
+  void Run();
+
+  const Options options_;
+  std::mutex mutex_;
+  std::condition_variable ready_;
+  std::deque<std::function<void()>> jobs_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace tessera::server
