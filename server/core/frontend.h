@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,8 +38,7 @@ class Frontend {
 
   // Validates the request, reserves its place in the queue and starts it; a model that is not
   // loaded is loaded meanwhile. An error here means that nothing happened and `sink` is not called.
-  // `sink` must stay valid until the handle is destroyed or its Cancel has returned; it is told on
-  // a pool thread and never from inside this call.
+  // The sink is told on a pool thread, never from inside this call, and no more once it has died.
   [[nodiscard]] StatusOr<std::shared_ptr<RequestHandle>> Start(GenerationSpec spec,
                                                                std::weak_ptr<EventSink> sink);
 

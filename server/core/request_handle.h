@@ -12,13 +12,15 @@
 
 namespace tessera::server {
 
-// Told that there is something to take. Called on a pool thread, at most once until the next Take;
-// not after the handle is destroyed or cancelled and this call has returned. It may call Take
-// itself.
+class RequestHandle;
+
+// Told that there is something to take. Called on a pool thread, one call at a time; once a Take
+// has given false, there will be another call. `handle` is the one that Start returns (or is about
+// to return). It may call Take itself.
 class EventSink {
  public:
   virtual ~EventSink() = default;
-  virtual void OnReady() = 0;
+  virtual void OnReady(const std::shared_ptr<RequestHandle>& handle) = 0;
 };
 
 // What the front door keeps while it serves a request. Destroying it ends the request: the queue's

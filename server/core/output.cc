@@ -1,0 +1,14 @@
+#include "server/core/output.h"
+
+namespace tessera::server {
+
+bool OutputBatch::empty() const {
+  return !started && !progress && prompt_tokens.empty() && deltas.empty() && finished.empty() &&
+         !error;
+}
+
+bool OutputBatch::ends() const { return error || (!finished.empty() && finished.back().last); }
+
+void OutputBatch::Clear() { *this = OutputBatch(); }
+
+}  // namespace tessera::server
