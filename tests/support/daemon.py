@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import signal
+import shutil
 import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -55,26 +57,36 @@ def config_text(settings):
     return json.dumps(settings, indent=2)
 
 
+def merged(base, extra):
+    """Nested settings, the second over the first."""
+    result = dict(base)
+    for key, value in extra.items():
+        result[key] = merged(result[key], value) if isinstance(value, dict) and key in result else value
+    return result
+
+
 class Daemon:
     """A running `tessera serve`. Use as a context manager, or call stop()."""
 
     def __init__(self, zoo, folder, settings=None, arguments=()):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.grpc = f"127.0.0.1:{free_port()}"
-        self.http = f"127.0.0.1:{free_port()}"
+        self.sockets = tempfile.mkdtemp(prefix="tessera-")  # a Unix socket's path must be short
+        self.grpc, self.http, self.scrape = (f"127.0.0.1:{free_port()}" for _ in range(3))
+        self.admin = f"unix:{self.sockets}/admin.sock"
         self.config = self.folder / "tessera.json"
         self.log = self.folder / "daemon.log"
-        line = [binary(), "serve", "--zoo", str(zoo), "--listen", self.grpc, "--http", self.http, *arguments]
-        if settings is not None:
-            self.write_config(settings)
-            line += ["--config", str(self.config)]
+        self.write_config(settings or {})
         self.out = open(self.log, "ab")
-        self.process = subprocess.Popen(line, stdout=self.out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [binary(), "serve", "--zoo", str(zoo), "--listen", self.grpc, "--http", self.http, "--config",
+             str(self.config), *arguments], stdout=self.out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         self.wait_ready()
 
     def write_config(self, settings):
-        self.config.write_text(config_text(settings), encoding="utf-8")
+        base = {"engine": {"memory": "512MiB"},
+                "listen": {"metrics": {"address": self.scrape}, "admin": {"address": self.admin}}}
+        self.config.write_text(config_text(merged(base, settings)), encoding="utf-8")
 
     def __enter__(self):
         return self
@@ -104,7 +116,7 @@ class Daemon:
 
     def metrics(self):
         """{"name{labels}": value} of everything at /metrics."""
-        status, body = http_get(f"http://{self.http}/metrics")
+        status, body = http_get(f"http://{self.scrape}/metrics")
         assert status == 200, body
         values = {}
         for line in body.splitlines():
@@ -113,8 +125,9 @@ class Daemon:
                 values[name] = float(value)
         return values
 
-    def metric(self, prefix):
+    def metric(self, name):
         """The sum over all series of one metric."""
+        prefix = "tessera_" + name
         return sum(v for k, v in self.metrics().items() if k == prefix or k.startswith(prefix + "{"))
 
     def resident_bytes(self):
@@ -129,7 +142,11 @@ class Daemon:
     def kill(self):
         self.process.kill()
         self.process.wait()
+        self.close()
+
+    def close(self):
         self.out.close()
+        shutil.rmtree(self.sockets, ignore_errors=True)
 
     def stop(self, timeout=60):
         """Ends it by SIGTERM; returns the exit status, and fails if it had to be killed."""
@@ -140,5 +157,5 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.kill()
                 raise AssertionError(f"did not end within {timeout} s:\n{self.log_text()[-4000:]}") from None
-        self.out.close()
+        self.close()
         return self.process.returncode

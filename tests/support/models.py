@@ -52,3 +52,15 @@ def smollm2_gguf():
                 shutil.copyfileobj(source, out, 1 << 20)
         os.replace(os.path.join(folder, "file"), target)
     return target
+
+
+def perturb_last_layer(path):
+    """Changes some weights of the last layer of an F32 GGUF file in place."""
+    import gguf
+
+    reader = gguf.GGUFReader(path, "r+")
+    last = max(int(t.name.split(".")[1]) for t in reader.tensors if t.name.startswith("blk."))
+    for tensor in reader.tensors:
+        if tensor.name.startswith(f"blk.{last}.ffn"):
+            tensor.data[:] *= 1.25
+    reader.data.flush()
