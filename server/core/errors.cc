@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/foundation/check.h"
+#include "scheduler/reason.h"
 
 namespace tessera::server {
 namespace {
@@ -85,6 +86,16 @@ Condition ConditionOf(StatusCode code, OutputSent sent) {
     default:
       return Condition::kInternal;
   }
+}
+
+// The engine names its reasons in one word.
+std::optional<Condition> ConditionOfReason(absl::string_view reason) {
+  if (reason == "QUEUE_FULL") return Condition::kQueueFull;
+  if (reason == "QUEUE_TIMEOUT") return Condition::kQueueTimeout;
+  if (reason == "DRAINING" || reason == "MODEL_UNLOADED") return Condition::kDraining;
+  if (reason == "SLOW_CONSUMER") return Condition::kSlowConsumer;
+  if (reason == "DEADLINE") return Condition::kDeadline;
+  return std::nullopt;
 }
 
 std::string Encode(const ErrorDetails& details) {
@@ -171,7 +182,8 @@ ErrorReport ReportOf(const Status& status, OutputSent sent) {
   if (details) {
     report.details = *details;
   } else {
-    report.details.condition = ConditionOf(status.code(), sent);
+    report.details.condition =
+        ConditionOfReason(scheduler::ReasonOf(status)).value_or(ConditionOf(status.code(), sent));
   }
   if (sent == OutputSent::kYes &&
       RowOf(report.details.condition).code == StatusCode::kUnavailable) {
