@@ -86,7 +86,7 @@ build() {
 
 # test_targets PRESET PATTERN: the test programs of a build whose name matches.
 test_targets() {
-  ninja -C "build/$1" -t targets all 2>/dev/null | sed -n 's/^\([a-z_0-9]*\): phony$/\1/p' | grep -E "$2" | sort -u
+  ninja -C "build/$1" -t targets all 2>/dev/null | sed -n 's/^\([a-z_0-9]*\): .*$/\1/p' | grep -E "$2" | sort -u
 }
 
 # cpp_tests PRESET [PATTERN]: runs the C++ tests whose name matches, without address randomization, which the
@@ -100,7 +100,8 @@ cpp_tests() {
     --output-on-failure --output-junit "$report" >"$reports/ctest-$preset.log" 2>&1
   local status=$? before=$failed
   [ $status -eq 0 ] || grep -v -E ' +Passed +[0-9.]+ sec|^ +Start +[0-9]+:' "$reports/ctest-$preset.log" | head -n 150
-  grep -q 'No tests were found' "$reports/ctest-$preset.log" && { echo "no C++ test matches '$pattern'"; return 0; }
+  grep -q 'No tests were found' "$reports/ctest-$preset.log" &&
+    { echo "no C++ test matches '$pattern'"; count 0 1 0; return 1; }
   tail -n 1 "$reports/ctest-$preset.log"
   count_junit "$report"
   # ctest reports a program that is missing as not run, which is no skip.
@@ -187,7 +188,7 @@ sanitized() {
   local wanted='^(unit_(config|kernels|kvcache|blockzoo|scheduler)|property|kernels)_test$' targets
   mapfile -t targets < <(test_targets tsan "$wanted")
   if [ ${#targets[@]} -gt 0 ] && step "tsan build" build tsan "${targets[@]}"; then
-    step "tsan tests" cpp_tests tsan '^(unit_(config|kernels|kvcache|blockzoo|scheduler)|property|kernels)\.'
+    step "tsan tests" cpp_tests tsan '^(unit_(config|kernels|kvcache|blockzoo|scheduler)|property|kernels)_test\.'
   fi
   if compgen -G "tests/fuzz/*_fuzz.cc" >/dev/null; then
     step "fuzz configure" build fuzz help >/dev/null

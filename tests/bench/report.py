@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Measures a section's rows and prints one line each: `row · ours · peer or limit · ratio · target · ok|short`.
+
+    tests/bench/report.py SECTION [ROW...] [--peer-dir DIR] [--models DIR]
+
+--peer-dir is what build_peer.sh made, --models what make_models.sh made (default: the peer's folder). Peer and ours
+run in turns within the same call, and medians are compared. Exits with 1 if a row is short of its target.
+"""
+
+import argparse
+import pathlib
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "golden"), str(HERE.parent / "e2e")]
+
+import spine  # noqa: E402
+
+SECTIONS = {"spine": spine.ROWS}
+
+
+def line(row):
+    ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+    return " · ".join([row.name, row.ours, row.beside, ratio, row.target, "ok" if row.ok else "short"])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("section", choices=sorted(SECTIONS))
+    parser.add_argument("rows", nargs="*")
+    parser.add_argument("--peer-dir", type=pathlib.Path)
+    parser.add_argument("--models", type=pathlib.Path)
+    arguments = parser.parse_args()
+    arguments.models = arguments.models or arguments.peer_dir
+    table = SECTIONS[arguments.section]
+    unknown = [name for name in arguments.rows if name not in table]
+    if unknown:
+        parser.error(f"no row {unknown}; there are {list(table)}")
+    short = False
+    for name in arguments.rows or table:
+        for row in table[name](arguments):
+            print(line(row), flush=True)
+            short = short or not row.ok
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
