@@ -1,0 +1,80 @@
+// The step path allocates nothing: counts calls of operator new on the engine thread while sequences
+// decode.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "scheduler/engine_loop.h"
+#include "tests/support/engine_fixture.h"
+
+namespace {
+thread_local bool counting = false;
+thread_local uint64_t allocations = 0;
+}  // namespace
+
+void* operator new(size_t bytes) {
+  if (counting) ++allocations;
+  void* memory = std::malloc(bytes);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+void* operator new(size_t bytes, std::align_val_t alignment) {
+  if (counting) ++allocations;
+  const size_t align = static_cast<size_t>(alignment);
+  void* memory = std::aligned_alloc(align, (bytes + align - 1) / align * align);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace tessera::testing {
+namespace {
+
+class SteadyStepTest : public EngineFixture {};
+
+TEST_F(SteadyStepTest, DecodeStepsAllocateNothing) {
+  scheduler::EngineOptions options;
+  options.park_above_tokens = 1 << 20;
+  kernels::ThreadPool pool({.threads = 2});
+  auto cache = kvcache::KvCache::Create({.arena_bytes = 64 << 20});
+  ASSERT_TRUE(cache.ok());
+  scheduler::Inbox inbox({});
+  scheduler::EngineLoop loop(options, *backend_, pool, **cache, inbox, nullptr);
+  const auto a = Bind(tiny_.Make("a", {}, {1, 2, 3}, 9));
+  const auto b = Bind(tiny_.Make("b", {}, {1, 2, 4}, 9));
+  ASSERT_TRUE(loop.AddChain(ChainId(1), {.name = "a", .chain = a}).ok());
+  ASSERT_TRUE(loop.AddChain(ChainId(2), {.name = "b", .chain = b}).ok());
+  std::vector<std::shared_ptr<scheduler::StreamMailbox>> mailboxes;
+  for (uint32_t i = 0; i < 8; ++i) {
+    scheduler::GenerationRequest request = Ask(ChainId(1 + i % 2), Prompt(i, 10 + i), 400);
+    request.sampling.temperature = i % 3 == 0 ? 0.0f : 0.8f;
+    request.sampling.repetition_penalty = i % 4 == 0 ? 1.2f : 1.0f;
+    mailboxes.push_back(std::make_shared<scheduler::StreamMailbox>(
+        scheduler::StreamMailbox::Options{.reserve_tokens = 512}));
+    ASSERT_TRUE(inbox.Reserve().ok());
+    ASSERT_TRUE(
+        inbox.Submit({.request = std::move(request), .mailbox = mailboxes.back()}).ok());
+  }
+  loop.TakeMessages(TimePoint());
+  for (int i = 0; i < 5; ++i) ASSERT_TRUE(loop.Step());
+  // Pages are sealed and published on the way: every 64th token of a sequence makes index nodes, which
+  // is not the step path of the others. Count the steps of a page without its end.
+  counting = true;
+  allocations = 0;
+  for (int i = 0; i < 38; ++i) {
+    loop.TakeMessages(TimePoint());
+    loop.Step();
+  }
+  counting = false;
+  EXPECT_EQ(allocations, 0u);
+  scheduler::MailboxBatch batch;
+  ASSERT_TRUE(mailboxes[0]->Drain(batch));
+  EXPECT_EQ(batch.tokens.size(), 43u);
+}
+
+}  // namespace
+}  // namespace tessera::testing
