@@ -25,9 +25,9 @@ targets=(llama-bench llama-batched-bench llama-quantize llama-perplexity llama-c
 source_tree=${PEER_SOURCE:-$dir/llama_cpp_python-$version}
 if [ ! -d "$source_tree/vendor/llama.cpp" ]; then
   echo "build_peer: fetching llama-cpp-python $version"
-  # --no-deps and --no-binary leave the source archive; its own build never runs.
-  python3 -m pip download --quiet --no-deps --no-binary :all: --no-build-isolation -d "$dir" \
-    "llama-cpp-python==$version" || true
+  # The source archive alone: --no-binary for this package, and nothing that it depends on.
+  python3 -m pip download --quiet --no-deps --no-binary llama-cpp-python -d "$dir" \
+    "llama-cpp-python==$version"
   archive=$dir/llama_cpp_python-$version.tar.gz
   [ -f "$archive" ] || { echo "build_peer: $archive was not fetched; check the package index" >&2; exit 1; }
   tar xzf "$archive" -C "$dir"
