@@ -48,7 +48,7 @@ class Frontend {
   void WithModel(const std::string& name, std::optional<TimePoint> deadline,
                  std::function<void(StatusOr<ModelPtr>)> job);
 
-  // Finishes requests by id; returns those that were open.
+  // Ends requests by id as CANCELLED; returns those that were open.
   std::vector<std::string> CancelRequests(const std::vector<std::string>& request_ids);
   // Ends all requests of a chain (invalid id: all); returns how many.
   uint32_t EndRequests(ChainId chain, const Status& reason);

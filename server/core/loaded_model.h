@@ -23,7 +23,7 @@ struct LoadedModel {
   std::string revision;  // hexadecimal
   ChainId chain_id;
   std::shared_ptr<const blockzoo::Chain> chain;
-  std::shared_ptr<const scheduler::TokenTable> tokens;
+  std::shared_ptr<const scheduler::TokenTable> tokens;  // of all `vocab` ids
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const ChatTemplate> chat_template;  // null: not a chat model
   std::vector<TokenId> end_token_ids;

@@ -38,10 +38,8 @@ class RequestHandle {
   virtual void Cancel() = 0;
   // Ends the request with `reason` as its last event (after the output so far).
   virtual void End(const Status& reason) = 0;
-  // Ends the request as asked by the client: open choices finish as kCancelled.
-  virtual void Finish() = 0;
 
-  // Null until the model is ready.
+  // Null until the model is ready, and after the end.
   [[nodiscard]] virtual ModelPtr model() const = 0;
   // The prompt as tokens; valid and unchanged once a batch had `started`.
   [[nodiscard]] virtual const std::vector<TokenId>& prompt_tokens() const = 0;

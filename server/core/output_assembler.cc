@@ -1,0 +1,115 @@
+#include "server/core/output_assembler.h"
+
+#include <utility>
+
+#include "server/text/tokenizer.h"
+
+namespace tessera::server {
+
+OutputAssembler::OutputAssembler(Options options) : options_(std::move(options)) {
+  choices_.resize(options_.choices);
+  for (uint32_t i = 0; i < options_.choices; ++i) choices_[i].held.choice = i;
+}
+
+OutputToken OutputAssembler::MakeToken(const scheduler::TokenEvent& event,
+                                       const scheduler::MailboxBatch& events) const {
+  const scheduler::TokenTable& bytes = *options_.model->tokens;
+  OutputToken token;
+  token.id = event.token;
+  token.raw = std::string(bytes.Of(event.token));
+  if (!event.has_logprob) return token;
+  token.has_logprob = true;
+  token.logprob = event.logprob;
+  token.rank = event.rank;
+  token.is_argmax = event.is_argmax;
+  token.top.reserve(event.top_count);
+  for (uint32_t i = 0; i < event.top_count; ++i) {
+    const kernels::TokenLogprob& top = events.top[event.top_begin + i];
+    token.top.push_back({top.id, top.logprob, std::string(bytes.Of(top.id))});
+  }
+  return token;
+}
+
+void OutputAssembler::AddToken(const scheduler::TokenEvent& event,
+                               const scheduler::MailboxBatch& events, OutputBatch* batch) {
+  if (event.is_prompt) {
+    batch->prompt_tokens.push_back(MakeToken(event, events));
+    return;
+  }
+  const TokenBytes& table = options_.model->tokenizer->token_bytes();
+  Choice& choice = choices_[event.choice];
+  ++choice.held.token_count;
+  if (options_.tokens == Options::Tokens::kList) {
+    choice.held.tokens.push_back(MakeToken(event, events));
+  }
+  const bool control = event.token < table.size() && table.kind(event.token) == TokenKind::kControl;
+  if (control && options_.special == Options::Special::kSkip) {
+    return;
+  }
+  absl::string_view bytes = options_.model->tokens->Of(event.token);
+  if (event.visible_bytes < bytes.size()) bytes = bytes.substr(0, event.visible_bytes);
+  if (choice.at_start && options_.place == Options::Place::kBeginsText &&
+      table.strips_first_space() && !bytes.empty() && bytes.front() == ' ') {
+    bytes.remove_prefix(1);
+  }
+  choice.at_start = false;
+  choice.repair.Append(bytes, &choice.held.text);
+}
+
+void OutputAssembler::HandOut(Choice& choice, OutputBatch* batch) {
+  const uint32_t index = choice.held.choice;
+  tokens_sent_ += choice.held.token_count;
+  batch->deltas.push_back(std::move(choice.held));
+  choice.held = OutputDelta();
+  choice.held.choice = index;
+}
+
+OutputFinished OutputAssembler::MakeFinished(const scheduler::FinishedEvent& event) const {
+  OutputFinished finished;
+  finished.choice = event.choice;
+  finished.reason = event.reason;
+  if (event.stop_index >= 0 && static_cast<size_t>(event.stop_index) < options_.stop.size()) {
+    finished.stop_text = options_.stop[static_cast<size_t>(event.stop_index)];
+  }
+  finished.stop_token = event.stop_token;
+  finished.usage = usage_;
+  finished.usage.completion_tokens = event.completion_tokens;
+  finished.queue = queue_wait_;
+  finished.prefill = event.prefill;
+  finished.decode = event.decode;
+  finished.preemptions = event.preemptions;
+  finished.last = event.last;
+  return finished;
+}
+
+void OutputAssembler::Convert(const scheduler::MailboxBatch& events, OutputBatch* batch) {
+  if (events.started) {
+    usage_.prompt_tokens = events.started->prompt_tokens;
+    usage_.cached_tokens = events.started->cached_tokens;
+    queue_wait_ = events.started->queue_wait;
+    batch->started = OutputStarted{options_.request_id,  options_.model->revision,
+                                   usage_.prompt_tokens, usage_.cached_tokens,
+                                   options_.seed,        queue_wait_};
+  }
+  if (events.progress && options_.progress == Options::Progress::kShow) {
+    batch->progress = OutputProgress{events.progress->queue_position,
+                                     events.progress->prompt_tokens_done,
+                                     events.progress->prompt_tokens_total,
+                                     {}};
+  }
+  for (const scheduler::TokenEvent& event : events.tokens) AddToken(event, events, batch);
+  for (const scheduler::FinishedEvent& event : events.finished) {
+    Choice& choice = choices_[event.choice];
+    choice.repair.Flush(&choice.held.text);
+    choice.open = false;
+    batch->finished.push_back(MakeFinished(event));
+  }
+  for (Choice& choice : choices_) {
+    const bool enough = choice.held.token_count >= options_.stream_interval || !choice.open;
+    const bool something = !choice.held.text.empty() || !choice.held.tokens.empty();
+    if (something && enough) HandOut(choice, batch);
+  }
+  if (events.error) batch->error = *events.error;
+}
+
+}  // namespace tessera::server
