@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "config/foundation/digest.h"
+#include "config/foundation/status.h"
 #include "kernels/ops/kv_page.h"
 
 namespace tessera::kvcache {
@@ -31,8 +32,11 @@ struct TableSpec {
 struct CacheLayout {
   std::vector<TableSpec> tables;
 
-  // Bytes of pages that `tokens` tokens of one sequence take in all tables.
+  // Bytes of pages that `tokens` tokens of one sequence take in all tables; UINT64_MAX when more.
   [[nodiscard]] uint64_t BytesFor(uint64_t tokens) const;
+  // INVALID_ARGUMENT unless every table's pages have a size and no two tables have one state
+  // digest.
+  [[nodiscard]] Status Validate() const;
 };
 
 }  // namespace tessera::kvcache
