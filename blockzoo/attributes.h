@@ -22,8 +22,8 @@ class Attributes {
   [[nodiscard]] bool Has(const std::string& name) const { return values_.contains(name); }
   [[nodiscard]] const std::map<std::string, Value>& values() const { return values_; }
 
-  // NOT_FOUND naming the attribute when it is missing, INVALID_ARGUMENT when of another kind or outside
-  // [low, high]. An integer is accepted where a number is asked for.
+  // NOT_FOUND naming the attribute when it is missing, INVALID_ARGUMENT when of another kind or
+  // outside [low, high]. An integer is accepted where a number is asked for.
   [[nodiscard]] StatusOr<int64_t> Integer(const std::string& name, int64_t low, int64_t high) const;
   [[nodiscard]] StatusOr<double> Number(const std::string& name, double low, double high) const;
   [[nodiscard]] StatusOr<std::string> Text(const std::string& name) const;

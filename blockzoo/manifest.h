@@ -42,10 +42,10 @@ struct BlockManifest {
 
 // How positions rotate queries and keys; a chain has one or more, blocks name theirs by index.
 struct RotarySettings {
-  uint32_t dim = 0;         // rotated elements of a head; even
+  uint32_t dim = 0;  // rotated elements of a head; even
   double base = 10000.0;
-  std::string scaling;      // "", "linear" or "llama3"
-  double factor = 1.0;      // linear, llama3
+  std::string scaling;  // "", "linear" or "llama3"
+  double factor = 1.0;  // linear, llama3
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
   uint64_t original_context = 0;
@@ -57,12 +57,12 @@ struct RotarySettings {
 
 struct ChainManifest {
   std::string name;
-  std::string architecture;          // "llama", as imported; for people
-  std::vector<Digest> blocks;        // from the embedding to the lm_head
+  std::string architecture;    // "llama", as imported; for people
+  std::vector<Digest> blocks;  // from the embedding to the lm_head
   std::vector<RotarySettings> rotary;
-  uint64_t width = 0;                // of the residual stream
+  uint64_t width = 0;  // of the residual stream
   uint64_t vocab = 0;
-  uint64_t max_context = 0;          // tokens
+  uint64_t max_context = 0;             // tokens
   std::vector<uint32_t> end_token_ids;  // every id that ends a generation
   // Tokenizer, template and settings files by name: "tokenizer.json", "tokenizer.model",
   // "tokenizer_config.json", "generation_config.json", "gguf_vocabulary.json", "chat_template".
@@ -72,15 +72,21 @@ struct ChainManifest {
   bool operator==(const ChainManifest&) const = default;
 };
 
+// Bytes of a tensor's canonical form; INVALID_ARGUMENT when the shape breaks the rules of `Shape`,
+// does not fill whole element blocks, or overflows.
+[[nodiscard]] StatusOr<uint64_t> TensorBytes(kernels::DType dtype, const Shape& shape);
+// "[2048, 576]".
+[[nodiscard]] std::string ShapeText(const Shape& shape);
+
 // The canonical text: JSON with sorted keys and no spaces. What is hashed and stored.
 [[nodiscard]] std::string CanonicalText(const BlockManifest& manifest);
 [[nodiscard]] std::string CanonicalText(const ChainManifest& manifest);
-// Names no file: INVALID_ARGUMENT with the field and the reason.
+// INVALID_ARGUMENT with the field and the reason.
 [[nodiscard]] StatusOr<BlockManifest> ParseBlockManifest(absl::string_view text);
 [[nodiscard]] StatusOr<ChainManifest> ParseChainManifest(absl::string_view text);
 
 [[nodiscard]] Digest IdentityOf(const BlockManifest& manifest);
-// A chain's revision: everything but its name.
+// A chain's revision: everything that decides what is served, so all but its name and provenance.
 [[nodiscard]] Digest RevisionOf(const ChainManifest& manifest);
 [[nodiscard]] Digest TensorIdentity(kernels::DType dtype, const Shape& shape,
                                     std::span<const uint8_t> bytes);

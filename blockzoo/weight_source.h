@@ -12,8 +12,8 @@
 
 namespace tessera::blockzoo {
 
-// Bytes that stay valid and unchanged while a copy of the handle lives; usually a mapped file. Equal
-// (tensor, transform) pairs give handles to the same memory. Thread-safe.
+// Bytes that stay valid and unchanged while a copy of the handle lives; usually a mapped file.
+// Equal (tensor, transform) pairs give handles to the same memory. Thread-safe.
 class WeightHandle {
  public:
   WeightHandle() = default;
@@ -27,15 +27,16 @@ class WeightHandle {
 };
 
 // Makes the derived bytes of a tensor: reads canonical bytes, fills all of `derived`.
-using Derive = std::function<void(std::span<const std::byte> canonical, std::span<std::byte> derived)>;
+using Derive =
+    std::function<void(std::span<const std::byte> canonical, std::span<std::byte> derived)>;
 
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
   // The canonical bytes. NOT_FOUND or DATA_LOSS by digest.
   [[nodiscard]] virtual StatusOr<WeightHandle> Canonical(const TensorRef& tensor) = 0;
-  // The lossless rearrangement `transform` of a tensor, `bytes` long: taken from the cache, or made by
-  // `derive` and cached. A read-only zoo that lacks it makes it in memory.
+  // The lossless rearrangement `transform` of a tensor, `bytes` long: taken from the cache, or made
+  // by `derive` and cached. A read-only zoo that lacks it makes it in memory.
   [[nodiscard]] virtual StatusOr<WeightHandle> Derived(const TensorRef& tensor,
                                                        absl::string_view transform, uint64_t bytes,
                                                        const Derive& derive) = 0;

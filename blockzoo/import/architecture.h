@@ -1,5 +1,5 @@
-// The table of architectures: one file each under import/architectures/, which cuts a checkpoint into
-// blocks.
+// The table of architectures: one file each under import/architectures/, which cuts a checkpoint
+// into blocks.
 #pragma once
 
 #include <memory>
@@ -22,8 +22,8 @@ struct BlockPlan {
   std::vector<Part> tensors;
 };
 
-// A chain before its blocks are stored. `chain.blocks`, `chain.assets` and `chain.name` are filled by
-// the importer.
+// A chain before its blocks are stored. `chain.blocks`, `chain.assets` and `chain.name` are filled
+// by the importer.
 struct ChainPlan {
   ChainManifest chain;
   std::vector<BlockPlan> blocks;  // in chain order

@@ -19,7 +19,7 @@ namespace tessera::blockzoo {
 struct CheckpointTensor {
   std::string name;  // as in the file
   kernels::DType dtype = kernels::DType::kF32;
-  Shape shape;       // slowest dimension first, whatever the file's order
+  Shape shape;                       // slowest dimension first, whatever the file's order
   std::span<const std::byte> bytes;  // in the mapped file; checked against its size
 };
 
@@ -27,7 +27,7 @@ struct CheckpointTensor {
 class Checkpoint {
  public:
   virtual ~Checkpoint() = default;
-  [[nodiscard]] virtual std::string format() const = 0;        // "gguf", "huggingface"
+  [[nodiscard]] virtual std::string format() const = 0;  // "gguf", "huggingface"
   // The architecture's name as the file says it ("llama", "LlamaForCausalLM").
   [[nodiscard]] virtual StatusOr<std::string> architecture() const = 0;
   // NOT_FOUND with the tensor's name when it is missing.

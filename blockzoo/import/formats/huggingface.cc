@@ -1,0 +1,125 @@
+// Hugging Face directories: config.json, safetensors in one file or in shards, tokenizer files.
+#include <memory>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "blockzoo/import/format.h"
+#include "blockzoo/import/huggingface_metadata.h"
+#include "blockzoo/import/safetensors_reader.h"
+#include "blockzoo/zoo_io.h"
+#include "blockzoo/zoo_mapping.h"
+
+namespace tessera::blockzoo {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = 16 << 20;
+constexpr uint64_t kMaxIndexBytes = 64 << 20;
+
+class HuggingFaceCheckpoint final : public Checkpoint {
+ public:
+  static StatusOr<std::unique_ptr<Checkpoint>> Open(const std::string& directory) {
+    auto checkpoint = std::make_unique<HuggingFaceCheckpoint>();
+    checkpoint->directory_ = directory;
+    TESSERA_ASSIGN_OR_RETURN(const std::string config,
+                             ReadWholeFile(directory + "/config.json", kMaxConfigBytes));
+    TESSERA_ASSIGN_OR_RETURN(checkpoint->settings_, HuggingFaceSettings(config));
+    TESSERA_RETURN_IF_ERROR(checkpoint->OpenWeights());
+    return std::unique_ptr<Checkpoint>(std::move(checkpoint));
+  }
+
+  [[nodiscard]] std::string format() const override { return "huggingface"; }
+
+  [[nodiscard]] StatusOr<std::string> architecture() const override {
+    StatusOr<std::string> name = settings_.Text("architectures.0");
+    return name.ok() ? name : settings_.Text("model_type");
+  }
+
+  [[nodiscard]] StatusOr<CheckpointTensor> Tensor(absl::string_view name) const override {
+    const auto found = tensors_.find(std::string(name));
+    if (found != tensors_.end()) return found->second;
+    return Error(absl::StatusCode::kNotFound,
+                 {.what = absl::StrCat("the model has no tensor ", name)});
+  }
+
+  [[nodiscard]] std::vector<std::string> TensorNames() const override {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : tensors_) names.push_back(name);
+    return names;
+  }
+
+  [[nodiscard]] const Attributes& settings() const override { return settings_; }
+
+  [[nodiscard]] StatusOr<std::map<std::string, std::string>> Assets() const override {
+    return HuggingFaceAssets(directory_);
+  }
+
+  [[nodiscard]] StatusOr<std::vector<uint32_t>> EndTokenIds() const override {
+    TESSERA_ASSIGN_OR_RETURN(const auto assets, HuggingFaceAssets(directory_));
+    return HuggingFaceEndTokenIds(settings_, assets);
+  }
+
+ private:
+  Status OpenWeights() {
+    if (KindOfPath(directory_ + "/model.safetensors") == PathKind::kFile) {
+      return OpenShard("model.safetensors");
+    }
+    const std::string index = directory_ + "/model.safetensors.index.json";
+    if (KindOfPath(index) != PathKind::kFile) {
+      return Error(absl::StatusCode::kNotFound,
+                   {.what = "the directory has no weights",
+                    .where = directory_,
+                    .why = "neither model.safetensors nor model.safetensors.index.json is there",
+                    .fix = "fetch the safetensors files; pickled weights (.bin) are not read"});
+    }
+    TESSERA_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(index, kMaxIndexBytes));
+    TESSERA_ASSIGN_OR_RETURN(const auto shard_of, ParseShardIndex(text));
+    std::set<std::string> shards;
+    for (const auto& [tensor, shard] : shard_of) shards.insert(shard);
+    for (const std::string& shard : shards) TESSERA_RETURN_IF_ERROR(OpenShard(shard));
+    for (const auto& [tensor, shard] : shard_of) {
+      if (tensors_.contains(tensor)) continue;
+      return Error(absl::StatusCode::kInvalidArgument,
+                   {.what = absl::StrCat("the tensor ", tensor, " is missing"),
+                    .where = absl::StrCat(directory_, "/", shard),
+                    .why = "the index names it there",
+                    .fix = "fetch the shards again"});
+    }
+    return absl::OkStatus();
+  }
+
+  Status OpenShard(const std::string& name) {
+    const std::string path = absl::StrCat(directory_, "/", name);
+    TESSERA_ASSIGN_OR_RETURN(auto mapping, MappedFile::Open(path));
+    StatusOr<std::vector<CheckpointTensor>> tensors = ParseSafetensors(mapping->bytes());
+    if (!tensors.ok()) return Annotate(tensors.status(), path);
+    mappings_.push_back(std::move(mapping));
+    for (CheckpointTensor& tensor : *tensors) {
+      const std::string tensor_name = tensor.name;
+      if (!tensors_.emplace(tensor_name, std::move(tensor)).second) {
+        return Error(
+            absl::StatusCode::kInvalidArgument,
+            {.what = absl::StrCat("the tensor ", tensor_name, " is in two shards"), .where = path});
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  std::string directory_;
+  Attributes settings_;
+  std::vector<std::shared_ptr<const MappedFile>> mappings_;
+  std::map<std::string, CheckpointTensor> tensors_;
+};
+
+bool Recognises(const std::string& path) {
+  return KindOfPath(path) == PathKind::kDirectory &&
+         KindOfPath(path + "/config.json") == PathKind::kFile;
+}
+
+}  // namespace
+
+void Register_huggingface(FormatRegistry& registry) {
+  registry.Add(
+      {.name = "huggingface", .recognises = Recognises, .open = HuggingFaceCheckpoint::Open});
+}
+
+}  // namespace tessera::blockzoo

@@ -1,0 +1,44 @@
+// Look-up in the tables of formats and architectures.
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "blockzoo/import/architecture.h"
+#include "blockzoo/import/format.h"
+#include "blockzoo/zoo_io.h"
+
+namespace tessera::blockzoo {
+
+StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& path) {
+  FormatRegistry registry;
+  RegisterFormats(registry);
+  std::vector<std::string> names;
+  for (const Format& format : registry.formats()) {
+    if (format.recognises(path)) return format.open(path);
+    names.push_back(format.name);
+  }
+  if (KindOfPath(path) == PathKind::kMissing) {
+    return Error(absl::StatusCode::kNotFound,
+                 {.what = "there is no such file or directory", .where = path});
+  }
+  return Error(absl::StatusCode::kInvalidArgument,
+               {.what = "the checkpoint's format is not known",
+                .where = path,
+                .why = absl::StrCat("known formats: ", absl::StrJoin(names, ", ")),
+                .fix = "name a GGUF file, or a directory with config.json and model.safetensors"});
+}
+
+StatusOr<Architecture> FindArchitecture(absl::string_view name) {
+  ArchitectureRegistry registry;
+  RegisterArchitectures(registry);
+  std::vector<std::string> known;
+  for (const Architecture& architecture : registry.architectures()) {
+    for (const std::string& alias : architecture.aliases) {
+      if (name == alias) return architecture;
+      known.push_back(alias);
+    }
+  }
+  return Error(absl::StatusCode::kUnimplemented,
+               {.what = absl::StrCat("the architecture ", name, " is not supported"),
+                .why = absl::StrCat("known architectures: ", absl::StrJoin(known, ", "))});
+}
+
+}  // namespace tessera::blockzoo

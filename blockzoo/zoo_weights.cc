@@ -1,0 +1,178 @@
+#include "blockzoo/zoo_weights.h"
+
+#include <array>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "blockzoo/zoo_mapping.h"
+
+namespace tessera::blockzoo {
+namespace {
+
+// A derived file is the bytes, then this trailer: magic, size (little-endian), checksum.
+constexpr char kMagic[8] = {'T', 'S', 'R', 'D', 'R', 'V', '0', '1'};
+constexpr size_t kTrailerBytes = 8 + 8 + 32;
+
+std::array<std::byte, kTrailerBytes> TrailerOf(uint64_t size, const Digest& checksum) {
+  std::array<std::byte, kTrailerBytes> trailer;
+  std::memcpy(trailer.data(), kMagic, 8);
+  for (int i = 0; i < 8; ++i) trailer[8 + i] = static_cast<std::byte>(size >> (8 * i));
+  std::memcpy(trailer.data() + 16, checksum.bytes.data(), 32);
+  return trailer;
+}
+
+Digest DerivedChecksum(absl::string_view transform, const Digest& tensor,
+                       std::span<const std::byte> bytes) {
+  Hasher hasher;
+  hasher.AddText(transform).AddDigest(tensor);
+  hasher.AddBytes({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+  return hasher.Finish();
+}
+
+Status Damaged(const std::string& path, absl::string_view why) {
+  return Error(absl::StatusCode::kDataLoss, {.what = "the derived weight is damaged",
+                                             .where = path,
+                                             .why = std::string(why),
+                                             .fix = "run `tessera zoo gc --derived`: it is built "
+                                                    "again when needed"});
+}
+
+// The bytes before a trailer that fits the file's size.
+StatusOr<std::span<const std::byte>> WithoutTrailer(std::span<const std::byte> file,
+                                                    const std::string& path) {
+  if (file.size() < kTrailerBytes) return Damaged(path, "it is cut short");
+  const std::span<const std::byte> bytes = file.first(file.size() - kTrailerBytes);
+  const auto expected = TrailerOf(bytes.size(), Digest{});
+  if (std::memcmp(file.data() + bytes.size(), expected.data(), 16) != 0) {
+    return Damaged(path, "it is cut short, or its trailer is changed");
+  }
+  return bytes;
+}
+
+}  // namespace
+
+struct WeightCache::Weight {
+  std::shared_ptr<const MappedFile> memory;
+  std::span<const std::byte> bytes;
+  bool anonymous = false;
+};
+
+std::shared_ptr<WeightCache::Entry> WeightCache::EntryOf(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  std::shared_ptr<Entry>& entry = entries_[path];
+  if (entry == nullptr) entry = std::make_shared<Entry>();
+  return entry;
+}
+
+std::shared_ptr<const WeightCache::Weight> WeightCache::Live(const Entry& entry) {
+  const std::lock_guard lock(mutex_);
+  return entry.live.lock();
+}
+
+WeightHandle WeightCache::Publish(Entry& entry, const std::shared_ptr<const Weight>& weight) {
+  const std::lock_guard lock(mutex_);
+  entry.live = weight;
+  return WeightHandle({weight, &weight->bytes});
+}
+
+StatusOr<WeightHandle> WeightCache::Canonical(const TensorRef& tensor) {
+  const std::string path = layout_.Object(ObjectKind::kTensor, tensor.tensor);
+  const std::shared_ptr<Entry> entry = EntryOf(path);
+  const std::lock_guard lock(entry->making);
+  std::shared_ptr<const Weight> weight = Live(*entry);
+  if (weight == nullptr) {
+    TESSERA_ASSIGN_OR_RETURN(const uint64_t bytes, TensorBytes(tensor.dtype, tensor.shape));
+    TESSERA_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
+    if (file->bytes().size() != bytes) {
+      return Error(absl::StatusCode::kDataLoss,
+                   {.what = absl::StrCat("the tensor ", tensor.role, " is damaged"),
+                    .where = path,
+                    .why = absl::StrCat("it has ", file->bytes().size(), " bytes, ",
+                                        kernels::InfoOf(tensor.dtype).name, " ",
+                                        ShapeText(tensor.shape), " needs ", bytes),
+                    .fix = "remove that file and import the model again: only it is written"});
+    }
+    weight = std::make_shared<const Weight>(Weight{file, file->bytes(), false});
+  }
+  return Publish(*entry, weight);
+}
+
+StatusOr<WeightHandle> WeightCache::Derived(const TensorRef& tensor, absl::string_view transform,
+                                            uint64_t bytes, const Derive& derive) {
+  TESSERA_RETURN_IF_ERROR(CheckTransformName(transform));
+  const std::string path = layout_.DerivedFile(transform, tensor.tensor);
+  const std::shared_ptr<Entry> entry = EntryOf(path);
+  const std::lock_guard lock(entry->making);
+  std::shared_ptr<const Weight> weight = Live(*entry);
+  if (weight != nullptr && weight->bytes.size() != bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the transform ", transform, " is in use with another size"));
+  }
+  if (weight == nullptr) {
+    StatusOr<std::shared_ptr<const MappedFile>> file = MappedFile::Open(path);
+    if (file.ok()) {
+      const auto payload = WithoutTrailer((*file)->bytes(), path);
+      if (payload.ok() && payload->size() == bytes) {
+        weight = std::make_shared<const Weight>(Weight{*file, *payload, false});
+      }
+    }
+  }
+  if (weight == nullptr) {
+    TESSERA_ASSIGN_OR_RETURN(weight, MakeDerived(tensor, transform, bytes, derive));
+  }
+  return Publish(*entry, weight);
+}
+
+StatusOr<std::shared_ptr<const WeightCache::Weight>> WeightCache::MakeDerived(
+    const TensorRef& tensor, absl::string_view transform, uint64_t bytes, const Derive& derive) {
+  TESSERA_ASSIGN_OR_RETURN(const WeightHandle canonical, Canonical(tensor));
+  TESSERA_ASSIGN_OR_RETURN(const auto memory, MappedFile::Anonymous(bytes));
+  derive({canonical.data(), canonical.size()}, memory->writable());
+  if (storage_ == DerivedStorage::kCached &&
+      StoreDerived(tensor.tensor, transform, memory->bytes()).ok()) {
+    // The file's pages are shared with other processes and can be dropped under pressure.
+    StatusOr<std::shared_ptr<const MappedFile>> file =
+        MappedFile::Open(layout_.DerivedFile(transform, tensor.tensor));
+    if (file.ok() && (*file)->bytes().size() == bytes + kTrailerBytes) {
+      return std::make_shared<const Weight>(Weight{*file, (*file)->bytes().first(bytes), false});
+    }
+  }
+  return std::make_shared<const Weight>(Weight{memory, memory->bytes(), true});
+}
+
+Status WeightCache::StoreDerived(const Digest& tensor, absl::string_view transform,
+                                 std::span<const std::byte> bytes) {
+  const std::string directory = layout_.DerivedDirectory(transform);
+  TESSERA_RETURN_IF_ERROR(disk_.CheckSpace(layout_.root(), bytes.size() + kTrailerBytes));
+  TESSERA_RETURN_IF_ERROR(disk_.MakeDirectory(directory));
+  TESSERA_ASSIGN_OR_RETURN(TempFile file, TempFile::Create(disk_, layout_.Temporary()));
+  TESSERA_RETURN_IF_ERROR(file.Append(bytes));
+  const auto trailer = TrailerOf(bytes.size(), DerivedChecksum(transform, tensor, bytes));
+  TESSERA_RETURN_IF_ERROR(file.Append(trailer));
+  TESSERA_RETURN_IF_ERROR(file.Sync());
+  return file.Publish(layout_.DerivedFile(transform, tensor));
+}
+
+WeightCache::Usage WeightCache::InUse() {
+  Usage usage;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [path, entry] : entries_) {
+    const std::shared_ptr<const Weight> weight = entry->live.lock();
+    if (weight == nullptr) continue;
+    (weight->anonymous ? usage.anonymous_bytes : usage.mapped_bytes) += weight->bytes.size();
+  }
+  return usage;
+}
+
+Status CheckDerivedFile(const std::string& path, absl::string_view transform,
+                        const Digest& tensor) {
+  TESSERA_ASSIGN_OR_RETURN(const auto file, MappedFile::Open(path));
+  TESSERA_ASSIGN_OR_RETURN(const auto bytes, WithoutTrailer(file->bytes(), path));
+  const auto expected = TrailerOf(bytes.size(), DerivedChecksum(transform, tensor, bytes));
+  if (std::memcmp(file->bytes().data() + bytes.size(), expected.data(), kTrailerBytes) != 0) {
+    return Damaged(path, "its content does not match its checksum");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tessera::blockzoo
