@@ -1,0 +1,63 @@
+// Text normalization before tokens are looked for: an ordered list of steps.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "config/foundation/status.h"
+#include "server/text/aligned_text.h"
+#include "server/text/regex.h"
+
+namespace tessera::server {
+
+// The longest text that one call encodes, and the longest that its normalization may become.
+inline constexpr size_t kMaxEncodeBytes = size_t{8} << 20;
+inline constexpr size_t kMaxNormalizedBytes = size_t{32} << 20;
+
+// Where a fragment between two added tokens stands in the whole text.
+enum class FragmentPlace { kFirst, kLater };
+
+// One normalization step; immutable, thread-safe.
+class NormalizerStep {
+ public:
+  virtual ~NormalizerStep() = default;
+  // Rewrites `text` (valid UTF-8 before and after). RESOURCE_EXHAUSTED when it grows past
+  // kMaxNormalizedBytes.
+  virtual Status Apply(FragmentPlace place, AlignedText* text) const = 0;
+};
+
+using NormalizerSteps = std::vector<std::unique_ptr<NormalizerStep>>;
+
+enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
+enum class PrependTo { kEveryFragment, kFirstFragment };
+enum class StripSides { kLeft, kRight, kBoth };
+
+struct BertNormalizerOptions {
+  bool clean_text = true;
+  bool handle_chinese_chars = true;
+  bool strip_accents = true;
+  bool lowercase = true;
+};
+
+std::unique_ptr<NormalizerStep> MakeUnicodeStep(UnicodeForm form);
+// Puts `prefix` before each non-empty fragment, or before the first only.
+std::unique_ptr<NormalizerStep> MakePrependStep(std::string prefix, PrependTo to);
+// Replaces each match of `pattern` by `content` (literally).
+std::unique_ptr<NormalizerStep> MakeReplaceStep(Regex pattern, std::string content);
+std::unique_ptr<NormalizerStep> MakeLowercaseStep();
+// Removes white space at the given sides.
+std::unique_ptr<NormalizerStep> MakeStripStep(StripSides sides);
+// Removes nonspacing marks (Mn).
+std::unique_ptr<NormalizerStep> MakeStripAccentsStep();
+// BERT's cleaning: drops control characters, isolates CJK ideographs, strips accents (NFD without
+// Mn), lower-cases.
+std::unique_ptr<NormalizerStep> MakeBertStep(const BertNormalizerOptions& options);
+// Joins runs of spaces and drops those at both ends, as SentencePiece's remove_extra_whitespaces.
+std::unique_ptr<NormalizerStep> MakeCollapseSpacesStep();
+
+// Runs the steps in order.
+Status Normalize(const NormalizerSteps& steps, FragmentPlace place, AlignedText* text);
+
+}  // namespace tessera::server

@@ -1,0 +1,25 @@
+#include "server/text/token_bytes.h"
+
+#include "config/foundation/check.h"
+
+namespace tessera::server {
+
+void TokenBytes::Add(absl::string_view bytes, TokenKind kind) {
+  TESSERA_CHECK(data_.size() + bytes.size() <= UINT32_MAX);
+  data_.append(bytes.data(), bytes.size());
+  offsets_.push_back(static_cast<uint32_t>(data_.size()));
+  kinds_.push_back(kind);
+}
+
+void TokenBytes::Reserve(size_t tokens, size_t bytes) {
+  offsets_.reserve(tokens + 1);
+  kinds_.reserve(tokens);
+  data_.reserve(bytes);
+}
+
+absl::string_view TokenBytes::bytes(TokenId id) const {
+  TESSERA_DCHECK(id < size());
+  return absl::string_view(data_).substr(offsets_[id], offsets_[id + 1] - offsets_[id]);
+}
+
+}  // namespace tessera::server

@@ -1,0 +1,205 @@
+// Published vectors: real vocabularies must give exactly the published ids.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "blockzoo/import/gguf_metadata.h"
+#include "blockzoo/import/gguf_reader.h"
+#include "server/text/detokenizer.h"
+#include "server/text/tokenizer.h"
+#include "tests/support/test_data.h"
+#include "tests/unit/server/text/sentencepiece_oracle.h"
+
+namespace tessera::server {
+namespace {
+
+using ::tessera::testing::ReadWholeFile;
+using ::tessera::testing::TestDataPath;
+
+using TokenizerPtr = std::shared_ptr<const Tokenizer>;
+
+TokenizerPtr FromGguf(const std::string& path) {
+  const std::string file = ReadWholeFile(path);
+  const auto gguf =
+      blockzoo::ParseGguf(std::as_bytes(std::span<const char>(file.data(), file.size())));
+  if (!gguf.ok()) {
+    ADD_FAILURE() << gguf.status();
+    return nullptr;
+  }
+  const auto json = blockzoo::GgufVocabularyJson(*gguf);
+  if (!json.ok()) {
+    ADD_FAILURE() << json.status();
+    return nullptr;
+  }
+  auto tokenizer = TokenizerFromAssets({{"gguf_vocabulary.json", *json}});
+  EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+  return tokenizer.ok() ? *tokenizer : nullptr;
+}
+
+std::string Gunzip(const std::string& path) {
+  std::string text;
+  std::FILE* pipe = popen(("gzip -dc '" + path + "'").c_str(), "r");
+  if (pipe == nullptr) return text;
+  char buffer[65536];
+  for (size_t n = 0; (n = std::fread(buffer, 1, sizeof(buffer), pipe)) > 0;) text.append(buffer, n);
+  pclose(pipe);
+  return text;
+}
+
+TokenizerPtr Qwen() {
+  const auto path = TestDataPath("tokenizers/qwen3/tokenizer.json.gz");
+  if (!path.has_value()) return nullptr;
+  auto tokenizer = TokenizerFromAssets({{"tokenizer.json", Gunzip(*path)}});
+  EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+  return tokenizer.ok() ? *tokenizer : nullptr;
+}
+
+TokenizerPtr Llama2() {
+  const auto path = TestDataPath("tokenizers/llama2/tokenizer.model");
+  if (!path.has_value()) return nullptr;
+  auto tokenizer = TokenizerFromAssets({{"tokenizer.model", ReadWholeFile(*path)}});
+  EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
+  return tokenizer.ok() ? *tokenizer : nullptr;
+}
+
+struct Case {
+  std::string text;
+  std::vector<TokenId> ids;
+};
+
+std::vector<Case> ReadCases(const std::string& base) {
+  const std::string separator = "\n__ggml_vocab_test__\n";
+  std::vector<std::string> texts = absl::StrSplit(ReadWholeFile(base + ".inp"), separator);
+  std::vector<std::string> lines = absl::StrSplit(ReadWholeFile(base + ".out"), '\n');
+  // Both files end with a separator.
+  if (!texts.empty() && texts.back().empty()) texts.pop_back();
+  if (!lines.empty() && lines.back().empty()) lines.pop_back();
+  EXPECT_EQ(texts.size(), lines.size());
+  std::vector<Case> cases;
+  for (size_t i = 0; i < std::min(texts.size(), lines.size()); ++i) {
+    Case one{texts[i], {}};
+    for (const auto number : absl::StrSplit(lines[i], ' ', absl::SkipEmpty())) {
+      uint32_t id = 0;
+      EXPECT_TRUE(absl::SimpleAtoi(number, &id));
+      one.ids.push_back(id);
+    }
+    cases.push_back(std::move(one));
+  }
+  return cases;
+}
+
+void ExpectVectors(const Tokenizer& tokenizer, const std::string& base) {
+  const std::vector<Case> cases = ReadCases(base);
+  ASSERT_GE(cases.size(), 40u);
+  const EncodeOptions options{AddSpecial::kNone, ParseSpecial::kOff};
+  for (const Case& one : cases) {
+    const auto ids = tokenizer.Encode(one.text, options);
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    EXPECT_EQ(*ids, one.ids) << "text: \"" << one.text << "\"";
+    const auto encoding = tokenizer.EncodeWithRanges(one.text, options);
+    ASSERT_TRUE(encoding.ok()) << encoding.status();
+    EXPECT_EQ(encoding->ids, one.ids);
+    ASSERT_EQ(encoding->ranges.size(), one.ids.size());
+    for (const ByteRange range : encoding->ranges) {
+      EXPECT_LE(range.begin, range.end);
+      EXPECT_LE(range.end, one.text.size());
+    }
+  }
+}
+
+class GgufVectors : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GgufVectors, AllEqual) {
+  const std::string name = std::string("tokenizers/ggml-vocab-") + GetParam() + ".gguf";
+  const auto path = TestDataPath(name);
+  if (!path.has_value()) GTEST_SKIP() << "shared data has no " << name;
+  const TokenizerPtr tokenizer = FromGguf(*path);
+  ASSERT_NE(tokenizer, nullptr);
+  ExpectVectors(*tokenizer, *path);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, GgufVectors,
+                         ::testing::Values("llama-spm", "gpt-2", "falcon", "deepseek-llm",
+                                           "bert-bge"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
+
+TEST(TokenizerVectors, Qwen3TokenizerJson) {
+  const TokenizerPtr tokenizer = Qwen();
+  if (tokenizer == nullptr) GTEST_SKIP() << "shared data has no tokenizers/qwen3";
+  ExpectVectors(*tokenizer, *TestDataPath("tokenizers/qwen3") + "/qwen2");
+}
+
+TEST(TokenizerVectors, Llama2SentencePiece) {
+  const TokenizerPtr tokenizer = Llama2();
+  if (tokenizer == nullptr) GTEST_SKIP() << "shared data has no tokenizers/llama2";
+  ExpectVectors(*tokenizer, *TestDataPath("tokenizers") + "/ggml-vocab-llama-spm.gguf");
+}
+
+TEST(TokenizerVectors, SentencePieceLibraryAgreesOnRealText) {
+  const TokenizerPtr tokenizer = Llama2();
+  const auto text_path = TestDataPath("texts/wiki.test.raw");
+  if (tokenizer == nullptr || !text_path.has_value()) GTEST_SKIP() << "shared data is missing";
+  const testing::SentencePieceOracle oracle(*TestDataPath("tokenizers/llama2/tokenizer.model"));
+  ASSERT_TRUE(oracle.loaded());
+  size_t lines = 0;
+  for (const auto line : absl::StrSplit(ReadWholeFile(*text_path), '\n')) {
+    if (line.empty() || ++lines > 400) continue;
+    const auto ids = tokenizer->Encode(line, {AddSpecial::kNone, ParseSpecial::kOff});
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    ASSERT_EQ(*ids, oracle.Encode(std::string(line))) << line;
+  }
+}
+
+// Text comes back as it was, whatever the vocabulary normalizes.
+TEST(TokenizerVectors, RealTextRoundTripsAndRangesCoverIt) {
+  const auto text_path = TestDataPath("texts/wiki.test.raw");
+  const auto gpt2 = TestDataPath("tokenizers/ggml-vocab-gpt-2.gguf");
+  if (!text_path.has_value() || !gpt2.has_value()) GTEST_SKIP() << "shared data is missing";
+  const TokenizerPtr tokenizer = FromGguf(*gpt2);
+  ASSERT_NE(tokenizer, nullptr);
+  const std::string text = ReadWholeFile(*text_path).substr(0, 200000);
+  const auto encoding = tokenizer->EncodeWithRanges(text, {AddSpecial::kNone, ParseSpecial::kOff});
+  ASSERT_TRUE(encoding.ok()) << encoding.status();
+  EXPECT_EQ(DecodeBytes(tokenizer->token_bytes(), encoding->ids, {}), text);
+  uint32_t end = 0;
+  for (const ByteRange range : encoding->ranges) {
+    ASSERT_EQ(range.begin, end);
+    end = range.end;
+  }
+  EXPECT_EQ(end, text.size());
+}
+
+void Report(const char* name, const Tokenizer& tokenizer, const std::string& text) {
+  const EncodeOptions options{AddSpecial::kNone, ParseSpecial::kOff};
+  ASSERT_TRUE(tokenizer.Encode(text, options).ok());
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_TRUE(tokenizer.Encode(text, options).ok());
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::printf("  %s: %.1f MB/s\n", name, 1e-6 * static_cast<double>(text.size()) / seconds);
+  ::testing::Test::RecordProperty(name, std::to_string(1e-6 * text.size() / seconds));
+  // Far below what it reaches, so that a busy machine passes and a quadratic loop does not.
+  EXPECT_LT(seconds, 30.0);
+}
+
+TEST(TokenizerVectors, SpeedOnRealText) {
+  const auto text_path = TestDataPath("texts/wiki.test.raw");
+  const auto gpt2 = TestDataPath("tokenizers/ggml-vocab-gpt-2.gguf");
+  if (!text_path.has_value() || !gpt2.has_value()) GTEST_SKIP() << "shared data is missing";
+  const std::string text = ReadWholeFile(*text_path);
+  Report("gpt-2", *FromGguf(*gpt2), text);
+  Report("llama-spm", *FromGguf(*TestDataPath("tokenizers/ggml-vocab-llama-spm.gguf")), text);
+  Report("deepseek-llm", *FromGguf(*TestDataPath("tokenizers/ggml-vocab-deepseek-llm.gguf")), text);
+  Report("qwen3", *Qwen(), text);
+  Report("one character", *FromGguf(*gpt2), std::string(1 << 20, 'a'));
+}
+
+}  // namespace
+}  // namespace tessera::server
