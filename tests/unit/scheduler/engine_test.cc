@@ -111,21 +111,21 @@ TEST_F(EngineTest, PreemptionDoesNotChangeAnswers) {
   ChainId chain = Add("a", manifest);
   std::vector<std::vector<TokenId>> alone;
   for (uint32_t i = 0; i < 6; ++i) {
-    alone.push_back(Run(Ask(chain, Prompt(i, 50), 150)).tokens[0]);
+    alone.push_back(Run(Ask(chain, Prompt(i, 50), 900)).tokens[0]);
   }
-  const uint64_t one = Bind(manifest)->cache_layout()->BytesFor(200);
-  Start({.cache_bytes = std::max<uint64_t>(2 * one + (1 << 20), 3 << 20)});
+  const uint64_t one = Bind(manifest)->cache_layout()->BytesFor(950);
+  Start({.cache_bytes = one * 5 / 2 + (1 << 20)});
   chain = Add("a", manifest);
   std::vector<std::unique_ptr<Reader>> readers;
-  const uint64_t budget = engine_->Stats().cache.arena_bytes;
-  (void)budget;
-  uint32_t count = 6;
-  for (uint32_t i = 0; i < count; ++i) readers.push_back(Submit(Ask(chain, Prompt(i, 50), 150)));
-  for (uint32_t i = 0; i < count; ++i) {
+  for (uint32_t i = 0; i < 6; ++i) readers.push_back(Submit(Ask(chain, Prompt(i, 50), 900)));
+  uint32_t preemptions = 0;
+  for (uint32_t i = 0; i < 6; ++i) {
     const Answer answer = readers[i]->Wait();
     ASSERT_TRUE(answer.error.ok()) << answer.error;
     EXPECT_EQ(answer.tokens[0], alone[i]) << "request " << i;
+    preemptions += answer.finished[0].preemptions;
   }
+  EXPECT_GT(preemptions, 0u);
 }
 
 TEST_F(EngineTest, ChoicesShareThePromptAndDrawApart) {
@@ -172,6 +172,7 @@ TEST_F(EngineTest, VariantsShareLowerPages) {
   const ChainId first = Add("a", a);
   const ChainId second = Add("b", b);
   (void)Run(Ask(first, Prompt(1, 200), 10));
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
   const uint64_t one = engine_->Stats().cache.cached_bytes;
   const Answer shared = Run(Ask(second, Prompt(1, 200), 10));
   EXPECT_EQ(shared.tokens, alone.tokens);
@@ -276,7 +277,11 @@ TEST_F(EngineTest, FullLineRefusesAtOnce) {
 
 TEST_F(EngineTest, DeadlineEndsTheRequest) {
   Start();
-  const ChainId chain = Add("a", tiny_.Make("a", {}, kLayers, 9));
+  TinyShape slow;
+  slow.width = 256;
+  slow.hidden = 2048;
+  slow.head_dim = 64;
+  const ChainId chain = Add("a", tiny_.Make("a", slow, {1, 2, 3, 4, 5, 6, 7, 8}, 9));
   GenerationRequest request = Ask(chain, Prompt(8, 40), 900);
   request.deadline = SystemClock().Now() + std::chrono::milliseconds(5);
   const Answer answer = Run(std::move(request));

@@ -2,34 +2,9 @@
 // decode.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <new>
-
 #include "scheduler/engine_loop.h"
 #include "tests/support/engine_fixture.h"
-
-namespace {
-thread_local bool counting = false;
-thread_local uint64_t allocations = 0;
-}  // namespace
-
-void* operator new(size_t bytes) {
-  if (counting) ++allocations;
-  void* memory = std::malloc(bytes);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void* operator new(size_t bytes, std::align_val_t alignment) {
-  if (counting) ++allocations;
-  const size_t align = static_cast<size_t>(alignment);
-  void* memory = std::aligned_alloc(align, (bytes + align - 1) / align * align);
-  if (memory == nullptr) std::abort();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+#include "tests/unit/scheduler/allocation_counter.h"
 
 namespace tessera::testing {
 namespace {
@@ -63,14 +38,12 @@ TEST_F(SteadyStepTest, DecodeStepsAllocateNothing) {
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(loop.Step());
   // Pages are sealed and published on the way: every 64th token of a sequence makes index nodes, which
   // is not the step path of the others. Count the steps of a page without its end.
-  counting = true;
-  allocations = 0;
+  StartCountingAllocations();
   for (int i = 0; i < 38; ++i) {
     loop.TakeMessages(TimePoint());
     loop.Step();
   }
-  counting = false;
-  EXPECT_EQ(allocations, 0u);
+  EXPECT_EQ(StopCountingAllocations(), 0u);
   scheduler::MailboxBatch batch;
   ASSERT_TRUE(mailboxes[0]->Drain(batch));
   EXPECT_EQ(batch.tokens.size(), 43u);
