@@ -33,6 +33,11 @@ struct Entry {
   std::vector<std::function<void()>> on_gone;  // of an unload
 };
 
+ModelSummary SummaryOf(const LoadedModel& model) {
+  return {model.revision, model.max_context, model.blocks,
+          model.chat_template ? ModelSummary::Chat::kYes : ModelSummary::Chat::kNo};
+}
+
 }  // namespace
 
 const char* NameOf(ModelState state) {
@@ -368,7 +373,11 @@ StatusOr<std::optional<ChainId>> ModelRegistry::Unload(const std::string& name,
 std::vector<ModelInfo> ModelRegistry::List() {
   const std::vector<std::string> names = impl_->source->Names();
   std::map<std::string, ModelInfo> infos;
-  for (const std::string& name : names) infos[name].name = name;
+  for (const std::string& name : names) {
+    infos[name].name = name;
+    StatusOr<ModelSummary> summary = impl_->source->Describe(name);
+    if (summary.ok()) infos[name].summary = std::move(*summary);
+  }
   const std::lock_guard lock(impl_->mutex);
   for (const auto& [name, entry] : impl_->entries) {
     if (!entry.model && entry.retiring == 0 && infos.find(name) == infos.end()) continue;
@@ -379,6 +388,7 @@ std::vector<ModelInfo> ModelRegistry::List() {
     info.error = entry.error;
     info.blocks_done = entry.blocks_done;
     info.blocks_total = entry.blocks_total;
+    if (entry.model) info.summary = SummaryOf(*entry.model);
     info.users = entry.model ? static_cast<uint32_t>(entry.model.use_count() - 2) : 0;
     info.retiring = entry.retiring - (entry.model ? 1 : 0);
   }

@@ -19,12 +19,21 @@ namespace tessera::server {
 enum class ModelState : uint8_t { kUnloaded, kLoading, kReady, kDraining, kFailed };
 [[nodiscard]] const char* NameOf(ModelState state);
 
+// What is known of a model without loading it.
+struct ModelSummary {
+  std::string revision;
+  uint64_t max_context = 0;
+  uint32_t blocks = 0;
+  enum class Chat : uint8_t { kNo, kYes } chat = Chat::kNo;
+};
+
 // Where models come from and go to. Thread-safe.
 class ModelSource {
  public:
   virtual ~ModelSource() = default;
   // Names that can be loaded now, sorted.
   [[nodiscard]] virtual std::vector<std::string> Names() = 0;
+  [[nodiscard]] virtual StatusOr<ModelSummary> Describe(const std::string& name) = 0;
   // Takes as long as it takes; called on a loader thread. `id` is new. RESOURCE_EXHAUSTED when
   // other models must go first.
   using Progress = std::function<void(uint32_t blocks_done, uint32_t blocks_total)>;

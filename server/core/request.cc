@@ -208,7 +208,8 @@ bool Request::Take(OutputBatch& batch) {
   }
   if (mailbox && mailbox->Drain(events_)) assembler_->Convert(events_, &batch);
   if (!batch.ends() && ending) batch.error = ending;
-  if (batch.error) batch.error = Tell(*batch.error);
+  // Without a mailbox the assembler may be being made on another thread.
+  if (batch.error) batch.error = Tell(*batch.error, mailbox ? assembler_->tokens_sent() : 0);
   if (!batch.finished.empty()) {
     const uint32_t before = usage_.completion_tokens;
     usage_ = batch.finished.back().usage;
@@ -225,8 +226,7 @@ bool Request::Take(OutputBatch& batch) {
 }
 
 // What the client is told of a failure: figures of what it got, nothing of our insides.
-Status Request::Tell(const Status& status) const {
-  const uint32_t sent = assembler_ ? assembler_->tokens_sent() : 0;
+Status Request::Tell(const Status& status, uint32_t sent) const {
   ErrorReport report = ReportOf(status, sent > 0 ? OutputSent::kYes : OutputSent::kNo);
   if (report.details.condition == Condition::kInternal) {
     LogError("request_failed",

@@ -67,7 +67,7 @@ class Request : public std::enable_shared_from_this<Request> {
   void RunSink();
   // Gives back what the phase holds; false when it had ended. `status` is for the records.
   bool Close(const Status& status, scheduler::FinishReason reason);
-  [[nodiscard]] Status Tell(const Status& status) const;
+  [[nodiscard]] Status Tell(const Status& status, uint32_t tokens_sent) const;
 
   const Context context_;
   GenerationSpec spec_;
