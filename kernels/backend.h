@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "config/foundation/status.h"
 #include "kernels/catalog.h"
@@ -36,10 +37,10 @@ class Backend {
 
   // Scratch bytes a thread needs for the largest shapes named; see ExecContext.
   struct ScratchNeeds {
-    uint64_t max_width = 0;       // widest Linear input or output
+    uint64_t max_width = 0;  // widest Linear input or output
     uint64_t max_head_dim = 0;
     uint64_t max_vocab = 0;
-    uint64_t max_rows = 0;        // rows a step
+    uint64_t max_rows = 0;  // rows a step
   };
   [[nodiscard]] virtual size_t ScratchBytes(const ScratchNeeds& needs) const = 0;
 };
@@ -47,8 +48,8 @@ class Backend {
 // The instruction sets of the CPU backend, widest first. kAuto takes the widest the machine has.
 enum class CpuIsa : uint8_t { kAuto, kAvx512, kAvx2 };
 
-// FAILED_PRECONDITION when the processor lacks `isa` (or lacks AVX2 and FMA altogether). kAvx512 means
-// AVX-512 F, BW, DQ, VL, VNNI.
+// FAILED_PRECONDITION when the processor lacks `isa` (or lacks AVX2 and FMA altogether). kAvx512
+// means AVX-512 F, BW, DQ, VL, VNNI.
 [[nodiscard]] StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa);
 // The sets that this processor has, widest first; empty on a processor without AVX2 and FMA.
 [[nodiscard]] std::vector<CpuIsa> SupportedCpuIsas();

@@ -2,8 +2,8 @@
 //
 // An op is a struct with `Desc` (what selects a kernel) and `Params` (one launch: views and
 // scalars). `Find` returns the cheapest kernel that supports a descriptor on this machine, or an
-// UNIMPLEMENTED error that lists what was required, what is supported and what is missing. Kernels of
-// one op that a machine may choose between give a row the same bits: cost decides speed, never
+// UNIMPLEMENTED error that lists what was required, what is supported and what is missing. Kernels
+// of one op that a machine may choose between give a row the same bits: cost decides speed, never
 // numerics.
 #pragma once
 

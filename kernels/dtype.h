@@ -8,8 +8,8 @@
 
 namespace tessera::kernels {
 
-// Block formats store `block_elements` neighbouring elements of a row together. Their canonical bytes
-// are those of GGUF:
+// Block formats store `block_elements` neighbouring elements of a row together. Their canonical
+// bytes are those of GGUF:
 //   kQ8_0  f16 d, int8 q[32]                 w = d * q
 //   kQ4_0  f16 d, uint8 q[16]                w = d * (nibble - 8); low nibbles are elements 0..15
 //   kQ4_1  f16 d, f16 m, uint8 q[16]         w = d * nibble + m
@@ -18,9 +18,9 @@ enum class DType : uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8_0 = 3, kQ4_0 = 4
 inline constexpr int kDTypeCount = 6;
 
 struct DTypeInfo {
-  const char* name;        // "F32", as in manifests
-  uint32_t block_elements; // elements a block
-  uint32_t block_bytes;    // bytes a block
+  const char* name;         // "F32", as in manifests
+  uint32_t block_elements;  // elements a block
+  uint32_t block_bytes;     // bytes a block
 };
 
 [[nodiscard]] const DTypeInfo& InfoOf(DType dtype);

@@ -19,7 +19,9 @@ class ExecContext {
   ExecContext& operator=(const ExecContext&) = delete;
 
   [[nodiscard]] ThreadPool& pool() { return pool_; }
-  [[nodiscard]] std::byte* scratch(int thread) { return scratch_ + scratch_stride_ * thread; }
+  [[nodiscard]] std::byte* scratch(int thread) {
+    return scratch_ + scratch_stride_ * static_cast<size_t>(thread);
+  }
   [[nodiscard]] size_t scratch_bytes() const { return scratch_bytes_; }
 
  private:

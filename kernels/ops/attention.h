@@ -3,10 +3,12 @@
 //
 // Arithmetic, per (query row, query head), the same for decode and prefill, any chunking and batch:
 // the row's pages are visited in plan order. In a page, for its t visible tokens: score_i =
-// (sum over d in order, fused) q[d]*k[d][i], times scale; m' = max(m, max score); all accumulators are
-// multiplied by exp(m - m') (not when m' == m); p_i = exp(score_i - m'); l is 16 lanes (lane = i mod
-// 16), added per page; acc[d] = fma(p_i, v[i][d], acc[d]) for i in order. The result is acc / (l lanes added
-// pairwise as in rms_norm). exp is one polynomial for every instruction set.
+// (sum over d in order, fused) q[d]*k[d][i], times scale; m' = max(m, max score); all accumulators
+// are multiplied by exp(m - m') (not when m' == m); p_i = exp(score_i - m'); l is 16 lanes (lane =
+// i mod 16), added per page; acc[d] = fma(p_i, v[i][d], acc[d]) for i in order. The result is acc /
+// (l lanes added pairwise as in rms_norm). exp is one polynomial for every instruction set. A query
+// head that reads no token gives zeros. Tokens after the query, slots never written and pages not
+// listed influence nothing, whatever bytes they hold.
 #pragma once
 
 #include <cstddef>
@@ -30,9 +32,9 @@ static_assert(sizeof(PageEntry) == 8);
 // `page_table`; a listed row reads `entries`, sorted and unique by logical page.
 struct AttentionRow {
   static constexpr int32_t kAllKvHeads = -1;
-  int32_t q_begin = 0;          // first row in q and out
-  int32_t q_rows = 0;           // queries at consecutive positions
-  int32_t position = 0;         // of the first query
+  int32_t q_begin = 0;   // first row in q and out
+  int32_t q_rows = 0;    // queries at consecutive positions
+  int32_t position = 0;  // of the first query
   int32_t kv_head = kAllKvHeads;
   const PageId* page_table = nullptr;  // [position / 64 + ...] dense rows
   std::span<const PageEntry> entries;  // listed rows
@@ -42,14 +44,15 @@ struct AttentionOp {
   static constexpr const char* kName = "attention";
   struct Desc {
     KvFormat kv;
-    int64_t q_heads = 0;  // multiple of kv.kv_heads; at most 8 query heads a KV head for listed rows
+    int64_t q_heads =
+        0;  // multiple of kv.kv_heads; at most 8 query heads a KV head for listed rows
   };
   struct Params {
     KvFormat kv;
     int32_t q_heads = 0;
-    float scale = 0;                       // 1 / sqrt(head_dim) unless the block says otherwise
-    const float* q = nullptr;              // [rows, q_heads, head_dim]
-    float* out = nullptr;                  // [rows, q_heads, head_dim]
+    float scale = 0;           // 1 / sqrt(head_dim) unless the block says otherwise
+    const float* q = nullptr;  // [rows, q_heads, head_dim]
+    float* out = nullptr;      // [rows, q_heads, head_dim]
     std::byte* arena = nullptr;
     std::span<const AttentionRow> plan;
   };

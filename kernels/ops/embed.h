@@ -25,12 +25,12 @@ struct EmbedOp {
   };
   struct Params {
     std::span<const EmbedTask> tasks;
-    const TokenId* tokens = nullptr;    // [rows], each < vocab
-    const int32_t* y_rows = nullptr;    // row of y for each row; null: the same row
-    float* y = nullptr;                 // [*, width]
+    const TokenId* tokens = nullptr;  // [rows], each < vocab
+    const int32_t* y_rows = nullptr;  // row of y for each row; null: the same row
+    float* y = nullptr;               // [*, width]
     int32_t width = 0;
     int32_t vocab = 0;
-    float scale = 1.0f;                 // applied after the conversion
+    float scale = 1.0f;  // applied after the conversion
   };
 };
 [[nodiscard]] std::string Describe(const EmbedOp::Desc& desc);

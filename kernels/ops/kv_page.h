@@ -2,7 +2,8 @@
 //
 //   K  [kv_heads, head_dim, 64]   transposed, so that 16 tokens are one vector
 //   V  [kv_heads, 64, head_dim]
-//   S  [kv_heads, 4, 2, head_dim] float32, optional: minimum and maximum of the keys of each logical
+//   S  [kv_heads, 4, 2, head_dim] float32, optional: minimum and maximum of the keys of each
+//   logical
 //                                 page of 16 tokens, valid once the page is sealed
 // Each plane starts at a multiple of 64 bytes and the whole is a multiple of kPageUnitBytes.
 #pragma once
@@ -36,8 +37,9 @@ struct KvFormat {
   [[nodiscard]] uint64_t v_offset() const { return plane_bytes(); }
   [[nodiscard]] uint64_t statistics_offset() const { return 2 * plane_bytes(); }
   [[nodiscard]] uint64_t statistics_bytes() const {
-    return key_statistics ? uint64_t{4} * (kPageTokens / kLogicalPageTokens) * 2 * kv_heads * head_dim
-                          : 0;
+    return key_statistics
+               ? uint64_t{4} * (kPageTokens / kLogicalPageTokens) * 2 * kv_heads * head_dim
+               : 0;
   }
   [[nodiscard]] uint64_t page_bytes() const {
     const uint64_t bytes = statistics_offset() + statistics_bytes();

@@ -1,9 +1,9 @@
 // y = epilogue(x W^T + bias + addend): every matrix product of every block.
 //
-// Arithmetic, per weight type, the same for any number of rows, kernel and (integer types) instruction
-// set, so that a row's bits never depend on its neighbours:
+// Arithmetic, per weight type, the same for any number of rows, kernel and (integer types)
+// instruction set, so that a row's bits never depend on its neighbours:
 //   Q8_0, Q4_0  acc = 0; for each group g of 32 in order: acc = fma(float(isum_g), d_w * d_x, acc)
-//   Q4_1        the same, then acc = fma(m_w * d_x, float(sum_x), acc) in the same group
+//   Q4_1        the same, then acc = fma(m_w, d_x * float(sum_x), acc) in the same group
 //               where isum_g is the exact integer dot product of the group (Q4_0: nibble - 8).
 //   F32, F16, BF16  acc = 0; for k in order: acc = fma(float(w[k]), x[k], acc)
 //   then acc += bias, acc += addend, then the epilogue.
@@ -45,11 +45,11 @@ struct LinearOp {
     int64_t out = 0;
   };
   struct Params {
-    Activation x;                        // [rows, in]
+    Activation x;  // [rows, in]
     int32_t in = 0;
-    std::span<const LinearTask> tasks;   // all of Desc.weight's type
+    std::span<const LinearTask> tasks;  // all of Desc.weight's type
     Epilogue epilogue = Epilogue::kStore;
-    const int32_t* y_rows = nullptr;     // row of y for each row of x; null: the same row
+    const int32_t* y_rows = nullptr;  // row of y for each row of x; null: the same row
   };
 };
 [[nodiscard]] std::string Describe(const LinearOp::Desc& desc);

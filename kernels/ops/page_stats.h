@@ -1,5 +1,5 @@
-// Sealing a page: its key statistics (minimum and maximum of each logical page) are a pure function of
-// its keys.
+// Sealing a page: its key statistics (minimum and maximum of each logical page) are a pure function
+// of its keys.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
-// y = x / sqrt(mean(x^2) + eps) * weight, row by row. The sum of squares is taken in 16 lanes
-// (lane = column mod 16, columns in order, fused multiply-add), then lanes 0..15 are added pairwise
-// (i + i+8, i + i+4, i + i+2, i + i+1): the same bits on every instruction set.
+// y = (x * (1 / sqrt(mean(x^2) + eps))) * weight, row by row. The sum of squares is taken in 16
+// lanes (lane = column mod 16, columns in order, fused multiply-add), then lanes 0..15 are added
+// pairwise (i + i+8, i + i+4, i + i+2, i + i+1): the same bits on every instruction set.
 #pragma once
 
 #include <cstdint>

@@ -29,15 +29,17 @@ struct RopeAppendOp {
     int32_t rows = 0;
     int32_t q_heads = 0;
     int32_t rotary_dim = 0;
-    float* q = nullptr;        // [rows, q_heads, head_dim], rotated in place
-    const float* k = nullptr;  // [rows, kv_heads, head_dim]
-    const float* v = nullptr;  // [rows, kv_heads, head_dim]
+    float* q = nullptr;             // [rows, q_heads, head_dim], rotated in place
+    const float* k = nullptr;       // [rows, kv_heads, head_dim]
+    const float* v = nullptr;       // [rows, kv_heads, head_dim]
     const float* cosine = nullptr;  // [*, rotary_dim / 2], of each row's position and chain
     const float* sine = nullptr;
-    const int32_t* rotary_rows = nullptr;  // row of cosine and sine for each row; null: the same row
+    const int32_t* rotary_rows =
+        nullptr;  // row of cosine and sine for each row; null: the same row
     std::byte* arena = nullptr;
-    const PageId* page = nullptr;    // [rows] page that takes the row's key and value; invalid: no write
-    const uint8_t* slot = nullptr;   // [rows] token slot in that page, 0..63
+    const PageId* page =
+        nullptr;  // [rows] page that takes the row's key and value; invalid: no write
+    const uint8_t* slot = nullptr;  // [rows] token slot in that page, 0..63
   };
 };
 [[nodiscard]] std::string Describe(const RopeAppendOp::Desc& desc);

@@ -1,9 +1,9 @@
 // From logits to one token a row, with log-probabilities (api_ops §3.1).
 //
 // Order: logit bias, allowed ids and banned ids -> repetition, presence and frequency penalties ->
-// temperature -> min_p -> top_k -> typical_p -> top_p -> draw. temperature 0 is the argmax after bias and penalties;
-// ties take the lowest id. Log-probabilities are of the raw logits. The draw is counter-based (Philox-like on
-// (seed, counter)): it depends on nothing but the row.
+// temperature -> min_p -> top_k -> typical_p -> top_p -> draw. temperature 0 is the argmax after
+// bias and penalties; ties take the lowest id. Log-probabilities are of the raw logits. The draw is
+// counter-based (Philox-like on (seed, counter)): it depends on nothing but the row.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,7 @@ struct SampleRow {
   float presence_penalty = 0.0f;
   float frequency_penalty = 0.0f;
   uint64_t seed = 0;
-  uint64_t counter = 0;           // index of the token in its sequence
+  uint64_t counter = 0;                  // index of the token in its sequence
   std::span<const TokenCount> counts;    // for the penalties
   std::span<const TokenBias> bias;       // sorted by id, unique
   std::span<const TokenId> allowed;      // sorted; empty: all
@@ -56,8 +56,8 @@ struct SampleRow {
 
 struct SampleResult {
   TokenId token = 0;
-  uint32_t rank = 0;       // 1 = most likely by raw logits, ties in favour of the token; 0: not asked
-  float logprob = 0;       // of raw logits; valid when want_logprob or top_logprobs > 0
+  uint32_t rank = 0;  // 1 = most likely by raw logits, ties in favour of the token; 0: not asked
+  float logprob = 0;  // of raw logits; valid when want_logprob or top_logprobs > 0
   bool is_argmax = false;  // token is the raw argmax (lowest id among ties)
 };
 
@@ -70,7 +70,7 @@ struct SampleOp {
   struct Params {
     std::span<const SampleRow> rows;
     int32_t vocab = 0;
-    SampleResult* results = nullptr;       // [rows]
+    SampleResult* results = nullptr;  // [rows]
     // [rows, top_stride]: first top_logprobs entries by falling log-probability (ties: lowest id),
     // then one for each of logprob_ids. Null when no row asks.
     TokenLogprob* top = nullptr;

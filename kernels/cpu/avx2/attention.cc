@@ -1,0 +1,17 @@
+#include "kernels/cpu/simd/avx2.h"
+//
+#include "kernels/cpu/simd/attention.h"
+
+namespace tessera::kernels::cpu {
+
+// In the order of DType.
+const AttentionKernels kAvx2Attention = {
+    .attend = {Attention<Avx2, DType::kF32>::Run, Attention<Avx2, DType::kF16>::Run,
+               Attention<Avx2, DType::kBF16>::Run},
+    .rotate = Rope<Avx2>::Rotate,
+    .store_kv = {KvPlane<Avx2, DType::kF32>::Store, KvPlane<Avx2, DType::kF16>::Store,
+                 KvPlane<Avx2, DType::kBF16>::Store},
+    .page_stats = {KvPlane<Avx2, DType::kF32>::Stats, KvPlane<Avx2, DType::kF16>::Stats,
+                   KvPlane<Avx2, DType::kBF16>::Stats}};
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,17 @@
+#include "kernels/cpu/simd/avx512.h"
+//
+#include "kernels/cpu/simd/attention.h"
+
+namespace tessera::kernels::cpu {
+
+// In the order of DType.
+const AttentionKernels kAvx512Attention = {
+    .attend = {Attention<Avx512, DType::kF32>::Run, Attention<Avx512, DType::kF16>::Run,
+               Attention<Avx512, DType::kBF16>::Run},
+    .rotate = Rope<Avx512>::Rotate,
+    .store_kv = {KvPlane<Avx512, DType::kF32>::Store, KvPlane<Avx512, DType::kF16>::Store,
+                 KvPlane<Avx512, DType::kBF16>::Store},
+    .page_stats = {KvPlane<Avx512, DType::kF32>::Stats, KvPlane<Avx512, DType::kF16>::Stats,
+                   KvPlane<Avx512, DType::kBF16>::Stats}};
+
+}  // namespace tessera::kernels::cpu

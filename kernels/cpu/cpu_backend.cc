@@ -1,0 +1,117 @@
+// The CPU backend: which instruction set, which kernels, which weight layout.
+#include <immintrin.h>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/layout.h"
+#include "kernels/cpu/ops/sample_row.h"
+#include "kernels/cpu/registry.h"
+
+namespace tessera::kernels {
+namespace {
+
+bool HasAvx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("f16c");
+}
+
+bool HasAvx512() {
+  return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(CpuIsa isa) : isa_(isa) {
+    cpu::Registry registry(catalog_, isa);
+    cpu::RegisterCpuKernels(registry);
+  }
+
+  std::string name() const override { return absl::StrCat("cpu/", NameOf(isa_)); }
+  const Catalog& catalog() const override { return catalog_; }
+
+  StatusOr<WeightLayout> LinearLayout(DType dtype, uint64_t out, uint64_t in) const override {
+    const uint64_t tile = cpu::TileBytes(dtype, in);
+    const uint64_t tiles = out / cpu::kTileRows + (out % cpu::kTileRows != 0 ? 1 : 0);
+    uint64_t bytes = 0;
+    if (tile == 0 || out == 0 || in > INT32_MAX || out > INT32_MAX ||
+        __builtin_mul_overflow(tiles, tile, &bytes)) {
+      return Error(
+          absl::StatusCode::kUnimplemented,
+          {.what = absl::StrCat("no CPU layout for a ", InfoOf(dtype).name, " weight [", out, ", ",
+                                in, "]"),
+           .why = absl::StrCat("rows and columns must be 1..2^31-1 and columns a multiple of ",
+                               InfoOf(dtype).block_elements),
+           .fix = "store this tensor as F16 or F32"});
+    }
+    return WeightLayout{.transform = cpu::kTile16, .bytes = bytes};
+  }
+
+  void PackLinear(DType dtype, uint64_t out, uint64_t in, const std::byte* canonical,
+                  std::byte* packed) const override {
+    cpu::PackTile16(dtype, out, in, canonical, packed);
+  }
+
+  size_t ScratchBytes(const ScratchNeeds& needs) const override {
+    const size_t attention = static_cast<size_t>(
+        cpu::AttentionScratchFloats(static_cast<int64_t>(needs.max_head_dim)) * sizeof(float));
+    return std::max(attention, cpu::SampleScratchBytes(needs.max_vocab));
+  }
+
+ private:
+  CpuIsa isa_;
+  Catalog catalog_;
+};
+
+}  // namespace
+
+namespace cpu {
+
+std::string MissingKv(const KvFormat& kv) {
+  if (IsBlockFormat(kv.dtype)) return absl::StrCat("kv dtype ", InfoOf(kv.dtype).name);
+  if (kv.kv_heads == 0 || kv.head_dim == 0) return "kv_heads or head_dim 0";
+  return "";
+}
+
+}  // namespace cpu
+
+const char* NameOf(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kAvx512:
+      return "avx512";
+    case CpuIsa::kAvx2:
+      return "avx2";
+    case CpuIsa::kAuto:
+      break;
+  }
+  return "auto";
+}
+
+std::vector<CpuIsa> SupportedCpuIsas() {
+  std::vector<CpuIsa> isas;
+  if (HasAvx512()) isas.push_back(CpuIsa::kAvx512);
+  if (HasAvx2()) isas.push_back(CpuIsa::kAvx2);
+  return isas;
+}
+
+StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa) {
+  const std::vector<CpuIsa> isas = SupportedCpuIsas();
+  if (isas.empty()) {
+    return Error(absl::StatusCode::kFailedPrecondition,
+                 {.what = "this processor cannot run the CPU backend",
+                  .why = "it lacks AVX2, FMA or F16C",
+                  .fix = "use an x86-64 processor of 2015 or later"});
+  }
+  if (isa == CpuIsa::kAuto) isa = isas.front();
+  if (std::find(isas.begin(), isas.end(), isa) == isas.end()) {
+    return Error(absl::StatusCode::kFailedPrecondition,
+                 {.what = absl::StrCat("this processor has no ", NameOf(isa)),
+                  .where = "TESSERA_CPU_ISA",
+                  .why = "avx512 means AVX-512 F, BW, DQ, VL and VNNI",
+                  .fix = absl::StrCat("use auto or ", NameOf(isas.front()))});
+  }
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(isa));
+}
+
+}  // namespace tessera::kernels

@@ -1,0 +1,107 @@
+// The seam between the drivers (baseline code: shares of work, spans, threads) and the arithmetic
+// (compiled once an instruction set): plain structs and function pointers only, so that no shared
+// inline function is ever compiled with an instruction set that a machine may lack.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/dtype.h"
+
+namespace tessera::kernels::cpu {
+
+inline constexpr int kTileRows = 16;  // output rows that a packed tile interleaves
+
+// One weight, rows [row_begin, row_end) of x and y, tiles [tile_begin, tile_end).
+struct LinearCall {
+  const std::byte* weight;
+  const float* x;        // [rows, in], float types
+  const int8_t* q;       // [rows, in], quantized types
+  const float* x_scale;  // [rows, in / 32]
+  const int32_t* x_sum;  // [rows, in / 32]
+  const float* bias;
+  const float* addend;
+  float* y;
+  const int32_t* y_rows;
+  int64_t y_stride;
+  int64_t addend_stride;
+  int32_t in;
+  int32_t out;
+  int32_t row_begin;
+  int32_t row_end;
+  int32_t tile_begin;
+  int32_t tile_end;
+  int32_t accumulate;  // y += instead of y =
+};
+
+struct LinearKernels {
+  void (*run[kDTypeCount])(const LinearCall&);
+};
+
+// A run of queries of one sequence, some query heads of one KV head.
+struct AttentionCall {
+  const std::byte* arena;
+  const float* q;      // first query, first head
+  float* out;          // the same place in the output
+  int64_t row_stride;  // floats between queries
+  int32_t queries;     // queries * heads <= kMaxItems
+  int32_t heads;
+  int32_t position;  // of the first query
+  int32_t head_dim;
+  int64_t k_offset;  // bytes from a page's start to the head's plane
+  int64_t v_offset;
+  const uint32_t* table;    // dense: page of each 64 positions; null: listed
+  const uint32_t* entries;  // listed: pairs (page, logical_page | heads << 24)
+  int32_t entry_count;
+  int32_t first_head;  // bit of the first head in an entry's mask
+  float scale;
+  float* scratch;  // AttentionScratchFloats(head_dim)
+};
+inline constexpr int kMaxItems = 24;
+inline constexpr int64_t AttentionScratchFloats(int64_t head_dim) {
+  return kMaxItems * ((head_dim + 15) / 16 * 16 + 64 + 16);
+}
+
+struct RopeCall {
+  const float* cosine;  // [rotary_dim / 2]
+  const float* sine;
+  int32_t heads;
+  int32_t head_dim;
+  int32_t rotary_dim;
+  int32_t interleaved;
+};
+
+struct AttentionKernels {
+  void (*attend[3])(const AttentionCall&);  // by KV dtype
+  // Rotates [heads, head_dim] floats; `to` may be `from`.
+  void (*rotate)(const RopeCall&, const float* from, float* to);
+  // One token's [heads, head_dim] keys and values into slot `slot` of a page's planes.
+  void (*store_kv[3])(const float* k, const float* v, std::byte* k_plane, std::byte* v_plane,
+                      int32_t heads, int32_t head_dim, int32_t slot);
+  // Minimum and maximum of each 16 tokens of one head: [4, 2, head_dim].
+  void (*page_stats[3])(const std::byte* k_plane, float* statistics, int32_t head_dim);
+};
+
+struct RowKernels {
+  void (*rms_norm)(const float* x, const float* weight, float* y, int32_t width, float epsilon);
+  void (*quantize)(const float* x, int8_t* q, float* scale, int32_t* sum, int32_t width);
+  void (*gated[2])(const float* gate, const float* up, float* y, int64_t count);  // ActivationKind
+};
+
+inline constexpr int kLogitChunk = 64;
+struct SampleKernels {
+  // Largest value of each 64 logits; not-a-number counts as -infinity.
+  void (*chunk_max)(const float* logits, int32_t count, float* out);
+  // w = exp((logit - max) * inverse_temperature), 0 for not-a-number; chunk_sum of each 64, lanes
+  // added pairwise. `w` may be null.
+  void (*weights)(const float* logits, int32_t count, float max, float inverse_temperature,
+                  float* w, float* chunk_sum);
+  int32_t (*count_greater)(const float* logits, int32_t count, float bound);
+};
+
+extern const LinearKernels kAvx512Linear, kAvx2Linear;
+extern const AttentionKernels kAvx512Attention, kAvx2Attention;
+extern const RowKernels kAvx512Row, kAvx2Row;
+extern const SampleKernels kAvx512Sample, kAvx2Sample;
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,114 @@
+// Cuts the attention plan into units (row, KV head, some of its query heads, some queries) that
+// threads take as they come.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/registry.h"
+
+namespace tessera::kernels::cpu {
+namespace {
+
+constexpr int32_t kMaxListedHeads = 8;  // bits of PageEntry::query_heads
+
+struct Units {
+  int32_t heads_each;
+  int32_t head_parts;
+  int32_t queries_each;
+  int32_t query_parts;
+  int32_t kv_heads;
+  [[nodiscard]] int64_t count() const { return int64_t{kv_heads} * head_parts * query_parts; }
+};
+
+Units UnitsOf(const AttentionOp::Params& p, const AttentionRow& row) {
+  Units u;
+  const int32_t group = p.q_heads / static_cast<int32_t>(p.kv.kv_heads);
+  u.heads_each = std::min(group, kMaxListedHeads);
+  u.head_parts = (group + u.heads_each - 1) / u.heads_each;
+  u.queries_each = kMaxItems / u.heads_each;
+  u.query_parts = (row.q_rows + u.queries_each - 1) / u.queries_each;
+  u.kv_heads = row.kv_head == AttentionRow::kAllKvHeads ? static_cast<int32_t>(p.kv.kv_heads) : 1;
+  return u;
+}
+
+double CostNs(const AttentionOp::Params& p, const AttentionRow& row) {
+  const double tokens = row.page_table != nullptr ? row.position + 0.5 * row.q_rows
+                                                  : 64.0 * static_cast<double>(row.entries.size());
+  return tokens * row.q_rows * p.q_heads * p.kv.head_dim / 40;
+}
+
+AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, const Units& u,
+                     int64_t unit) {
+  const int32_t head_dim = static_cast<int32_t>(p.kv.head_dim);
+  const int32_t group = p.q_heads / static_cast<int32_t>(p.kv.kv_heads);
+  const int32_t part = static_cast<int32_t>(unit % u.head_parts);
+  const int32_t kv = static_cast<int32_t>(unit / u.head_parts % u.kv_heads);
+  // Later queries read more: they go first.
+  const int32_t block = u.query_parts - 1 - static_cast<int32_t>(unit / u.head_parts / u.kv_heads);
+  const int32_t kv_head = row.kv_head == AttentionRow::kAllKvHeads ? kv : row.kv_head;
+  const int32_t first = block * u.queries_each;
+  const int64_t row_stride = int64_t{p.q_heads} * head_dim;
+  const int64_t offset = (int64_t{row.q_begin} + first) * row_stride +
+                         int64_t{kv_head * group + part * u.heads_each} * head_dim;
+  const int64_t element = p.kv.dtype == DType::kF32 ? 4 : 2;
+  const int64_t plane = int64_t{kv_head} * head_dim * kPageTokens * element;
+  AttentionCall call = {};
+  call.arena = p.arena;
+  call.q = p.q + offset;
+  call.out = p.out + offset;
+  call.row_stride = row_stride;
+  call.queries = std::min(u.queries_each, row.q_rows - first);
+  call.heads = std::min(u.heads_each, group - part * u.heads_each);
+  call.position = row.position + first;
+  call.head_dim = head_dim;
+  call.k_offset = plane;
+  call.v_offset = static_cast<int64_t>(p.kv.v_offset()) + plane;
+  // PageId is one uint32, PageEntry two.
+  call.table = reinterpret_cast<const uint32_t*>(row.page_table);
+  call.entries = reinterpret_cast<const uint32_t*>(row.entries.data());
+  call.entry_count = static_cast<int32_t>(row.entries.size());
+  call.first_head = part * u.heads_each;
+  call.scale = p.scale;
+  return call;
+}
+
+template <CpuIsa isa>
+void Run(ExecContext& context, const AttentionOp::Params& p) {
+  int64_t units = 0;
+  double ns = 0;
+  for (const AttentionRow& row : p.plan) {
+    units += UnitsOf(p, row).count();
+    ns += CostNs(p, row);
+  }
+  ForEachTaken(context, units, ns, [&](auto next, int thread) {
+    int64_t before = 0;
+    size_t at = 0;
+    for (int64_t unit = next(); unit < units; unit = next()) {
+      Units u = UnitsOf(p, p.plan[at]);
+      while (unit - before >= u.count()) {
+        before += u.count();
+        u = UnitsOf(p, p.plan[++at]);
+      }
+      AttentionCall call = CallOf(p, p.plan[at], u, unit - before);
+      call.scratch = reinterpret_cast<float*>(context.scratch(thread));
+      Micro<isa>::kAttention.attend[static_cast<int>(p.kv.dtype)](call);
+    }
+  });
+}
+
+std::string Missing(const AttentionOp::Desc& desc) {
+  const std::string kv = MissingKv(desc.kv);
+  if (!kv.empty()) return kv;
+  if (desc.q_heads <= 0 || desc.q_heads % desc.kv.kv_heads != 0) {
+    return absl::StrCat("q_heads ", desc.q_heads, " (a multiple of kv_heads)");
+  }
+  return "";
+}
+
+}  // namespace
+
+void Register_attention(Registry& registry) {
+  registry.Add<AttentionOp>("attention", Missing, Run<CpuIsa::kAvx512>, Run<CpuIsa::kAvx2>);
+}
+
+}  // namespace tessera::kernels::cpu

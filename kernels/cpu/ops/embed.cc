@@ -1,0 +1,50 @@
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/layout.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/registry.h"
+
+namespace tessera::kernels::cpu {
+namespace {
+
+template <DType dtype>
+void Run(ExecContext& context, const EmbedOp::Params& p) {
+  for (const EmbedTask& task : p.tasks) {
+    const double ns = 1.5 * p.width * task.row_count;
+    ForShares(context, task.row_count, ns, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t row = task.row_begin + i;
+        const int64_t to = p.y_rows != nullptr ? p.y_rows[row] : row;
+        ReadRow(dtype, static_cast<uint64_t>(p.width), task.table, p.tokens[row], p.scale,
+                p.y + to * p.width);
+      }
+    });
+  }
+}
+
+template <DType dtype>
+std::string Missing(const EmbedOp::Desc& desc) {
+  if (desc.table != dtype) return absl::StrCat("table ", InfoOf(desc.table).name);
+  if (desc.width <= 0 || TileBytes(dtype, static_cast<uint64_t>(desc.width)) == 0) {
+    return absl::StrCat("width ", desc.width, " (a multiple of ", InfoOf(dtype).block_elements,
+                        ")");
+  }
+  return "";
+}
+
+template <DType dtype>
+void Add(Registry& registry, const char* name) {
+  registry.Add<EmbedOp>(name, Missing<dtype>, Run<dtype>, Run<dtype>);
+}
+
+}  // namespace
+
+void Register_embed(Registry& registry) {
+  Add<DType::kF32>(registry, "embed.f32");
+  Add<DType::kF16>(registry, "embed.f16");
+  Add<DType::kBF16>(registry, "embed.bf16");
+  Add<DType::kQ8_0>(registry, "embed.q8_0");
+  Add<DType::kQ4_0>(registry, "embed.q4_0");
+  Add<DType::kQ4_1>(registry, "embed.q4_1");
+}
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,120 @@
+// Shares the products of a launch over threads: units of some tiles by some rows, taken as they
+// come.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cpu/layout.h"
+#include "kernels/cpu/parallel.h"
+#include "kernels/cpu/registry.h"
+
+namespace tessera::kernels::cpu {
+namespace {
+
+// Rows whose activations stay in the second-level cache while the tiles of a unit pass.
+constexpr int64_t kRowBlock = 252;
+// A unit is at least this much of the weight, so that streaming is not cut into crumbs.
+constexpr int64_t kUnitBytes = 24 << 10;
+constexpr int64_t kTileStep = 8;  // register blocks of every instruction set divide it
+
+struct Units {
+  int64_t tiles_each;
+  int64_t tiles;
+  int64_t columns;  // units across the tiles
+  int64_t count;
+};
+
+Units UnitsOf(const LinearTask& task, int64_t tile_bytes) {
+  Units u;
+  const int64_t wanted = std::max<int64_t>(1, kUnitBytes / tile_bytes);
+  u.tiles_each = (wanted + kTileStep - 1) / kTileStep * kTileStep;
+  // Narrow weights still split, down to two tiles.
+  u.tiles = (task.out + kTileRows - 1) / kTileRows;
+  while (u.tiles_each > 2 && u.tiles < u.tiles_each * 4) u.tiles_each /= 2;
+  u.columns = (u.tiles + u.tiles_each - 1) / u.tiles_each;
+  u.count = task.row_count <= 0 ? 0 : u.columns * ((task.row_count + kRowBlock - 1) / kRowBlock);
+  return u;
+}
+
+LinearCall CallOf(const LinearOp::Params& p, const LinearTask& task) {
+  LinearCall call = {};
+  call.weight = task.weight;
+  call.x = p.x.x;
+  call.q = p.x.q8.q;
+  call.x_scale = p.x.q8.scale;
+  call.x_sum = p.x.q8.sum;
+  call.bias = task.bias;
+  call.addend = task.addend;
+  call.y = task.y;
+  call.y_rows = p.y_rows;
+  call.y_stride = task.y_stride;
+  call.addend_stride = task.addend_stride;
+  call.in = p.in;
+  call.out = task.out;
+  call.accumulate = p.epilogue == Epilogue::kResidual ? 1 : 0;
+  return call;
+}
+
+template <CpuIsa isa, DType dtype>
+void Run(ExecContext& context, const LinearOp::Params& p) {
+  const int64_t tile_bytes = static_cast<int64_t>(TileBytes(dtype, static_cast<uint64_t>(p.in)));
+  int64_t units = 0;
+  double ns = 0;
+  for (const LinearTask& task : p.tasks) {
+    const Units u = UnitsOf(task, tile_bytes);
+    units += u.count;
+    if (u.count == 0) continue;
+    const double bytes = static_cast<double>(u.tiles * tile_bytes);
+    const double products = static_cast<double>(u.tiles) * kTileRows * p.in * task.row_count;
+    ns += bytes / 25 + products / (IsBlockFormat(dtype) ? 200 : 50);
+  }
+  ForEachTaken(context, units, ns, [&](auto next, int) {
+    int64_t before = 0;
+    size_t at = 0;
+    for (int64_t unit = next(); unit < units; unit = next()) {
+      Units u = UnitsOf(p.tasks[at], tile_bytes);
+      while (unit - before >= u.count) {
+        before += u.count;
+        u = UnitsOf(p.tasks[++at], tile_bytes);
+      }
+      const LinearTask& task = p.tasks[at];
+      const int64_t tile = (unit - before) % u.columns * u.tiles_each;
+      const int64_t row = (unit - before) / u.columns * kRowBlock;
+      LinearCall call = CallOf(p, task);
+      call.tile_begin = static_cast<int32_t>(tile);
+      call.tile_end = static_cast<int32_t>(std::min(u.tiles, tile + u.tiles_each));
+      call.row_begin = static_cast<int32_t>(task.row_begin + row);
+      call.row_end =
+          task.row_begin + static_cast<int32_t>(std::min<int64_t>(task.row_count, row + kRowBlock));
+      Micro<isa>::kLinear.run[static_cast<int>(dtype)](call);
+    }
+  });
+}
+
+template <DType dtype>
+std::string Missing(const LinearOp::Desc& desc) {
+  if (desc.weight != dtype) return absl::StrCat("weight ", InfoOf(desc.weight).name);
+  if (desc.in <= 0 || desc.out <= 0) return "an empty shape";
+  if (TileBytes(dtype, static_cast<uint64_t>(desc.in)) == 0) {
+    return absl::StrCat("in ", desc.in, " (a multiple of ", InfoOf(dtype).block_elements, ")");
+  }
+  return "";
+}
+
+template <DType dtype>
+void Add(Registry& registry, const char* name) {
+  registry.Add<LinearOp>(name, Missing<dtype>, Run<CpuIsa::kAvx512, dtype>,
+                         Run<CpuIsa::kAvx2, dtype>);
+}
+
+}  // namespace
+
+void Register_linear(Registry& registry) {
+  Add<DType::kF32>(registry, "linear.f32");
+  Add<DType::kF16>(registry, "linear.f16");
+  Add<DType::kBF16>(registry, "linear.bf16");
+  Add<DType::kQ8_0>(registry, "linear.q8_0");
+  Add<DType::kQ4_0>(registry, "linear.q4_0");
+  Add<DType::kQ4_1>(registry, "linear.q4_1");
+}
+
+}  // namespace tessera::kernels::cpu

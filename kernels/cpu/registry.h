@@ -1,0 +1,45 @@
+// How a kernel of the CPU backend enters the catalog: one file in cpu/ops with Register_<name>, and
+// its word in kernels/CMakeLists.txt.
+#pragma once
+
+#include "kernels/backend.h"
+#include "kernels/cpu/micro.h"
+
+namespace tessera::kernels::cpu {
+
+// The arithmetic of one instruction set, chosen when a driver is instantiated.
+template <CpuIsa isa>
+struct Micro {
+  static constexpr const LinearKernels& kLinear =
+      isa == CpuIsa::kAvx512 ? kAvx512Linear : kAvx2Linear;
+  static constexpr const AttentionKernels& kAttention =
+      isa == CpuIsa::kAvx512 ? kAvx512Attention : kAvx2Attention;
+  static constexpr const RowKernels& kRow = isa == CpuIsa::kAvx512 ? kAvx512Row : kAvx2Row;
+  static constexpr const SampleKernels& kSample =
+      isa == CpuIsa::kAvx512 ? kAvx512Sample : kAvx2Sample;
+};
+
+class Registry {
+ public:
+  Registry(Catalog& catalog, CpuIsa isa) : catalog_(catalog), isa_(isa) {}
+
+  // Adds the driver that fits the instruction set; `missing` as in KernelEntry.
+  template <typename Op>
+  void Add(const char* name, std::string (*missing)(const typename Op::Desc&),
+           typename Kernel<Op>::RunFn avx512, typename Kernel<Op>::RunFn avx2) {
+    const typename Kernel<Op>::RunFn run = isa_ == CpuIsa::kAvx512 ? avx512 : avx2;
+    catalog_.Add(KernelEntry<Op>{.kernel = {.run = run, .name = name}, .missing = missing});
+  }
+
+ private:
+  Catalog& catalog_;
+  CpuIsa isa_;
+};
+
+// Generated from the list of names.
+void RegisterCpuKernels(Registry& registry);
+
+// "dtype Q8_0" when a KV format has no kernel, else empty.
+[[nodiscard]] std::string MissingKv(const KvFormat& kv);
+
+}  // namespace tessera::kernels::cpu

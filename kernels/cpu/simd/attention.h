@@ -1,0 +1,243 @@
+// Attention of a few queries and the query heads of one KV head over pages (ops/attention.h has the
+// arithmetic). An item is one (query, head); items share each pass over a page's keys and values,
+// and no item's arithmetic depends on which others it shares them with.
+#pragma once
+
+#include "kernels/cpu/simd/kv.h"
+#include "kernels/cpu/simd/math.h"
+
+namespace tessera::kernels::cpu {
+
+template <class S, DType kType>
+struct Attention {
+  using F = typename S::F;
+  using Plane = KvPlane<S, kType>;
+  static constexpr int kElement = Plane::kElement;
+  static constexpr int kTokens = 64;
+
+  struct Work {
+    const AttentionCall* call;
+    int64_t width;  // head_dim in whole vectors
+    float* acc;     // [items, width]
+    float* p;       // [items, 64] scores, then probabilities
+    float* sum;     // [items, 16]
+    float max[kMaxItems];
+    // The items that read the current page, and how many of its tokens each sees; never falling.
+    int active;
+    int item[kMaxItems];
+    int seen[kMaxItems];
+  };
+
+  TESSERA_SIMD const float* Query(const Work& w, int item) {
+    const AttentionCall& c = *w.call;
+    return c.q + item / c.heads * c.row_stride + item % c.heads * c.head_dim;
+  }
+
+  // Scores of N items against 16 * V tokens from `token`.
+  template <int N, int V>
+  TESSERA_SIMD void Scores(const Work& w, const std::byte* keys, int first, int token) {
+    const float* q[N];
+    F dot[N][V];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+      q[n] = Query(w, w.item[first + n]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) dot[n][v] = S::Zero();
+    }
+    const std::byte* k = keys + token * kElement;
+    for (int64_t d = 0; d < w.call->head_dim; ++d, k += kTokens * kElement) {
+      F key[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) key[v] = Plane::Load(k + v * 16 * kElement);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        const F x = S::Set1(q[n][d]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) dot[n][v] = S::Fma(x, key[v], dot[n][v]);
+      }
+    }
+    const F scale = S::Set1(w.call->scale);
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        S::Store(w.p + w.item[first + n] * kTokens + token + v * 16, S::Mul(dot[n][v], scale));
+      }
+    }
+  }
+
+  template <int N>
+  static void AllScores(const Work& w, const std::byte* keys, int first) {
+    const int tokens = w.seen[first + N - 1];
+    int token = 0;
+    for (; token + 16 * (S::kVecs - 1) < tokens; token += 16 * S::kVecs) {
+      Scores<N, S::kVecs>(w, keys, first, token);
+    }
+    for (; token < tokens; token += 16) Scores<N, 1>(w, keys, first, token);
+  }
+
+  // Scores to probabilities; keeps maximum, sum and accumulators of one item.
+  static void Softmax(Work& w, int index) {
+    const int item = w.item[index];
+    const int seen = w.seen[index];
+    float* p = w.p + item * kTokens;
+    const F nothing = S::Set1(-__builtin_inff());
+    F largest = nothing;
+    for (int t = 0; t < seen; t += 16) {
+      const F s = S::KeepFirst(S::Load(p + t), seen - t, nothing);
+      S::Store(p + t, s);
+      largest = S::Max(largest, s);
+    }
+    const float page_max = S::ReduceMax(largest);
+    const float old_max = w.max[item];
+    float* sum = w.sum + item * 16;
+    F lanes = S::Load(sum);
+    if (page_max > old_max) {
+      const F factor = Math<S>::Exp(S::Set1(old_max - page_max));
+      w.max[item] = page_max;
+      lanes = S::Mul(lanes, factor);
+      float* acc = w.acc + item * w.width;
+      for (int64_t d = 0; d < w.width; d += 16) S::Store(acc + d, S::Mul(S::Load(acc + d), factor));
+    }
+    const F top = S::Set1(w.max[item]);
+    for (int t = 0; t < seen; t += 16) {
+      const F e = Math<S>::Exp(S::Sub(S::Load(p + t), top));
+      S::Store(p + t, e);
+      lanes = S::Add(lanes, e);
+    }
+    S::Store(sum, lanes);
+  }
+
+  // Tokens [begin, end) of N items into 16 * V dimensions from `d`; `left` < 16 when partial.
+  template <int N, int V, bool kPartial>
+  TESSERA_SIMD void Values(const Work& w, const std::byte* values, int first, int64_t d, int begin,
+                           int end, int left) {
+    F acc[N][V];
+    float* to[N];
+    const float* p[N];
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+      to[n] = w.acc + w.item[first + n] * w.width + d;
+      p[n] = w.p + w.item[first + n] * kTokens;
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) acc[n][v] = S::Load(to[n] + v * 16);
+    }
+    const int64_t row = int64_t{w.call->head_dim} * kElement;
+    const std::byte* at = values + begin * row + d * kElement;
+    for (int i = begin; i < end; ++i, at += row) {
+      F value[V];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        if constexpr (kPartial) {
+          value[v] = Plane::LoadN(at, left);
+        } else {
+          value[v] = Plane::Load(at + v * 16 * kElement);
+        }
+      }
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        const F x = S::Set1(p[n][i]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) acc[n][v] = S::Fma(x, value[v], acc[n][v]);
+      }
+    }
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) S::Store(to[n] + v * 16, acc[n][v]);
+    }
+  }
+
+  template <int N>
+  static void AllValues(const Work& w, const std::byte* values, int first, int begin, int end) {
+    const int64_t head_dim = w.call->head_dim;
+    int64_t d = 0;
+    for (; d + 16 * S::kVecs <= head_dim; d += 16 * S::kVecs) {
+      Values<N, S::kVecs, false>(w, values, first, d, begin, end, 16);
+    }
+    for (; d + 16 <= head_dim; d += 16) Values<N, 1, false>(w, values, first, d, begin, end, 16);
+    if (d < head_dim) {
+      Values<N, 1, true>(w, values, first, d, begin, end, static_cast<int>(head_dim - d));
+    }
+  }
+
+  template <int N>
+  static void Some(Work& w, const std::byte* keys, const std::byte* values, int first) {
+    AllScores<N>(w, keys, first);
+    for (int n = 0; n < N; ++n) Softmax(w, first + n);
+    // Tokens that all N see go together; what only the later ones see must not reach the others,
+    // not even as a product with zero.
+    const int common = w.seen[first];
+    AllValues<N>(w, values, first, 0, common);
+    for (int n = 1; n < N; ++n) {
+      if (w.seen[first + n] > common) AllValues<1>(w, values, first + n, common, w.seen[first + n]);
+    }
+  }
+
+  static void Page(Work& w, uint32_t page, int64_t logical_page, uint32_t heads) {
+    const AttentionCall& c = *w.call;
+    const std::byte* at = c.arena + uint64_t{page} * 512;
+    w.active = 0;
+    for (int32_t i = 0; i < c.queries; ++i) {
+      const int64_t seen = c.position + i + 1 - logical_page * kTokens;
+      if (seen <= 0) continue;
+      for (int32_t h = 0; h < c.heads; ++h) {
+        if (c.table == nullptr && (heads >> (c.first_head + h) & 1) == 0) continue;
+        w.item[w.active] = i * c.heads + h;
+        w.seen[w.active++] = seen < kTokens ? static_cast<int>(seen) : kTokens;
+      }
+    }
+    const std::byte* keys = at + c.k_offset;
+    const std::byte* values = at + c.v_offset;
+    int first = 0;
+    if constexpr (S::kItems >= 6) {
+      for (; first + 6 <= w.active; first += 6) Some<6>(w, keys, values, first);
+      if (first + 4 <= w.active) {
+        Some<4>(w, keys, values, first);
+        first += 4;
+      }
+    }
+    for (; first + 3 <= w.active; first += 3) Some<3>(w, keys, values, first);
+    for (; first + 2 <= w.active; first += 2) Some<2>(w, keys, values, first);
+    for (; first < w.active; ++first) Some<1>(w, keys, values, first);
+  }
+
+  static void Run(const AttentionCall& c) {
+    Work w;
+    w.call = &c;
+    w.width = (c.head_dim + 15) / 16 * 16;
+    w.acc = c.scratch;
+    w.p = w.acc + kMaxItems * w.width;
+    w.sum = w.p + kMaxItems * kTokens;
+    const int items = c.queries * c.heads;
+    for (int64_t i = 0; i < items * w.width; i += 16) S::Store(w.acc + i, S::Zero());
+    for (int i = 0; i < items; ++i) {
+      S::Store(w.sum + i * 16, S::Zero());
+      w.max[i] = -__builtin_inff();
+    }
+    if (c.table != nullptr) {
+      const int64_t pages = (int64_t{c.position} + c.queries + kTokens - 1) / kTokens;
+      for (int64_t i = 0; i < pages; ++i) Page(w, c.table[i], i, 0);
+    } else {
+      for (int64_t i = 0; i < c.entry_count; ++i) {
+        const uint32_t packed = c.entries[2 * i + 1];
+        Page(w, c.entries[2 * i], packed & 0xffffff, packed >> 24);
+      }
+    }
+    for (int i = 0; i < items; ++i) Finish(w, i);
+  }
+
+  static void Finish(const Work& w, int item) {
+    const AttentionCall& c = *w.call;
+    float* out = c.out + item / c.heads * c.row_stride + item % c.heads * c.head_dim;
+    const float* acc = w.acc + item * w.width;
+    const float total = S::ReduceAdd(S::Load(w.sum + item * 16));
+    // An item that read nothing is zero.
+    const F sum = S::Set1(total == 0 ? 1.0f : total);
+    int32_t d = 0;
+    for (; d + 16 <= c.head_dim; d += 16) S::Store(out + d, S::Div(S::Load(acc + d), sum));
+    if (d < c.head_dim) S::StoreN(out + d, S::Div(S::Load(acc + d), sum), c.head_dim - d);
+  }
+};
+
+}  // namespace tessera::kernels::cpu

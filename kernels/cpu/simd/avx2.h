@@ -1,0 +1,207 @@
+// Sixteen lanes on AVX2, FMA and F16C: two registers a vector. Lane for lane the same results as
+// simd/avx512.h.
+#pragma once
+
+#if defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+
+#include <cstdint>
+
+#ifndef TESSERA_SIMD
+#define TESSERA_SIMD static inline __attribute__((always_inline))
+#endif
+
+namespace tessera::kernels::cpu {
+
+struct Avx2 {
+  struct F {
+    __m256 lo, hi;
+  };
+  struct I {
+    __m256i lo, hi;
+  };
+  static constexpr int kIntTiles = 1, kIntRows = 3;
+  static constexpr int kFloatTiles1 = 4, kFloatTiles = 2, kFloatRows = 3;
+  static constexpr int kItems = 3, kVecs = 2;
+  static constexpr bool kBiasedDot = false;
+
+  TESSERA_SIMD F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+  TESSERA_SIMD F Set1(float v) { return {_mm256_set1_ps(v), _mm256_set1_ps(v)}; }
+  TESSERA_SIMD F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  TESSERA_SIMD void Store(float* p, F v) {
+    _mm256_storeu_ps(p, v.lo);
+    _mm256_storeu_ps(p + 8, v.hi);
+  }
+  TESSERA_SIMD __m256i First8(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  TESSERA_SIMD F LoadN(const float* p, int n) {
+    F v;
+    v.lo = _mm256_maskload_ps(p, First8(n));
+    v.hi = n > 8 ? _mm256_maskload_ps(p + 8, First8(n - 8)) : _mm256_setzero_ps();
+    return v;
+  }
+  TESSERA_SIMD void StoreN(float* p, F v, int n) {
+    _mm256_maskstore_ps(p, First8(n), v.lo);
+    if (n > 8) _mm256_maskstore_ps(p + 8, First8(n - 8), v.hi);
+  }
+
+  TESSERA_SIMD F Add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+  TESSERA_SIMD F Sub(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+  TESSERA_SIMD F Mul(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+  TESSERA_SIMD F Div(F a, F b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+  TESSERA_SIMD F Fma(F a, F b, F c) {
+    return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+  }
+  TESSERA_SIMD F NegFma(F a, F b, F c) {
+    return {_mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)};
+  }
+  TESSERA_SIMD F Max(F kept, F x) {
+    return {_mm256_max_ps(x.lo, kept.lo), _mm256_max_ps(x.hi, kept.hi)};
+  }
+  TESSERA_SIMD F Min(F kept, F x) {
+    return {_mm256_min_ps(x.lo, kept.lo), _mm256_min_ps(x.hi, kept.hi)};
+  }
+  TESSERA_SIMD F RoundEven(F x) { return {_mm256_round_ps(x.lo, 8), _mm256_round_ps(x.hi, 8)}; }
+  TESSERA_SIMD F ZeroWhereLess(F x, F bound, F value) {
+    return {_mm256_and_ps(_mm256_cmp_ps(x.lo, bound.lo, _CMP_NLT_UQ), value.lo),
+            _mm256_and_ps(_mm256_cmp_ps(x.hi, bound.hi, _CMP_NLT_UQ), value.hi)};
+  }
+  TESSERA_SIMD F SelectGreater(F x, F bound, F yes, F no) {
+    return {_mm256_blendv_ps(no.lo, yes.lo, _mm256_cmp_ps(x.lo, bound.lo, _CMP_GT_OQ)),
+            _mm256_blendv_ps(no.hi, yes.hi, _mm256_cmp_ps(x.hi, bound.hi, _CMP_GT_OQ))};
+  }
+  TESSERA_SIMD int CountGreater(F x, F bound) {
+    const int lo = _mm256_movemask_ps(_mm256_cmp_ps(x.lo, bound.lo, _CMP_GT_OQ));
+    const int hi = _mm256_movemask_ps(_mm256_cmp_ps(x.hi, bound.hi, _CMP_GT_OQ));
+    return __builtin_popcount(static_cast<unsigned>(lo | hi << 8));
+  }
+  TESSERA_SIMD F KeepFirst(F v, int n, F fill) {
+    if (n >= 16) return v;
+    return {_mm256_blendv_ps(fill.lo, v.lo, _mm256_castsi256_ps(First8(n))),
+            _mm256_blendv_ps(fill.hi, v.hi, _mm256_castsi256_ps(First8(n - 8)))};
+  }
+  TESSERA_SIMD float ReduceAdd(F v) {
+    const __m256 a = _mm256_add_ps(v.lo, v.hi);
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+  }
+  TESSERA_SIMD float ReduceMax(F v) {
+    const __m256 a = _mm256_max_ps(v.lo, v.hi);
+    const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+  }
+  TESSERA_SIMD float ReduceMin(F v) {
+    const __m256 a = _mm256_min_ps(v.lo, v.hi);
+    const __m128 b = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_min_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_min_ss(c, _mm_movehdup_ps(c)));
+  }
+
+  TESSERA_SIMD __m128i Load8x16(const uint16_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  TESSERA_SIMD F LoadF16(const uint16_t* p) {
+    return {_mm256_cvtph_ps(Load8x16(p)), _mm256_cvtph_ps(Load8x16(p + 8))};
+  }
+  TESSERA_SIMD F LoadF16N(const uint16_t* p, int n) {
+    alignas(32) uint16_t copy[16] = {};
+    __builtin_memcpy(copy, p, static_cast<unsigned>(n) * 2);
+    return LoadF16(copy);
+  }
+  TESSERA_SIMD __m256 WidenBf16(const uint16_t* p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(Load8x16(p)), 16));
+  }
+  TESSERA_SIMD F LoadBf16(const uint16_t* p) { return {WidenBf16(p), WidenBf16(p + 8)}; }
+  TESSERA_SIMD F LoadBf16N(const uint16_t* p, int n) {
+    alignas(32) uint16_t copy[16] = {};
+    __builtin_memcpy(copy, p, static_cast<unsigned>(n) * 2);
+    return LoadBf16(copy);
+  }
+  TESSERA_SIMD void ToF16(uint16_t* p, F v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v.lo, 0));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(v.hi, 0));
+  }
+
+  TESSERA_SIMD I IZero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  TESSERA_SIMD I ISet1(int32_t v) { return {_mm256_set1_epi32(v), _mm256_set1_epi32(v)}; }
+  TESSERA_SIMD I Broadcast4(const void* p) {
+    int32_t v;
+    __builtin_memcpy(&v, p, 4);
+    return ISet1(v);
+  }
+  TESSERA_SIMD I ILoad(const void* p) {
+    const __m256i* q = static_cast<const __m256i*>(p);
+    return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+  }
+  TESSERA_SIMD I ISub(I a, I b) {
+    return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)};
+  }
+  TESSERA_SIMD I IAdd(I a, I b) {
+    return {_mm256_add_epi32(a.lo, b.lo), _mm256_add_epi32(a.hi, b.hi)};
+  }
+  TESSERA_SIMD I IMax(I a, I b) {
+    return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)};
+  }
+  template <int kBits>
+  TESSERA_SIMD I IShl(I a) {
+    return {_mm256_slli_epi32(a.lo, kBits), _mm256_slli_epi32(a.hi, kBits)};
+  }
+  TESSERA_SIMD I IAnd(I a, I b) {
+    return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
+  }
+  TESSERA_SIMD F ToFloat(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+  TESSERA_SIMD I ToInt(F a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
+  TESSERA_SIMD I Bits(F a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
+  TESSERA_SIMD F FromBits(I a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
+  TESSERA_SIMD int32_t IReduceAdd(I v) {
+    const __m256i a = _mm256_add_epi32(v.lo, v.hi);
+    __m128i b = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    b = _mm_add_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
+  }
+  TESSERA_SIMD int32_t IReduceMax(I v) {
+    const __m256i a = _mm256_max_epi32(v.lo, v.hi);
+    __m128i b = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
+  }
+  TESSERA_SIMD void ToBytes(int8_t* p, I v) {
+    const __m128i lo =
+        _mm_packs_epi32(_mm256_castsi256_si128(v.lo), _mm256_extracti128_si256(v.lo, 1));
+    const __m128i hi =
+        _mm_packs_epi32(_mm256_castsi256_si128(v.hi), _mm256_extracti128_si256(v.hi, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(lo, hi));
+  }
+  TESSERA_SIMD I LowNibbles(I v) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    return {_mm256_and_si256(v.lo, mask), _mm256_and_si256(v.hi, mask)};
+  }
+  TESSERA_SIMD I HighNibbles(I v) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    return {_mm256_and_si256(_mm256_srli_epi16(v.lo, 4), mask),
+            _mm256_and_si256(_mm256_srli_epi16(v.hi, 4), mask)};
+  }
+  TESSERA_SIMD __m256i Dot(__m256i acc, __m256i w, __m256i x) {
+    const __m256i pairs = _mm256_maddubs_epi16(w, x);
+    return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+  }
+  TESSERA_SIMD I DotNibbles(I acc, I w, I x) {
+    return {Dot(acc.lo, w.lo, x.lo), Dot(acc.hi, w.hi, x.hi)};
+  }
+  // maddubs would saturate on biased bytes, so the sign moves to x: |w| <= 128 and |x| <= 127 keep
+  // a pair within 32512.
+  TESSERA_SIMD __m256i DotSigned(__m256i acc, __m256i w, __m256i x) {
+    return Dot(acc, _mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
+  }
+  TESSERA_SIMD I DotBiased(I acc, I w, I x) {
+    const __m256i bias = _mm256_set1_epi8(-128);
+    return {DotSigned(acc.lo, _mm256_xor_si256(w.lo, bias), x.lo),
+            DotSigned(acc.hi, _mm256_xor_si256(w.hi, bias), x.hi)};
+  }
+};
+
+}  // namespace tessera::kernels::cpu
+#endif

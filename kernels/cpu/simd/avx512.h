@@ -1,0 +1,134 @@
+// Sixteen lanes on AVX-512 (F, BW, DQ, VL, VNNI). See simd/README in kernels/README.md for the
+// rules.
+//
+// The kernels are templates over one of these types. Everything in it is inlined into functions
+// whose names carry the type, so no code of this instruction set can be picked by the linker for
+// another.
+#pragma once
+
+#if defined(__AVX512VNNI__)
+#include <immintrin.h>
+
+#include <cstdint>
+
+#define TESSERA_SIMD static inline __attribute__((always_inline))
+
+namespace tessera::kernels::cpu {
+
+struct Avx512 {
+  using F = __m512;                                  // 16 float32
+  using I = __m512i;                                 // 16 int32, or 64 bytes: 4 for each lane
+  static constexpr int kIntTiles = 2, kIntRows = 6;  // register blocks of the integer products
+  static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;  // and of the float ones
+  static constexpr int kItems = 6, kVecs = 4;                              // and of attention
+  static constexpr bool kBiasedDot = true;  // DotBiased wants the 128 * sum correction
+
+  TESSERA_SIMD F Zero() { return _mm512_setzero_ps(); }
+  TESSERA_SIMD F Set1(float v) { return _mm512_set1_ps(v); }
+  TESSERA_SIMD F Load(const float* p) { return _mm512_loadu_ps(p); }
+  TESSERA_SIMD void Store(float* p, F v) { _mm512_storeu_ps(p, v); }
+  TESSERA_SIMD __mmask16 First(int n) { return static_cast<__mmask16>((1u << n) - 1); }
+  // The first n lanes (0 < n <= 16), zeros elsewhere; memory past them is not touched.
+  TESSERA_SIMD F LoadN(const float* p, int n) { return _mm512_maskz_loadu_ps(First(n), p); }
+  TESSERA_SIMD void StoreN(float* p, F v, int n) { _mm512_mask_storeu_ps(p, First(n), v); }
+
+  TESSERA_SIMD F Add(F a, F b) { return _mm512_add_ps(a, b); }
+  TESSERA_SIMD F Sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  TESSERA_SIMD F Mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  TESSERA_SIMD F Div(F a, F b) { return _mm512_div_ps(a, b); }
+  TESSERA_SIMD F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+  TESSERA_SIMD F NegFma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }
+  // The larger; `kept` where `x` is not a number.
+  TESSERA_SIMD F Max(F kept, F x) { return _mm512_max_ps(x, kept); }
+  TESSERA_SIMD F Min(F kept, F x) { return _mm512_min_ps(x, kept); }
+  TESSERA_SIMD F RoundEven(F x) { return _mm512_roundscale_ps(x, 8); }
+  // `value` where x >= bound or x is not a number, 0 elsewhere.
+  TESSERA_SIMD F ZeroWhereLess(F x, F bound, F value) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, bound, _CMP_NLT_UQ), value);
+  }
+  TESSERA_SIMD F SelectGreater(F x, F bound, F yes, F no) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, bound, _CMP_GT_OQ), no, yes);
+  }
+  TESSERA_SIMD int CountGreater(F x, F bound) {
+    return __builtin_popcount(_mm512_cmp_ps_mask(x, bound, _CMP_GT_OQ));
+  }
+  // The first n lanes of v (0 <= n), `fill` in the others.
+  TESSERA_SIMD F KeepFirst(F v, int n, F fill) {
+    return n >= 16 ? v : _mm512_mask_blend_ps(First(n), fill, v);
+  }
+  // Lanes added pairwise: i + i+8, i + i+4, i + i+2, i + i+1.
+  TESSERA_SIMD float ReduceAdd(F v) {
+    const __m256 a = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
+  }
+  TESSERA_SIMD float ReduceMax(F v) {
+    const __m256 a = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+  }
+  TESSERA_SIMD float ReduceMin(F v) {
+    const __m256 a = _mm256_min_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+    const __m128 b = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_min_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_min_ss(c, _mm_movehdup_ps(c)));
+  }
+
+  TESSERA_SIMD F LoadF16(const uint16_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  TESSERA_SIMD F LoadF16N(const uint16_t* p, int n) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(First(n), p));
+  }
+  TESSERA_SIMD F LoadBf16(const uint16_t* p) {
+    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
+  }
+  TESSERA_SIMD F LoadBf16N(const uint16_t* p, int n) {
+    const __m256i v = _mm256_maskz_loadu_epi16(First(n), p);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
+  }
+  TESSERA_SIMD void ToF16(uint16_t* p, F v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, 0));
+  }
+
+  TESSERA_SIMD I IZero() { return _mm512_setzero_si512(); }
+  TESSERA_SIMD I ISet1(int32_t v) { return _mm512_set1_epi32(v); }
+  TESSERA_SIMD I Broadcast4(const void* p) {  // the same 4 bytes in each lane
+    int32_t v;
+    __builtin_memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+  }
+  TESSERA_SIMD I ILoad(const void* p) { return _mm512_loadu_si512(p); }
+  TESSERA_SIMD I ISub(I a, I b) { return _mm512_sub_epi32(a, b); }
+  TESSERA_SIMD I IAdd(I a, I b) { return _mm512_add_epi32(a, b); }
+  TESSERA_SIMD I IMax(I a, I b) { return _mm512_max_epi32(a, b); }
+  template <int kBits>
+  TESSERA_SIMD I IShl(I a) {
+    return _mm512_slli_epi32(a, kBits);
+  }
+  TESSERA_SIMD I IAnd(I a, I b) { return _mm512_and_si512(a, b); }
+  TESSERA_SIMD F ToFloat(I a) { return _mm512_cvtepi32_ps(a); }
+  TESSERA_SIMD I ToInt(F a) { return _mm512_cvtps_epi32(a); }
+  TESSERA_SIMD I Bits(F a) { return _mm512_castps_si512(a); }
+  TESSERA_SIMD F FromBits(I a) { return _mm512_castsi512_ps(a); }
+  TESSERA_SIMD int32_t IReduceAdd(I v) { return _mm512_reduce_add_epi32(v); }
+  TESSERA_SIMD int32_t IReduceMax(I v) { return _mm512_reduce_max_epi32(v); }
+  // 16 int32 in [-128, 127] to bytes.
+  TESSERA_SIMD void ToBytes(int8_t* p, I v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+  }
+  TESSERA_SIMD I LowNibbles(I v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
+  TESSERA_SIMD I HighNibbles(I v) {
+    return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+  }
+  // acc + sum of 4 products a lane: unsigned bytes <= 15 with signed bytes.
+  TESSERA_SIMD I DotNibbles(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
+  // The same with w = signed byte + 128; exact after 128 * sum(x) is taken off when kBiasedDot.
+  TESSERA_SIMD I DotBiased(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
+};
+
+}  // namespace tessera::kernels::cpu
+#endif

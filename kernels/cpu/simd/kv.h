@@ -1,0 +1,107 @@
+// Access to KV planes of each element type, and what is done to one token or one page of them.
+#pragma once
+
+#include "kernels/cpu/micro.h"
+
+namespace tessera::kernels::cpu {
+
+template <class S, DType kType>
+struct KvPlane {
+  using F = typename S::F;
+  static constexpr int kElement = kType == DType::kF32 ? 4 : 2;
+
+  TESSERA_SIMD F Load(const std::byte* p) {
+    if constexpr (kType == DType::kF32) return S::Load(reinterpret_cast<const float*>(p));
+    if constexpr (kType == DType::kF16) return S::LoadF16(reinterpret_cast<const uint16_t*>(p));
+    if constexpr (kType == DType::kBF16) return S::LoadBf16(reinterpret_cast<const uint16_t*>(p));
+  }
+  TESSERA_SIMD F LoadN(const std::byte* p, int n) {
+    if constexpr (kType == DType::kF32) return S::LoadN(reinterpret_cast<const float*>(p), n);
+    if constexpr (kType == DType::kF16) return S::LoadF16N(reinterpret_cast<const uint16_t*>(p), n);
+    if constexpr (kType == DType::kBF16)
+      return S::LoadBf16N(reinterpret_cast<const uint16_t*>(p), n);
+  }
+
+  // Sixteen or fewer floats in the plane's type.
+  TESSERA_SIMD void Convert(const float* from, int n, std::byte* to) {
+    if constexpr (kType == DType::kF32) {
+      __builtin_memcpy(to, from, static_cast<unsigned>(n) * 4);
+    } else if constexpr (kType == DType::kF16) {
+      S::ToF16(reinterpret_cast<uint16_t*>(to), S::LoadN(from, n));
+    } else {
+      uint16_t* out = reinterpret_cast<uint16_t*>(to);
+      for (int i = 0; i < n; ++i) {
+        uint32_t bits;
+        __builtin_memcpy(&bits, from + i, 4);
+        const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+        const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+        out[i] = static_cast<uint16_t>(nan ? (bits >> 16 | 0x40u) : rounded);
+      }
+    }
+  }
+
+  static void Store(const float* k, const float* v, std::byte* k_plane, std::byte* v_plane,
+                    int32_t heads, int32_t head_dim, int32_t slot) {
+    alignas(64) std::byte some[64];
+    for (int32_t h = 0; h < heads; ++h) {
+      std::byte* keys = k_plane + (int64_t{h} * head_dim * 64 + slot) * kElement;
+      std::byte* values = v_plane + (int64_t{h} * 64 + slot) * head_dim * kElement;
+      for (int32_t d = 0; d < head_dim; d += 16) {
+        const int n = head_dim - d < 16 ? head_dim - d : 16;
+        Convert(k + h * head_dim + d, n, some);
+        for (int i = 0; i < n; ++i) {
+          __builtin_memcpy(keys + int64_t{d + i} * 64 * kElement, some + i * kElement, kElement);
+        }
+        Convert(v + h * head_dim + d, n, some);
+        __builtin_memcpy(values + d * kElement, some, static_cast<unsigned>(n * kElement));
+      }
+    }
+  }
+
+  static void Stats(const std::byte* k_plane, float* statistics, int32_t head_dim) {
+    for (int32_t d = 0; d < head_dim; ++d) {
+      for (int part = 0; part < 4; ++part) {
+        const F keys = Load(k_plane + (int64_t{d} * 64 + part * 16) * kElement);
+        statistics[part * 2 * head_dim + d] = S::ReduceMin(keys);
+        statistics[(part * 2 + 1) * head_dim + d] = S::ReduceMax(keys);
+      }
+    }
+  }
+};
+
+template <class S>
+struct Rope {
+  // Both of a pair are read before either is written: `to` may be `from`.
+  static void Rotate(const RopeCall& c, const float* from, float* to) {
+    const int32_t half = c.rotary_dim / 2;
+    for (int32_t h = 0; h < c.heads; ++h, from += c.head_dim, to += c.head_dim) {
+      if (c.interleaved != 0) {
+        for (int32_t i = 0; i < half; ++i) {
+          const float a = from[2 * i];
+          const float b = from[2 * i + 1];
+          to[2 * i] = a * c.cosine[i] - b * c.sine[i];
+          to[2 * i + 1] = a * c.sine[i] + b * c.cosine[i];
+        }
+      } else {
+        int32_t i = 0;
+        for (; i + 16 <= half; i += 16) {
+          const typename S::F a = S::Load(from + i), b = S::Load(from + half + i);
+          const typename S::F cosine = S::Load(c.cosine + i), sine = S::Load(c.sine + i);
+          S::Store(to + i, S::Sub(S::Mul(a, cosine), S::Mul(b, sine)));
+          S::Store(to + half + i, S::Add(S::Mul(a, sine), S::Mul(b, cosine)));
+        }
+        for (; i < half; ++i) {
+          const float a = from[i];
+          const float b = from[half + i];
+          to[i] = a * c.cosine[i] - b * c.sine[i];
+          to[half + i] = a * c.sine[i] + b * c.cosine[i];
+        }
+      }
+      if (to != from) {
+        for (int32_t i = c.rotary_dim; i < c.head_dim; ++i) to[i] = from[i];
+      }
+    }
+  }
+};
+
+}  // namespace tessera::kernels::cpu

@@ -1,0 +1,81 @@
+// Row-wise arithmetic: RMS norm, the int8 activation grid, gated activations.
+#pragma once
+
+#include "kernels/cpu/micro.h"
+#include "kernels/cpu/simd/math.h"
+
+namespace tessera::kernels::cpu {
+
+template <class S>
+struct RowOps {
+  using F = typename S::F;
+  using I = typename S::I;
+
+  static void RmsNorm(const float* x, const float* weight, float* y, int32_t width, float epsilon) {
+    F squares = S::Zero();
+    int32_t i = 0;
+    for (; i + 16 <= width; i += 16) {
+      const F v = S::Load(x + i);
+      squares = S::Fma(v, v, squares);
+    }
+    if (i < width) {
+      const F v = S::LoadN(x + i, width - i);
+      squares = S::Fma(v, v, squares);
+    }
+    const float mean = S::ReduceAdd(squares) / static_cast<float>(width);
+    const F scale = S::Set1(1.0f / __builtin_sqrtf(mean + epsilon));
+    for (i = 0; i + 16 <= width; i += 16) {
+      S::Store(y + i, S::Mul(S::Mul(S::Load(x + i), scale), S::Load(weight + i)));
+    }
+    if (i < width) {
+      const int left = width - i;
+      S::StoreN(y + i, S::Mul(S::Mul(S::LoadN(x + i, left), scale), S::LoadN(weight + i, left)),
+                left);
+    }
+  }
+
+  static void Quantize(const float* x, int8_t* q, float* scale, int32_t* sum, int32_t width) {
+    const I magnitude = S::ISet1(0x7fffffff);
+    for (int32_t g = 0; g < width / 32; ++g, x += 32, q += 32) {
+      const F a = S::Load(x);
+      const F b = S::Load(x + 16);
+      // Ordered as integers, so that one not-a-number is the largest and reaches the scale.
+      const I bits = S::IMax(S::IAnd(S::Bits(a), magnitude), S::IAnd(S::Bits(b), magnitude));
+      const int32_t largest = S::IReduceMax(bits);
+      float amax;
+      __builtin_memcpy(&amax, &largest, 4);
+      // Below this 127 / amax is no finite float: the group rounds to zero.
+      if (amax < 1e-36f) amax = 0;
+      const F inverse = S::Set1(amax > 0 ? 127.0f / amax : 0.0f);
+      const I low = S::ISet1(-127);
+      const I qa = S::IMax(S::ToInt(S::Mul(a, inverse)), low);
+      const I qb = S::IMax(S::ToInt(S::Mul(b, inverse)), low);
+      S::ToBytes(q, qa);
+      S::ToBytes(q + 16, qb);
+      scale[g] = amax / 127.0f;
+      sum[g] = S::IReduceAdd(S::IAdd(qa, qb));
+    }
+  }
+
+  template <bool kGelu>
+  TESSERA_SIMD F Activate(F gate, F up) {
+    if constexpr (kGelu) {
+      return S::Mul(Math<S>::GeluTanh(gate), up);
+    } else {
+      return S::Mul(Math<S>::Silu(gate), up);
+    }
+  }
+
+  template <bool kGelu>
+  static void Gated(const float* gate, const float* up, float* y, int64_t count) {
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16)
+      S::Store(y + i, Activate<kGelu>(S::Load(gate + i), S::Load(up + i)));
+    if (i < count) {
+      const int left = static_cast<int>(count - i);
+      S::StoreN(y + i, Activate<kGelu>(S::LoadN(gate + i, left), S::LoadN(up + i, left)), left);
+    }
+  }
+};
+
+}  // namespace tessera::kernels::cpu

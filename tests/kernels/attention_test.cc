@@ -1,0 +1,344 @@
+// Rope, append, attention and page statistics over pages full of poison.
+#include <algorithm>
+
+#include "tests/kernels/kernel_test_support.h"
+
+namespace tessera::kernels {
+namespace {
+
+constexpr int64_t kUnit = static_cast<int64_t>(kPageUnitBytes);
+
+float Rounded(DType dtype, float v) {
+  if (dtype == DType::kF16) return F16ToF32(F32ToF16(v));
+  if (dtype == DType::kBF16) return BF16ToF32(F32ToBF16(v));
+  return v;
+}
+
+// One sequence whose keys and values were written through rope_append; every byte that no token
+// owns is 0xff, which reads as not-a-number in each type.
+class Cache {
+ public:
+  Cache(Machine& machine, KvFormat kv, int tokens, uint32_t seed)
+      : kv_(kv), tokens_(tokens), pages_((tokens + 63) / 64) {
+    const int64_t page = static_cast<int64_t>(kv.page_bytes());
+    arena_.assign(static_cast<size_t>((pages_ + 2) * page), 0xff);
+    // Pages in falling order, so that order in memory is not order in the sequence.
+    for (int i = 0; i < pages_; ++i) {
+      table_.push_back(PageId(static_cast<uint32_t>((pages_ - i) * page / kUnit)));
+    }
+    Random random(seed);
+    const int64_t width = int64_t{kv.kv_heads} * kv.head_dim;
+    k_ = random.Floats(static_cast<size_t>(tokens * width));
+    v_ = random.Floats(static_cast<size_t>(tokens * width));
+    std::vector<float> q(static_cast<size_t>(tokens * width), 1.0f);
+    std::vector<PageId> page_of;
+    std::vector<uint8_t> slot;
+    for (int t = 0; t < tokens; ++t) {
+      page_of.push_back(table_[static_cast<size_t>(t / 64)]);
+      slot.push_back(static_cast<uint8_t>(t % 64));
+    }
+    machine.Run<RopeAppendOp>({.kv = kv, .q_heads = kv.kv_heads, .rotary_dim = 0},
+                              {.kv = kv,
+                               .rows = tokens,
+                               .q_heads = static_cast<int32_t>(kv.kv_heads),
+                               .q = q.data(),
+                               .k = k_.data(),
+                               .v = v_.data(),
+                               .cosine = q.data(),
+                               .sine = q.data(),
+                               .arena = arena(),
+                               .page = page_of.data(),
+                               .slot = slot.data()});
+    for (float& f : k_) f = Rounded(kv.dtype, f);
+    for (float& f : v_) f = Rounded(kv.dtype, f);
+  }
+
+  std::byte* arena() { return reinterpret_cast<std::byte*>(arena_.data()); }
+  [[nodiscard]] const std::vector<PageId>& table() const { return table_; }
+  [[nodiscard]] const float* key(int t, int64_t head) const { return &k_[Index(t, head)]; }
+  [[nodiscard]] const float* value(int t, int64_t head) const { return &v_[Index(t, head)]; }
+  [[nodiscard]] int tokens() const { return tokens_; }
+
+ private:
+  [[nodiscard]] size_t Index(int t, int64_t head) const {
+    return static_cast<size_t>((int64_t{t} * kv_.kv_heads + head) * kv_.head_dim);
+  }
+  KvFormat kv_;
+  int tokens_;
+  int pages_;
+  std::vector<uint8_t> arena_;
+  std::vector<PageId> table_;
+  std::vector<float> k_, v_;
+};
+
+std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cache& cache,
+                          const std::vector<float>& q, std::span<const AttentionRow> plan) {
+  Guarded<float> out(q.size());
+  machine.Run<AttentionOp>({.kv = kv, .q_heads = q_heads},
+                           {.kv = kv,
+                            .q_heads = q_heads,
+                            .scale = 1 / std::sqrt(static_cast<float>(kv.head_dim)),
+                            .q = q.data(),
+                            .out = out.data(),
+                            .arena = cache.arena(),
+                            .plan = plan});
+  return out.values();
+}
+
+// Attention of one query head over the tokens that `reads` admits.
+template <typename Reads>
+void ExpectAttention(const Cache& cache, const KvFormat& kv, int q_heads, const float* q,
+                     const float* out, int head, int position, Reads reads) {
+  const int64_t kv_head = head / (q_heads / static_cast<int>(kv.kv_heads));
+  const int64_t dim = kv.head_dim;
+  std::vector<double> score;
+  std::vector<int> token;
+  double most = -1e300;
+  for (int t = 0; t <= position; ++t) {
+    if (!reads(t)) continue;
+    double s = 0;
+    for (int64_t d = 0; d < dim; ++d) s += double{q[d]} * cache.key(t, kv_head)[d];
+    token.push_back(t);
+    score.push_back(s / std::sqrt(static_cast<double>(dim)));
+    most = std::max(most, score.back());
+  }
+  double total = 0;
+  for (double& s : score) total += s = std::exp(s - most);
+  for (int64_t d = 0; d < dim; ++d) {
+    double sum = 0;
+    double scale = 0;
+    for (size_t i = 0; i < token.size(); ++i) {
+      const double term = score[i] / total * cache.value(token[i], kv_head)[d];
+      sum += term;
+      scale += std::abs(term);
+    }
+    ExpectClose(out[d], sum, scale, kAttentionTolerance,
+                "position " + std::to_string(position) + " head " + std::to_string(head));
+  }
+}
+
+struct Shape {
+  DType dtype;
+  uint32_t kv_heads;
+  int group;
+  uint32_t head_dim;
+};
+constexpr Shape kShapes[] = {
+    {DType::kF32, 3, 3, 64},  {DType::kF16, 1, 4, 128}, {DType::kBF16, 2, 1, 96},
+    {DType::kF16, 2, 2, 20},  {DType::kF32, 2, 2, 8},   {DType::kBF16, 1, 8, 80},
+    {DType::kF32, 1, 13, 16}, {DType::kF16, 1, 5, 256}, {DType::kBF16, 1, 3, 33}};
+
+class AttentionTest : public IsaTest {};
+TESSERA_EACH_ISA(AttentionTest);
+
+TEST_P(AttentionTest, DenseMatchesFloat64AtEveryLength) {
+  Machine machine(GetParam(), 2);
+  for (const Shape& shape : kShapes) {
+    const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
+    const int q_heads = static_cast<int>(shape.kv_heads) * shape.group;
+    for (const int tokens : {1, 15, 17, 64, 65, 130}) {
+      Cache cache(machine, kv, tokens, 7);
+      Random random(8);
+      const int64_t width = int64_t{q_heads} * shape.head_dim;
+      const int queries = std::min(tokens, 11);
+      const std::vector<float> q = random.Floats(static_cast<size_t>(queries * width), 2.0f);
+      const AttentionRow row = {
+          .q_rows = queries, .position = tokens - queries, .page_table = cache.table().data()};
+      const std::vector<float> out = Attend(machine, kv, q_heads, cache, q, {&row, 1});
+      for (int i = 0; i < queries; ++i) {
+        for (int h = 0; h < q_heads; ++h) {
+          const int64_t at = i * width + h * int64_t{shape.head_dim};
+          ExpectAttention(cache, kv, q_heads, &q[static_cast<size_t>(at)],
+                          &out[static_cast<size_t>(at)], h, row.position + i,
+                          [](int) { return true; });
+        }
+      }
+      if (HasFailure()) return;
+    }
+  }
+}
+
+// A chunk, its queries one by one, a list of all pages, other threads and instruction sets: one
+// result.
+TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
+  for (const Shape& shape : kShapes) {
+    const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
+    const int q_heads = static_cast<int>(shape.kv_heads) * shape.group;
+    constexpr int kTokens = 150;
+    const int64_t width = int64_t{q_heads} * shape.head_dim;
+    Random random(9);
+    const std::vector<float> q = random.Floats(static_cast<size_t>(kTokens * width), 2.0f);
+    std::vector<float> expected;
+    for (const CpuIsa isa : SupportedCpuIsas()) {
+      for (const int threads : {1, 2}) {
+        Machine machine(isa, threads);
+        Cache cache(machine, kv, kTokens, 10);
+        const PageId* table = cache.table().data();
+        std::vector<PageEntry> entries;
+        for (uint32_t i = 0; i < cache.table().size(); ++i) entries.push_back({table[i], i, 255});
+        const AttentionRow whole = {.q_rows = kTokens, .page_table = table};
+        const std::vector<float> chunk = Attend(machine, kv, q_heads, cache, q, {&whole, 1});
+        if (expected.empty()) expected = chunk;
+        ASSERT_TRUE(SameBits(expected, chunk)) << NameOf(isa) << " head_dim " << shape.head_dim;
+        std::vector<AttentionRow> rows;
+        for (int i = 0; i < kTokens; ++i) {
+          rows.push_back({.q_begin = i, .q_rows = 1, .position = i, .page_table = table});
+        }
+        ASSERT_TRUE(SameBits(expected, Attend(machine, kv, q_heads, cache, q, rows)));
+        if (shape.group > 8) continue;
+        const AttentionRow listed = {.q_rows = kTokens, .entries = entries};
+        ASSERT_TRUE(SameBits(expected, Attend(machine, kv, q_heads, cache, q, {&listed, 1})));
+        rows.clear();
+        for (int h = 0; h < static_cast<int>(shape.kv_heads); ++h) {
+          rows.push_back({.q_rows = 70, .kv_head = h, .page_table = table});
+          rows.push_back({.q_begin = 70,
+                          .q_rows = kTokens - 70,
+                          .position = 70,
+                          .kv_head = h,
+                          .entries = entries});
+        }
+        ASSERT_TRUE(SameBits(expected, Attend(machine, kv, q_heads, cache, q, rows)));
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, ListedRowsReadWhatTheirMasksName) {
+  Machine machine(GetParam(), 2);
+  const KvFormat kv = {DType::kF16, 2, 48, false};
+  constexpr int kQHeads = 8, kTokens = 300, kPosition = 290;
+  Cache cache(machine, kv, kTokens, 11);
+  Random random(12);
+  const std::vector<float> q = random.Floats(3 * kQHeads * 48, 2.0f);
+  const std::vector<PageEntry> entries = {{cache.table()[0], 0, 0b1111},
+                                          {cache.table()[2], 2, 0b0101},
+                                          {cache.table()[3], 3, 0b0010},
+                                          {cache.table()[4], 4, 0b0011}};
+  const AttentionRow row = {.q_rows = 3, .position = kPosition, .entries = entries};
+  const std::vector<float> out = Attend(machine, kv, kQHeads, cache, q, {&row, 1});
+  for (int i = 0; i < 3; ++i) {
+    for (int h = 0; h < kQHeads; ++h) {
+      const size_t at = static_cast<size_t>((i * kQHeads + h) * 48);
+      ExpectAttention(cache, kv, kQHeads, &q[at], &out[at], h, kPosition + i, [&](int t) {
+        return std::any_of(entries.begin(), entries.end(), [&](const PageEntry& e) {
+          return static_cast<int>(e.logical_page) == t / 64 && (e.query_heads >> h % 4 & 1) != 0;
+        });
+      });
+    }
+  }
+}
+
+TEST_P(AttentionTest, ARowThatReadsNothingIsZero) {
+  Machine machine(GetParam(), 1);
+  const KvFormat kv = {DType::kF32, 1, 24, false};
+  Cache cache(machine, kv, 3, 13);
+  const std::vector<float> q(24, 1.0f);
+  const AttentionRow row = {.q_rows = 1, .position = 2};
+  for (const float v : Attend(machine, kv, 1, cache, q, {&row, 1})) EXPECT_EQ(v, 0.0f);
+}
+
+TEST_P(AttentionTest, RopeRotatesBothStyles) {
+  Machine machine(GetParam(), 2);
+  Random random(14);
+  for (const RopeStyle style : {RopeStyle::kHalf, RopeStyle::kInterleaved}) {
+    for (const auto& [dim, rotary] : {std::pair{64, 64}, {64, 32}, {20, 12}, {80, 80}}) {
+      const KvFormat kv = {DType::kF32, 2, static_cast<uint32_t>(dim), false};
+      constexpr int kRows = 5, kQHeads = 4;
+      const std::vector<float> q = random.Floats(static_cast<size_t>(kRows * kQHeads * dim));
+      const std::vector<float> k = random.Floats(static_cast<size_t>(kRows * 2 * dim));
+      std::vector<float> rotated = q;
+      std::vector<float> cosine, sine;
+      for (int i = 0; i < 3 * rotary / 2; ++i) {
+        cosine.push_back(std::cos(0.37f * static_cast<float>(i)));
+        sine.push_back(std::sin(0.37f * static_cast<float>(i)));
+      }
+      const int32_t rotary_rows[kRows] = {2, 0, 1, 1, 2};
+      const uint8_t slot[kRows] = {0, 63, 7, 8, 9};
+      // The last row writes nothing.
+      std::vector<PageId> page(kRows, PageId(1));
+      page[4] = PageId();
+      std::vector<uint8_t> arena(kPageUnitBytes + kv.page_bytes(), 0xff);
+      auto* base = reinterpret_cast<std::byte*>(arena.data());
+      machine.Run<RopeAppendOp>(
+          {.kv = kv, .style = style, .q_heads = kQHeads, .rotary_dim = rotary},
+          {.kv = kv,
+           .style = style,
+           .rows = kRows,
+           .q_heads = kQHeads,
+           .rotary_dim = rotary,
+           .q = rotated.data(),
+           .k = k.data(),
+           .v = k.data(),
+           .cosine = cosine.data(),
+           .sine = sine.data(),
+           .rotary_rows = rotary_rows,
+           .arena = base,
+           .page = page.data(),
+           .slot = slot});
+      const auto want = [&](const float* x, int row, int d) -> double {
+        if (d >= rotary) return x[d];
+        const bool half = style == RopeStyle::kHalf;
+        const int pair = half ? d % (rotary / 2) : d / 2;
+        const bool second = half ? d >= rotary / 2 : d % 2 == 1;
+        const double a = x[half ? pair : 2 * pair];
+        const double b = x[half ? pair + rotary / 2 : 2 * pair + 1];
+        const size_t at = static_cast<size_t>(rotary_rows[row] * (rotary / 2) + pair);
+        return second ? a * sine[at] + b * cosine[at] : a * cosine[at] - b * sine[at];
+      };
+      for (int i = 0; i < kRows * kQHeads * dim; ++i) {
+        const int row = i / (kQHeads * dim);
+        ExpectClose(rotated[static_cast<size_t>(i)],
+                    want(&q[static_cast<size_t>(i / dim * dim)], row, i % dim), 4.0, kRopeTolerance,
+                    "q");
+      }
+      const float* plane = reinterpret_cast<const float*>(base + kPageUnitBytes);
+      const float* values = reinterpret_cast<const float*>(base + kPageUnitBytes + kv.v_offset());
+      size_t written = 0;
+      for (int row = 0; row < 4; ++row) {
+        for (int h = 0; h < 2; ++h) {
+          for (int d = 0; d < dim; ++d, ++written) {
+            const float* from = &k[static_cast<size_t>((row * 2 + h) * dim)];
+            ExpectClose(plane[(h * dim + d) * 64 + slot[row]], want(from, row, d), 4.0,
+                        kRopeTolerance, "k");
+            EXPECT_EQ(values[(h * 64 + slot[row]) * dim + d], from[d]);
+          }
+        }
+      }
+      // Nothing else of the arena changed.
+      const auto untouched = static_cast<size_t>(std::count(arena.begin(), arena.end(), 0xff));
+      EXPECT_GE(untouched + 2 * 4 * written, arena.size());
+    }
+  }
+}
+
+TEST_P(AttentionTest, PageStatsAreMinimaAndMaximaOfKeys) {
+  Machine machine(GetParam(), 2);
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    const KvFormat kv = {dtype, 3, 20, true};
+    Cache cache(machine, kv, 128, 15);
+    machine.Run<PageStatsOp>({.kv = kv},
+                             {.kv = kv, .arena = cache.arena(), .pages = cache.table()});
+    for (int p = 0; p < 2; ++p) {
+      const float* stats = reinterpret_cast<const float*>(
+          PageAddress(cache.arena(), cache.table()[static_cast<size_t>(p)]) +
+          kv.statistics_offset());
+      for (int h = 0; h < 3; ++h) {
+        for (int part = 0; part < 4; ++part) {
+          for (int d = 0; d < 20; ++d) {
+            float low = INFINITY;
+            float high = -INFINITY;
+            for (int t = p * 64 + part * 16; t < p * 64 + part * 16 + 16; ++t) {
+              low = std::min(low, cache.key(t, h)[d]);
+              high = std::max(high, cache.key(t, h)[d]);
+            }
+            EXPECT_EQ(stats[((h * 4 + part) * 2) * 20 + d], low);
+            EXPECT_EQ(stats[((h * 4 + part) * 2 + 1) * 20 + d], high);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera::kernels

@@ -1,0 +1,194 @@
+// Shared by the kernel tests: machines to run on, guarded buffers, random values, tolerances.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/exec_context.h"
+
+namespace tessera::kernels {
+
+// |result - reference| <= relative * scale + absolute, where `scale` is the sum of the magnitudes
+// that went into the result (or the reference itself for element-wise ops).
+struct Tolerance {
+  double relative;
+  double absolute;
+};
+inline constexpr Tolerance kLinearTolerance = {4e-6, 1e-30};
+inline constexpr Tolerance kNormTolerance = {2e-6, 1e-30};
+inline constexpr Tolerance kActivationTolerance = {2e-6, 1e-9};
+inline constexpr Tolerance kRopeTolerance = {3e-7, 1e-30};
+inline constexpr Tolerance kAttentionTolerance = {6e-6, 1e-30};
+inline constexpr Tolerance kLogprobTolerance = {1e-6, 4e-6};
+
+inline void ExpectClose(double result, double reference, double scale, Tolerance tolerance,
+                        const std::string& where) {
+  const double bound = tolerance.relative * std::abs(scale) + tolerance.absolute;
+  // Written so that a result that is not a number fails.
+  EXPECT_TRUE(std::abs(result - reference) <= bound)
+      << where << ": " << result << ", reference " << reference << ", allowed " << bound;
+}
+
+// `count` values between two guard zones, all bytes 0xff (not-a-number for floats) until written.
+template <typename T>
+class Guarded {
+ public:
+  explicit Guarded(size_t count) : count_(count), bytes_(2 * kGuard + count * sizeof(T), 0xff) {}
+  ~Guarded() {
+    for (size_t i = 0; i < kGuard; ++i) {
+      EXPECT_EQ(bytes_[i], 0xff) << "write before the buffer";
+      EXPECT_EQ(bytes_[bytes_.size() - 1 - i], 0xff) << "write past the buffer";
+    }
+  }
+  T* data() { return reinterpret_cast<T*>(bytes_.data() + kGuard); }
+  T& operator[](size_t i) { return data()[i]; }
+  [[nodiscard]] size_t size() const { return count_; }
+  [[nodiscard]] std::vector<T> values() { return std::vector<T>(data(), data() + count_); }
+
+ private:
+  static constexpr size_t kGuard = 256;
+  size_t count_;
+  std::vector<uint8_t> bytes_;
+};
+
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+  float Normal(float deviation = 1.0f) {
+    return std::normal_distribution<float>(0, deviation)(engine_);
+  }
+  int Int(int low, int high) { return std::uniform_int_distribution<int>(low, high)(engine_); }
+  std::vector<float> Floats(size_t count, float deviation = 1.0f) {
+    std::vector<float> values(count);
+    for (float& v : values) v = Normal(deviation);
+    return values;
+  }
+
+ private:
+  std::mt19937 engine_;
+};
+
+// A backend with a pool and scratch for small shapes.
+struct Machine {
+  Machine(CpuIsa isa, int threads)
+      : backend(MakeCpuBackend(isa).value()),
+        pool({.threads = threads}),
+        context(
+            pool,
+            backend->ScratchBytes(
+                {.max_width = 4096, .max_head_dim = 512, .max_vocab = 60000, .max_rows = 512})) {}
+
+  template <typename Op>
+  void Run(const typename Op::Desc& desc, const typename Op::Params& params) {
+    const StatusOr<Kernel<Op>> kernel = backend->catalog().Find<Op>(desc);
+    ASSERT_TRUE(kernel.ok()) << kernel.status();
+    (*kernel)(context, params);
+  }
+
+  std::unique_ptr<Backend> backend;
+  ThreadPool pool;
+  ExecContext context;
+};
+
+// Tests take the instruction set as their parameter, so that a report names it.
+class IsaTest : public ::testing::TestWithParam<CpuIsa> {};
+#define TESSERA_EACH_ISA(suite)                                                 \
+  INSTANTIATE_TEST_SUITE_P(Isa, suite, ::testing::ValuesIn(SupportedCpuIsas()), \
+                           [](const ::testing::TestParamInfo<CpuIsa>& info) {   \
+                             return std::string(NameOf(info.param));            \
+                           })
+
+inline bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+inline constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
+                                      DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+
+// Random canonical bytes of a weight, and what they mean.
+struct TestWeight {
+  DType dtype;
+  int64_t out, in;
+  std::vector<std::byte> canonical;
+  std::vector<double> values;  // [out, in]
+  std::vector<std::byte> packed;
+};
+
+inline void AppendHalf(std::vector<std::byte>& bytes, uint16_t bits) {
+  bytes.push_back(static_cast<std::byte>(bits & 255));
+  bytes.push_back(static_cast<std::byte>(bits >> 8));
+}
+
+inline void AppendBlock(TestWeight& w, Random& random) {
+  const bool nibbles = w.dtype != DType::kQ8_0;
+  const uint16_t d = F32ToF16(random.Normal(0.02f));
+  const uint16_t m = F32ToF16(random.Normal(0.1f));
+  AppendHalf(w.canonical, d);
+  if (w.dtype == DType::kQ4_1) AppendHalf(w.canonical, m);
+  int q[32];
+  for (int i = 0; i < 32; ++i) q[i] = nibbles ? random.Int(0, 15) : random.Int(-128, 127);
+  for (int i = 0; i < (nibbles ? 16 : 32); ++i) {
+    w.canonical.push_back(static_cast<std::byte>(nibbles ? q[i] | q[i + 16] << 4 : q[i] & 255));
+  }
+  for (int value : q) {
+    if (w.dtype == DType::kQ4_0) value -= 8;
+    w.values.push_back(double{F16ToF32(d)} * value +
+                       (w.dtype == DType::kQ4_1 ? double{F16ToF32(m)} : 0.0));
+  }
+}
+
+inline TestWeight MakeWeight(const Backend& backend, DType dtype, int64_t out, int64_t in,
+                             Random& random) {
+  TestWeight w{dtype, out, in, {}, {}, {}};
+  const int64_t count = out * in;
+  while (static_cast<int64_t>(w.values.size()) < count) {
+    if (IsBlockFormat(dtype)) {
+      AppendBlock(w, random);
+      continue;
+    }
+    const float value = random.Normal();
+    if (dtype == DType::kF32) {
+      const auto* bytes = reinterpret_cast<const std::byte*>(&value);
+      w.canonical.insert(w.canonical.end(), bytes, bytes + 4);
+      w.values.push_back(value);
+    } else {
+      const bool f16 = dtype == DType::kF16;
+      const uint16_t bits = f16 ? F32ToF16(value) : F32ToBF16(value);
+      AppendHalf(w.canonical, bits);
+      w.values.push_back(f16 ? F16ToF32(bits) : BF16ToF32(bits));
+    }
+  }
+  const auto layout =
+      backend.LinearLayout(dtype, static_cast<uint64_t>(out), static_cast<uint64_t>(in));
+  w.packed.resize(layout.value().bytes);
+  backend.PackLinear(dtype, static_cast<uint64_t>(out), static_cast<uint64_t>(in),
+                     w.canonical.data(), w.packed.data());
+  return w;
+}
+
+// Rows on the int8 grid.
+struct TestRows {
+  TestRows(Machine& machine, std::vector<float> values, int32_t rows_in, int32_t width_in)
+      : x(std::move(values)), q(x.size()), scale(x.size() / 32), sum(x.size() / 32) {
+    if (width_in % 32 != 0) return;
+    machine.Run<QuantizeRowsOp>({.width = width_in},
+                                {.x = x.data(), .out = Grid(), .rows = rows_in, .width = width_in});
+  }
+  QuantizedRows Grid() { return {q.data(), scale.data(), sum.data()}; }
+  Activation View() { return {x.data(), Grid()}; }
+
+  std::vector<float> x;
+  std::vector<int8_t> q;
+  std::vector<float> scale;
+  std::vector<int32_t> sum;
+};
+
+}  // namespace tessera::kernels

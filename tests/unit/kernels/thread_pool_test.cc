@@ -1,0 +1,88 @@
+#include "kernels/thread_pool.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "kernels/processors.h"
+
+namespace tessera::kernels {
+namespace {
+
+TEST(ThreadPoolTest, EachWorkerRunsOnceAndResultsAreVisible) {
+  for (const int threads : {1, 2, 5}) {
+    ThreadPool pool({.threads = threads});
+    std::vector<int> runs(static_cast<size_t>(threads));
+    for (int i = 0; i < 2000; ++i) {
+      pool.Run([&](int thread) { ++runs[static_cast<size_t>(thread)]; });
+    }
+    for (const int r : runs) EXPECT_EQ(r, 2000);
+  }
+}
+
+TEST(ThreadPoolTest, SleepersWake) {
+  ThreadPool pool({.threads = 3, .spin_us = 0});
+  std::atomic<int> runs = 0;
+  for (int i = 0; i < 50; ++i) {
+    if (i % 10 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    pool.Run([&](int) { runs.fetch_add(1); });
+  }
+  EXPECT_EQ(runs, 150);
+}
+
+TEST(ThreadPoolTest, SharesCoverEverythingOnce) {
+  for (const int64_t count : {0, 1, 7, 1000}) {
+    int64_t at = 0;
+    for (int t = 0; t < 3; ++t) {
+      const Share share = ShareOf(count, t, 3);
+      EXPECT_EQ(share.begin, at);
+      at = share.end;
+    }
+    EXPECT_EQ(at, count);
+  }
+}
+
+TEST(ThreadPoolTest, AtLeastOneProcessor) { EXPECT_GE(ThreadPool::UsableProcessors(), 1); }
+
+class CgroupTest : public ::testing::Test {
+ protected:
+  void Write(const std::string& path, const std::string& text) {
+    const std::filesystem::path file = root_ / path;
+    std::filesystem::create_directories(file.parent_path());
+    std::ofstream(file) << text;
+  }
+  ~CgroupTest() override { std::filesystem::remove_all(root_); }
+  std::filesystem::path root_ =
+      std::filesystem::path(::testing::TempDir()) / ("cgroup" + std::to_string(getpid()));
+};
+
+TEST_F(CgroupTest, VersionTwoTakesTheSmallestOnTheWayUp) {
+  Write("a/b/cpu.max", "max 100000\n");
+  EXPECT_EQ(CgroupProcessors("0::/a/b\n", root_.string()), std::nullopt);
+  Write("a/cpu.max", "150000 100000\n");
+  EXPECT_EQ(CgroupProcessors("0::/a/b\n", root_.string()), 2);
+  Write("a/b/cpu.max", "50000 100000\n");
+  EXPECT_EQ(CgroupProcessors("0::/a/b\n", root_.string()), 1);
+}
+
+TEST_F(CgroupTest, VersionOneReadsTheCpuController) {
+  Write("cpu,cpuacct/x/cpu.cfs_quota_us", "250000\n");
+  Write("cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(CgroupProcessors("4:memory:/y\n3:cpu,cpuacct:/x\n", root_.string()), 3);
+  Write("cpu,cpuacct/x/cpu.cfs_quota_us", "-1\n");
+  EXPECT_EQ(CgroupProcessors("3:cpu,cpuacct:/x\n", root_.string()), std::nullopt);
+}
+
+TEST_F(CgroupTest, NonsenseIsNoLimit) {
+  Write("cpu.max", "soon now\n");
+  EXPECT_EQ(CgroupProcessors("0::/\nrubbish\n", root_.string()), std::nullopt);
+}
+
+}  // namespace
+}  // namespace tessera::kernels
