@@ -334,11 +334,13 @@ TEST_F(KvCacheTest, RollBackIsExact) {
 TEST_F(KvCacheTest, AReleasedSequenceLeavesTheTransaction) {
   SequenceCache a = Open(two_, {});
   SequenceCache b = Open(two_, {});
+  ASSERT_TRUE(cache_->Grow(a, 64).ok());
   cache_->Begin();
   ASSERT_TRUE(cache_->Grow(a, 640).ok());
   ASSERT_TRUE(cache_->Grow(b, 640).ok());
   cache_->Release(a);
   cache_->RollBack();
+  EXPECT_EQ(a.page_count(), 0u);
   EXPECT_EQ(b.page_count(), 0u);
   EXPECT_EQ(UsedPages(), 0u);
   ExpectSound({&b});

@@ -12,7 +12,8 @@ namespace {
 std::atomic<uint64_t> heap_calls{0};
 }  // namespace
 
-void* operator new(size_t bytes) {
+// Out of line: inlined, GCC takes them for a mismatched pair of allocation functions.
+[[gnu::noinline]] void* operator new(size_t bytes) {
   ++heap_calls;
   void* memory = std::malloc(bytes == 0 ? 1 : bytes);
   if (memory == nullptr) {
@@ -20,8 +21,8 @@ void* operator new(size_t bytes) {
   }
   return memory;
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace tessera::kvcache {
 namespace {
