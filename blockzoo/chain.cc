@@ -97,6 +97,7 @@ StatusOr<std::shared_ptr<const Chain>> ChainBinder::Bind(const ChainManifest& ma
   }
   TESSERA_RETURN_IF_ERROR(CheckOrder(*chain));
   FillLayout(*chain);
+  TESSERA_RETURN_IF_ERROR(chain->layout_->Validate());
   return std::shared_ptr<const Chain>(std::move(chain));
 }
 

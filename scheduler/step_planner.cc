@@ -84,7 +84,6 @@ void StepPlanner::Plan(TimePoint now, StepPlan& plan, std::vector<Sequence*>& ad
     if (Grow()) break;
     cache_.RollBack();
     Sequence* victim = Victim();
-    // A sequence alone always fits: its size was checked when it was accepted.
     TESSERA_CHECK(victim != nullptr);
     std::erase(admitted, victim);
     Preempt(victim);
@@ -172,7 +171,7 @@ bool StepPlanner::Grow() {
 }
 
 Sequence* StepPlanner::Victim() const {
-  if (running_.size() < 2) return nullptr;
+  if (running_.empty()) return nullptr;
   for (auto at = running_.rbegin(); at != running_.rend(); ++at) {
     if ((*at)->parked_since) return *at;
   }

@@ -51,6 +51,9 @@ class StepPlanner {
   // missing.
   [[nodiscard]] bool Grow();
   [[nodiscard]] bool GrowOne(Sequence* sequence, uint32_t rows);
+  // Whom to preempt when a page is missing: the newest parked sequence, else the newest. A sequence that
+  // runs alone always fits an empty cache (it was checked when accepted), but with pages of several sizes
+  // its own may lie scattered: it then gives them back and opens again, which gathers them.
   [[nodiscard]] Sequence* Victim() const;
   void Emit(StepPlan& plan);
   void EmitSamples(const PlannedRows& planned, StepPlan& plan) const;
