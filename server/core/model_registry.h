@@ -49,7 +49,8 @@ struct ModelInfo {
   std::string name;
   ModelState state = ModelState::kUnloaded;
   ModelPtr model;  // when ready or draining
-  Status error;    // when failed
+  ModelSummary summary;
+  Status error;  // when failed, or when the last reload did
   uint32_t blocks_done = 0;
   uint32_t blocks_total = 0;
   uint32_t users = 0;     // requests that hold the current chain

@@ -7,7 +7,7 @@
 namespace tessera::server {
 namespace {
 
-v1::FinishReason ToProto(scheduler::FinishReason reason) {
+v1::FinishReason ReasonToProto(scheduler::FinishReason reason) {
   switch (reason) {
     case scheduler::FinishReason::kNone:
       return v1::FINISH_REASON_UNSPECIFIED;
@@ -27,7 +27,7 @@ v1::FinishReason ToProto(scheduler::FinishReason reason) {
   return v1::FINISH_REASON_UNSPECIFIED;
 }
 
-v1::ModelState ToProto(ModelState state) {
+v1::ModelState StateToProto(ModelState state) {
   switch (state) {
     case ModelState::kUnloaded:
       return v1::MODEL_STATE_UNSPECIFIED;
@@ -43,7 +43,7 @@ v1::ModelState ToProto(ModelState state) {
   return v1::MODEL_STATE_UNSPECIFIED;
 }
 
-void ToProto(const OutputStarted& started, v1::Started* proto) {
+void Fill(const OutputStarted& started, v1::Started* proto) {
   proto->set_request_id(started.request_id);
   proto->set_model_revision(started.model_revision);
   proto->set_prompt_tokens(started.prompt_tokens);
@@ -52,14 +52,14 @@ void ToProto(const OutputStarted& started, v1::Started* proto) {
   *proto->mutable_queue_wait() = ToProto(started.queue_wait);
 }
 
-void ToProto(const OutputProgress& progress, v1::Progress* proto) {
+void Fill(const OutputProgress& progress, v1::Progress* proto) {
   proto->set_queue_position(progress.queue_position);
   proto->set_prompt_tokens_done(progress.prompt_tokens_done);
   proto->set_prompt_tokens_total(progress.prompt_tokens_total);
   if (progress.load_percent) proto->set_load_percent(*progress.load_percent);
 }
 
-void ToProto(const SamplingDefaults& defaults, v1::Sampling* proto) {
+void Fill(const SamplingDefaults& defaults, v1::Sampling* proto) {
   if (defaults.temperature) proto->set_temperature(static_cast<float>(*defaults.temperature));
   if (defaults.top_p) proto->set_top_p(static_cast<float>(*defaults.top_p));
   if (defaults.top_k) proto->set_top_k(static_cast<uint32_t>(*defaults.top_k));
@@ -101,7 +101,7 @@ void ToProto(OutputDelta delta, v1::Delta* proto) {
 
 void ToProto(const OutputFinished& finished, v1::Finished* proto) {
   proto->set_choice(finished.choice);
-  proto->set_reason(ToProto(finished.reason));
+  proto->set_reason(ReasonToProto(finished.reason));
   if (finished.stop_text) {
     proto->set_stop_text(*finished.stop_text);
   } else if (finished.stop_token) {
@@ -132,13 +132,13 @@ void ToProto(const CollectedOutput& output, v1::Continuation* proto) {
 void ToProto(const ModelInfo& info, v1::Model* proto) {
   proto->set_name(info.name);
   proto->set_revision(info.summary.revision);
-  proto->set_state(ToProto(info.state));
+  proto->set_state(StateToProto(info.state));
   proto->set_max_context(static_cast<uint32_t>(info.summary.max_context));
   proto->add_capabilities("generate");
   proto->add_capabilities("score");
   if (info.summary.chat == ModelSummary::Chat::kYes) proto->add_capabilities("chat");
   if (!info.model) return;
-  ToProto(info.model->defaults, proto->mutable_defaults());
+  Fill(info.model->defaults, proto->mutable_defaults());
   proto->mutable_loaded_time()->set_seconds(info.model->loaded_unix_seconds);
 }
 
@@ -148,8 +148,8 @@ void AppendMessages(OutputBatch batch, uint64_t* seq, std::deque<v1::GenerateRes
     message.set_seq(++*seq);
     return message;
   };
-  if (batch.progress) ToProto(*batch.progress, add().mutable_progress());
-  if (batch.started) ToProto(*batch.started, add().mutable_started());
+  if (batch.progress) Fill(*batch.progress, add().mutable_progress());
+  if (batch.started) Fill(*batch.started, add().mutable_started());
   if (!batch.prompt_tokens.empty()) {
     // Tokens of the prompt come before those of the first choice, without text of their own.
     v1::Delta* delta = add().mutable_delta();
