@@ -58,6 +58,9 @@ struct EngineStats {
   uint64_t rows = 0;
   uint64_t step_ns = 0;      // wall time of steps
   uint64_t kernel_ns = 0;    // part of it inside kernels
+  // The engine thread's own time outside kernels: planning and answering in processor time, launch
+  // set-up in wall time.
+  uint64_t overhead_ns = 0;
   uint64_t preemptions = 0;
   uint64_t computed_prompt_tokens = 0;
   uint64_t output_tokens = 0;

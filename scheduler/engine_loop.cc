@@ -1,5 +1,7 @@
 #include "scheduler/engine_loop.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -11,6 +13,12 @@ namespace tessera::scheduler {
 namespace {
 
 double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+
+uint64_t ThreadNanoseconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+}
 
 Status DeadlinePassed() {
   return WithReason(
@@ -203,6 +211,7 @@ void EngineLoop::NoteAdmissions(TimePoint now) {
 
 bool EngineLoop::Step() {
   const TimePoint start = clock_.Now();
+  const uint64_t start_cpu = ThreadNanoseconds();
   CheckTimes(start);
   const uint64_t preemptions = planner_.preemptions();
   planner_.Plan(start, plan_, admitted_);
@@ -214,10 +223,14 @@ bool EngineLoop::Step() {
     PublishGauges();
     return false;
   }
+  const uint64_t planned_cpu = ThreadNanoseconds();
   executor_.Run(chains_, plan_);
   const TimePoint computed = clock_.Now();
+  const uint64_t computed_cpu = ThreadNanoseconds();
   CommitStep(computed);
   const TimePoint end = clock_.Now();
+  stats_.overhead_ns += planned_cpu - start_cpu + ThreadNanoseconds() - computed_cpu +
+                        executor_.setup_ns();
   ++stats_.steps;
   stats_.rows += plan_.rows();
   stats_.step_ns += static_cast<uint64_t>((end - start).count());

@@ -92,6 +92,7 @@ void Executor::Run(const LiveChains& chains, StepPlan& plan) {
   for (const LiveChains::Graph& graph : chains.graphs()) {
     for (const blockzoo::Stage& stage : graph.graph.stages()) RunStage(graph, stage, plan);
   }
+  setup_ns_ = Nanoseconds() - start - kernel_ns_;
 }
 
 void Executor::ReserveAngles(const LiveChains& chains) {

@@ -38,8 +38,9 @@ class Executor {
   // Writes the key statistics of pages that were sealed.
   void Seal(const blockzoo::Chain& chain, std::span<const kvcache::KvCache::SealedPage> pages);
 
-  // Time inside kernels of the last Run, and workspace bytes.
+  // Wall time of the last Run: inside kernels, and around them.
   [[nodiscard]] uint64_t kernel_ns() const { return kernel_ns_; }
+  [[nodiscard]] uint64_t setup_ns() const { return setup_ns_; }
   [[nodiscard]] uint64_t workspace_bytes() const { return workspace_.size(); }
 
  private:
@@ -104,6 +105,7 @@ class Executor {
   std::vector<uint32_t> head_samples_;  // samples of the head being run, by row
   std::vector<PageId> seal_pages_;
   uint64_t kernel_ns_ = 0;
+  uint64_t setup_ns_ = 0;
 };
 
 }  // namespace tessera::scheduler
