@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <future>
-#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -49,8 +48,6 @@ struct Engine::Impl {
   std::atomic<int64_t> progress;
   std::atomic<bool> stopping{false};
   bool stopped = false;  // engine thread
-  mutable std::mutex stats_mutex;
-  EngineStats stats;
   uint64_t published_evictions = 0;
   std::thread thread;
 };
@@ -73,13 +70,8 @@ void Engine::Impl::Run() {
 }
 
 void Engine::Impl::Publish() {
-  const EngineStats fresh = loop.Stats();
-  {
-    const std::lock_guard lock(stats_mutex);
-    stats = fresh;
-  }
   if (engine_metrics == nullptr) return;
-  const kvcache::CacheStats& kv = fresh.cache;
+  const kvcache::CacheStats kv = cache->stats();
   if (kv.arena_bytes > 0) {
     engine_metrics->kv_usage_ratio.Set(static_cast<double>(kv.used_bytes) /
                                        static_cast<double>(kv.arena_bytes));
@@ -170,8 +162,9 @@ Status Engine::CheckFits(const blockzoo::Chain& chain, uint64_t prompt_tokens,
 }
 
 EngineStats Engine::Stats() const {
-  const std::lock_guard lock(impl_->stats_mutex);
-  return impl_->stats;
+  EngineStats stats;
+  impl_->OnEngine([&] { stats = impl_->loop.Stats(); });
+  return stats;
 }
 
 std::string Engine::DescribeNextPlan() {

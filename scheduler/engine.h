@@ -93,7 +93,7 @@ class Engine {
   // Most tokens (prompt and output) that one sequence of the chain can hold here.
   [[nodiscard]] uint64_t MaxSequenceTokens(const blockzoo::Chain& chain) const;
 
-  // A snapshot made between steps. Thread-safe.
+  // As of now, between two steps: waits for the one that runs. Thread-safe.
   [[nodiscard]] EngineStats Stats() const;
   // The next step's plan as text, or that of an empty step when nothing runs. Thread-safe; waits for the step.
   [[nodiscard]] std::string DescribeNextPlan();

@@ -159,6 +159,7 @@ class AdminService final : public v1::AdminService::CallbackService {
     response->set_rows(stats.rows);
     response->set_step_ns(stats.step_ns);
     response->set_kernel_ns(stats.kernel_ns);
+    response->set_overhead_ns(stats.overhead_ns);
     response->set_preemptions(stats.preemptions);
     response->set_computed_prompt_tokens(stats.computed_prompt_tokens);
     response->set_output_tokens(stats.output_tokens);

@@ -15,8 +15,22 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "golden"), str(HERE.parent / "e2e")]
 
 import spine  # noqa: E402
+import spine_build  # noqa: E402
+import spine_share  # noqa: E402
 
-SECTIONS = {"spine": spine.ROWS}
+SECTIONS = {
+    "spine": {
+        "a": spine.one_stream,
+        "b": spine_share.shared_layers,
+        "c": spine.many_streams,
+        "d": spine.prefix,
+        "e": spine_build.build,
+        "e2": spine_build.test_runs,
+        "f": spine_build.quickstart,
+        "g": spine.start_and_idle,
+        "h": spine_build.fuzz,
+    },
+}
 
 
 def line(row):
