@@ -37,44 +37,62 @@ bool Spin(int spin_us, Done done) {
 
 }  // namespace
 
+// A region is one value of `region`: its number in the upper half, whether workers may still join
+// in the lowest bit, and between them how many have. One word, so that a worker joins exactly the
+// region that it saw open, and the caller that closes it knows whom to wait for.
 struct ThreadPool::State {
-  // Each on its own line: workers poll `epoch` while others count down `running`.
-  alignas(64) std::atomic<uint32_t> epoch{0};
-  alignas(64) std::atomic<int> running{0};
+  static constexpr uint64_t kOpen = 1;
+  static constexpr uint64_t kJoined = 2;
+  static constexpr uint64_t kNumber = uint64_t{1} << 32;
+
+  static int Joined(uint64_t region) { return static_cast<int>(region % kNumber / kJoined); }
+
+  // Each on its own line: workers poll `region` while others count up `finished`.
+  alignas(64) std::atomic<uint64_t> region{0};
+  alignas(64) std::atomic<int> finished{0};
   alignas(64) std::atomic<int> sleepers{0};
   void (*body)(void*, int) = nullptr;
   void* context = nullptr;
-  bool stop = false;  // written before the last epoch
+  std::atomic<bool> stop{false};
   int spin_us = 0;
   std::mutex mutex;
   std::condition_variable wake;
   std::vector<std::thread> workers;
 
   void Publish() {
+    const uint64_t number = region.load(std::memory_order_relaxed) / kNumber + 1;
     // Sequentially consistent with the sleeper's count-then-check: one of the two sees the other.
-    epoch.fetch_add(1);
+    region.store(number * kNumber + kOpen);
     if (sleepers.load() > 0) {
       std::lock_guard<std::mutex> lock(mutex);
       wake.notify_all();
     }
   }
 
-  void WaitFor(uint32_t seen) {
-    if (Spin(spin_us, [&] { return epoch.load(std::memory_order_acquire) != seen; })) return;
+  // Until an open region after `seen` (or the end).
+  void WaitFor(uint64_t seen) {
+    const auto next = [&] {
+      const uint64_t now = region.load();
+      return stop.load() || (now / kNumber != seen && (now & kOpen) != 0);
+    };
+    if (Spin(spin_us, next)) return;
     std::unique_lock<std::mutex> lock(mutex);
     sleepers.fetch_add(1);
-    wake.wait(lock, [&] { return epoch.load() != seen; });
+    wake.wait(lock, next);
     sleepers.fetch_sub(1);
   }
 
   void Work(int thread) {
-    uint32_t seen = 0;
+    uint64_t seen = 0;
     while (true) {
       WaitFor(seen);
-      ++seen;
-      if (stop) return;
+      if (stop.load()) return;
+      uint64_t now = region.load(std::memory_order_acquire);
+      if ((now & kOpen) == 0 || now / kNumber == seen) continue;
+      if (!region.compare_exchange_strong(now, now + kJoined, std::memory_order_acq_rel)) continue;
+      seen = now / kNumber;
       body(context, thread);
-      running.fetch_sub(1, std::memory_order_release);
+      finished.fetch_add(1, std::memory_order_release);
     }
   }
 };
@@ -94,7 +112,7 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : state_->workers) worker.join();
 }
 
-void ThreadPool::RunErased(void (*body)(void*, int), void* context) {
+void ThreadPool::RunErased(void (*body)(void*, int), void* context, Join join) {
   if (threads_ == 1) {
     body(context, 0);
     return;
@@ -102,12 +120,17 @@ void ThreadPool::RunErased(void (*body)(void*, int), void* context) {
   State& state = *state_;
   state.body = body;
   state.context = context;
-  state.running.store(threads_ - 1, std::memory_order_relaxed);
+  state.finished.store(0, std::memory_order_relaxed);
   state.Publish();
   body(context, 0);
-  const auto done = [&] { return state.running.load(std::memory_order_acquire) == 0; };
+  int awaited = threads_ - 1;
+  if (join == Join::kArrived) {
+    awaited = State::Joined(state.region.fetch_and(~State::kOpen, std::memory_order_acq_rel));
+  }
+  const auto done = [&] { return state.finished.load(std::memory_order_acquire) == awaited; };
   // A worker that has no processor needs this one's.
   while (!Spin(state.spin_us, done)) std::this_thread::yield();
+  if (join == Join::kAll) state.region.fetch_and(~State::kOpen, std::memory_order_relaxed);
 }
 
 int ThreadPool::UsableProcessors() {

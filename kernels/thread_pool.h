@@ -7,8 +7,9 @@
 
 namespace tessera::kernels {
 
-// The calling thread is worker 0. `Run` must be called from one thread at a time and does not
-// allocate. Workers that have spun for `spin_us` without work sleep until the next region.
+// The calling thread is worker 0. Regions must be started from one thread at a time, none inside
+// another; they do not allocate. Workers that have spun for `spin_us` without work sleep until the
+// next region.
 class ThreadPool {
  public:
   struct Options {
@@ -26,9 +27,15 @@ class ThreadPool {
   // finished; everything they wrote is visible to the caller.
   template <typename Body>
   void Run(Body&& body) {
-    using Plain = std::remove_reference_t<Body>;
-    RunErased([](void* context, int thread) { (*static_cast<Plain*>(context))(thread); },
-              const_cast<void*>(static_cast<const void*>(&body)));
+    RunErased(&Call<Body>, Erase(body), Join::kAll);
+  }
+
+  // The same for bodies that take shared work until none is left: a worker that has not started
+  // when the caller's own `body(0)` returns is left out, so that a processor busy elsewhere delays
+  // nobody.
+  template <typename Body>
+  void RunShared(Body&& body) {
+    RunErased(&Call<Body>, Erase(body), Join::kArrived);
   }
 
   // Processors this process may use: affinity and cgroup limits respected; at least 1.
@@ -36,7 +43,17 @@ class ThreadPool {
 
  private:
   struct State;
-  void RunErased(void (*body)(void*, int), void* context);
+  enum class Join : uint8_t { kAll, kArrived };
+
+  template <typename Body>
+  static void Call(void* context, int thread) {
+    (*static_cast<std::remove_reference_t<Body>*>(context))(thread);
+  }
+  template <typename Body>
+  static void* Erase(Body& body) {
+    return const_cast<void*>(static_cast<const void*>(&body));
+  }
+  void RunErased(void (*body)(void*, int), void* context, Join join);
 
   int threads_;
   std::unique_ptr<State> state_;

@@ -7,9 +7,7 @@
 
 #include <cstdint>
 
-#ifndef TESSERA_SIMD
-#define TESSERA_SIMD static inline __attribute__((always_inline))
-#endif
+#include "kernels/cpu/simd/inline.h"
 
 namespace tessera::kernels::cpu {
 

@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#define TESSERA_SIMD static inline __attribute__((always_inline))
+#include "kernels/cpu/simd/inline.h"
 
 namespace tessera::kernels::cpu {
 

@@ -2,12 +2,12 @@
 #pragma once
 
 #include "kernels/cpu/micro.h"
+#include "kernels/cpu/simd/inline.h"
 
 namespace tessera::kernels::cpu {
 
 template <class S>
-static inline __attribute__((always_inline)) void Epilogue16(const LinearCall& c, int32_t tile,
-                                                             int32_t row, typename S::F acc) {
+TESSERA_SIMD void Epilogue16(const LinearCall& c, int32_t tile, int32_t row, typename S::F acc) {
   const int32_t column = tile * kTileRows;
   const int32_t left = c.out - column;
   const int32_t to = c.y_rows != nullptr ? c.y_rows[row] : row;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cpu/micro.h"
+#include "kernels/cpu/simd/inline.h"
 
 namespace tessera::kernels::cpu {
 

@@ -1,9 +1,7 @@
 // exp and the sigmoid family over sixteen lanes, the same bits on every instruction set.
 #pragma once
 
-#ifndef TESSERA_SIMD
-#define TESSERA_SIMD static inline __attribute__((always_inline))
-#endif
+#include "kernels/cpu/simd/inline.h"
 
 namespace tessera::kernels::cpu {
 

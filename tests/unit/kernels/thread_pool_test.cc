@@ -36,6 +36,27 @@ TEST(ThreadPoolTest, SleepersWake) {
   EXPECT_EQ(runs, 150);
 }
 
+TEST(ThreadPoolTest, SharedWorkIsDoneOnceWithoutWaitingForLateWorkers) {
+  for (const int spin_us : {0, 50}) {
+    ThreadPool pool({.threads = 4, .spin_us = spin_us});
+    std::vector<int> done(64);
+    for (int i = 0; i < 3000; ++i) {
+      std::atomic<size_t> next = 0;
+      pool.RunShared([&](int) {
+        for (size_t unit = next.fetch_add(1); unit < done.size(); unit = next.fetch_add(1))
+          ++done[unit];
+      });
+      // Mixed with regions that everyone must join.
+      if (i % 16 == 0) {
+        std::atomic<int> runs = 0;
+        pool.Run([&](int) { runs.fetch_add(1); });
+        ASSERT_EQ(runs, 4);
+      }
+    }
+    for (const int d : done) EXPECT_EQ(d, 3000);
+  }
+}
+
 TEST(ThreadPoolTest, SharesCoverEverythingOnce) {
   for (const int64_t count : {0, 1, 7, 1000}) {
     int64_t at = 0;
