@@ -19,6 +19,7 @@ class ChatTemplate;
 // Immutable. Requests hold it while they run; when the registry has let go of it and the last
 // request ends, its chain leaves the engine.
 struct LoadedModel {
+  virtual ~LoadedModel() = default;
   std::string name;
   std::string revision;  // hexadecimal
   ChainId chain_id;

@@ -52,9 +52,9 @@ StatusOr<std::vector<TokenId>> EncodePrompt(const LoadedModel& model, const Prom
         model.tokenizer->Encode(prompt.text, OptionsOf(prompt));
     if (!encoded.ok()) return OfText(encoded.status());
     ids = std::move(*encoded);
-  } else {
-    TESSERA_RETURN_IF_ERROR(CheckIds(model, ids, "prompt.token_ids"));
   }
+  // Also of encoded text: a tokenizer may have tokens that the model lacks.
+  TESSERA_RETURN_IF_ERROR(CheckIds(model, ids, "prompt.token_ids"));
   Truncate(prompt, &ids);
   return ids;
 }

@@ -4,19 +4,25 @@ namespace tessera::server {
 
 Timer::Timer() : thread_([this] { Run(); }) {}
 
-Timer::~Timer() {
+Timer::~Timer() { Stop(); }
+
+void Timer::Stop() {
   {
     const std::lock_guard lock(mutex_);
+    if (stopping_) return;
     stopping_ = true;
   }
   changed_.notify_all();
   thread_.join();
+  calls_.clear();
+  times_.clear();
 }
 
 Timer::Ticket Timer::At(TimePoint at, std::function<void()> call) {
   Ticket ticket = 0;
   {
     const std::lock_guard lock(mutex_);
+    if (stopping_) return 0;
     ticket = next_++;
     times_.emplace(ticket, at);
     calls_.emplace(std::pair(at, ticket), std::move(call));

@@ -17,10 +17,12 @@ namespace tessera::server {
 class Timer {
  public:
   Timer();
-  // Pending calls are dropped.
-  ~Timer();
+  ~Timer();  // as Stop()
   Timer(const Timer&) = delete;
   Timer& operator=(const Timer&) = delete;
+
+  // Drops pending calls, waits for one that runs; later ones are dropped, too.
+  void Stop();
 
   using Ticket = uint64_t;
   // Runs `call` once `at` (of the steady clock) has come.

@@ -19,10 +19,12 @@ class WorkPool {
     size_t max_offered = 1024;  // jobs waiting above which Offer refuses
   };
   explicit WorkPool(const Options& options);
-  // Runs what is queued, then joins.
-  ~WorkPool();
+  ~WorkPool();  // as Stop()
   WorkPool(const WorkPool&) = delete;
   WorkPool& operator=(const WorkPool&) = delete;
+
+  // Runs what is queued and joins; jobs posted later run at once, on the thread that posts them.
+  void Stop();
 
   // Always taken: for work whose number something else bounds.
   void Post(std::function<void()> job);
@@ -36,6 +38,7 @@ class WorkPool {
   std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<std::function<void()>> jobs_;
+  size_t idle_ = 0;  // threads that wait
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };
