@@ -4,6 +4,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <cstring>
 #include <filesystem>
 #include <thread>
 
@@ -189,6 +192,31 @@ TEST_F(ZooTest, DerivedIsMadeOnceAndAgainWhenCutShort) {
   EXPECT_TRUE(absl::IsInvalidArgument(zoo->Derived(table, "../test", bytes, reverse).status()));
   EXPECT_EQ(zoo->Gc({.derived = DerivedFiles::kDropAll})->derived, 1u);
   EXPECT_FALSE(std::filesystem::exists(file));
+}
+
+TEST_F(ZooTest, ThreadsGetTheSameMemory) {
+  const auto zoo = OpenZoo();
+  const ChainManifest chain = Import(*zoo, Gguf("a", {}), "a").chain;
+  const TensorRef table = zoo->Block(chain.blocks[0])->tensors[0];
+  std::atomic<int> made = 0;
+  const Derive fill = [&made](auto, std::span<std::byte> to) {
+    ++made;
+    std::fill(to.begin(), to.end(), std::byte{1});
+  };
+  std::vector<WeightHandle> handles(8);
+  std::vector<std::thread> threads;
+  for (WeightHandle& handle : handles) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 50; ++i) {
+        static_cast<void>(*zoo->Canonical(table));
+        static_cast<void>(zoo->InUse());
+      }
+      handle = *zoo->Derived(table, "t", 64, fill);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const WeightHandle& handle : handles) EXPECT_EQ(handle.data(), handles[0].data());
+  EXPECT_EQ(made, 1);
 }
 
 TEST_F(ZooTest, AReadOnlyZooServesAndWritesNothing) {
