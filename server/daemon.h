@@ -2,11 +2,14 @@
 // signal.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "config/loader.h"
 #include "config/settings.h"
+#include "server/core/frontend.h"
+#include "server/http/http_server.h"
 
 namespace tessera::server {
 
@@ -15,6 +18,9 @@ struct DaemonOptions {
   // Where the settings came from, for reloads.
   std::string config_path;
   Overrides overrides;
+  // Makes what answers on the HTTP address, but for /health, which the daemon answers. The frontend
+  // outlives the handler. Unset: nothing else is served there.
+  std::function<HttpServer::Handler(Frontend* frontend, SettingsStore* settings)> http_api;
 };
 
 // Serves until SIGTERM or SIGINT has drained it (or a second one ended it); returns OK then. Blocks

@@ -1,0 +1,231 @@
+#include "server/daemon_parts.h"
+
+#include <future>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "config/foundation/log.h"
+#include "server/core/errors.h"
+
+namespace tessera::server {
+namespace {
+
+constexpr const char* kVersion = "0.1.0";
+
+scheduler::Inbox::Limits InboxLimits(const AdmissionSettings& admission) {
+  scheduler::Inbox::Limits limits;
+  limits.max_requests = static_cast<uint32_t>(admission.max_waiting_requests);
+  limits.max_prompt_tokens = static_cast<uint64_t>(admission.max_waiting_tokens);
+  return limits;
+}
+
+kernels::CpuIsa IsaOf(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kAuto:
+      return kernels::CpuIsa::kAuto;
+    case CpuIsa::kAvx512:
+      return kernels::CpuIsa::kAvx512;
+    case CpuIsa::kAvx2:
+      return kernels::CpuIsa::kAvx2;
+  }
+  return kernels::CpuIsa::kAuto;
+}
+
+blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv) {
+  using Choice = blockzoo::CacheChoice;
+  Choice choice;
+  switch (kv.dtype) {
+    case KvDtype::kAuto:
+      choice.kv_dtype = Choice::KvDType::kAuto;
+      break;
+    case KvDtype::kF32:
+      choice.kv_dtype = Choice::KvDType::kF32;
+      break;
+    case KvDtype::kF16:
+      choice.kv_dtype = Choice::KvDType::kF16;
+      break;
+    case KvDtype::kBf16:
+      choice.kv_dtype = Choice::KvDType::kBF16;
+      break;
+  }
+  if (kv.key_statistics) choice.key_statistics = Choice::KeyStatistics::kOn;
+  return choice;
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<DaemonParts>> DaemonParts::Make(const DaemonOptions& options) {
+  std::unique_ptr<DaemonParts> parts(new DaemonParts());
+  const Settings& settings = *options.settings;
+  parts->started_ = SystemClock().Now();
+  parts->settings_ =
+      std::make_unique<SettingsStore>(options.settings, options.config_path, options.overrides);
+  parts->engine_metrics_ = std::make_unique<EngineMetrics>(&parts->registry_);
+  parts->server_metrics_ = std::make_unique<ServerMetrics>(&parts->registry_);
+  TESSERA_RETURN_IF_ERROR(parts->OpenZoo(settings.store));
+  TESSERA_RETURN_IF_ERROR(parts->MakeEngine(settings));
+  parts->MakeFrontend();
+  parts->settings_->AddListener(
+      [raw = parts.get()](const Settings& changed) { raw->ApplyLive(changed); });
+  parts->server_metrics_->config_last_reload_success.Set(1);
+  parts->server_metrics_->config_last_reload_success_timestamp_seconds.Set(
+      static_cast<double>(SystemClock().UnixSeconds()));
+  parts->server_metrics_->build_info.With({kVersion, parts->backend_->name()}).Set(1);
+  return parts;
+}
+
+DaemonParts::~DaemonParts() { Stop(SystemClock().Now()); }
+
+Status DaemonParts::OpenZoo(const StoreSettings& store) {
+  blockzoo::ZooOptions options;
+  options.directory = store.root;
+  options.reserve_bytes = static_cast<uint64_t>(store.reserve.bytes);
+  StatusOr<std::unique_ptr<blockzoo::Zoo>> zoo = blockzoo::Zoo::Open(options);
+  if (!zoo.ok() && zoo.status().code() != absl::StatusCode::kNotFound) {
+    // A directory that may not be written still serves.
+    options.mode = blockzoo::ZooMode::kReadOnly;
+    StatusOr<std::unique_ptr<blockzoo::Zoo>> read_only = blockzoo::Zoo::Open(options);
+    if (read_only.ok()) {
+      LogWarning("zoo_read_only", {{"directory", store.root}, {"why", zoo.status().message()}});
+      zoo = std::move(read_only);
+    }
+  }
+  if (!zoo.ok()) return zoo.status();
+  zoo_ = std::move(*zoo);
+  return absl::OkStatus();
+}
+
+Status DaemonParts::MakeEngine(const Settings& settings) {
+  TESSERA_ASSIGN_OR_RETURN(backend_, kernels::MakeCpuBackend(IsaOf(settings.engine.isa)));
+  plan_ = PlanMemory(settings.engine, FreeMemoryBytes());
+  scheduler::EngineOptions options;
+  options.threads = static_cast<int>(settings.engine.threads);
+  options.cache_bytes = plan_.cache_bytes;
+  options.prefix_reuse = settings.prefix_cache.enabled;
+  options.max_batch_tokens = static_cast<uint32_t>(settings.engine.max_batch_tokens);
+  options.max_running = static_cast<uint32_t>(settings.engine.max_running);
+  options.inbox = InboxLimits(settings.admission);
+  options.park_above_tokens = static_cast<uint32_t>(settings.limits.stream_buffer.tokens);
+  options.park_limit = settings.limits.stream_buffer.stall;
+  TESSERA_ASSIGN_OR_RETURN(engine_,
+                           scheduler::Engine::Create(options, backend_, engine_metrics_.get()));
+  return absl::OkStatus();
+}
+
+void DaemonParts::MakeFrontend() {
+  const Settings& settings = *settings_->Current();
+  pool_ = std::make_unique<WorkPool>(WorkPool::Options{});
+  timer_ = std::make_unique<Timer>();
+  binder_ = std::make_unique<blockzoo::ChainBinder>(backend_, CacheChoiceOf(settings.engine.kv));
+  source_ =
+      std::make_unique<ZooModelSource>(ZooModelSource::Parts{.zoo = zoo_.get(),
+                                                             .binder = binder_.get(),
+                                                             .engine = engine_.get(),
+                                                             .metrics = engine_metrics_.get(),
+                                                             .settings = settings_.get(),
+                                                             .pool = pool_.get(),
+                                                             .weight_budget = plan_.weight_bytes});
+  models_ = std::make_unique<ModelRegistry>(source_.get(), ModelRegistry::Options{});
+  frontend_ = std::make_unique<Frontend>(Frontend::Parts{.engine = engine_.get(),
+                                                         .registry = models_.get(),
+                                                         .pool = pool_.get(),
+                                                         .timer = timer_.get(),
+                                                         .settings = settings_.get(),
+                                                         .metrics = server_metrics_.get()});
+}
+
+Status DaemonParts::Preload() {
+  const std::shared_ptr<const Settings> settings = settings_->Current();
+  for (const ModelSettings& model : settings->models) {
+    if (!model.preload) continue;
+    std::promise<Status> loaded;
+    models_->Acquire(model.name, nullptr,
+                     [&loaded](const StatusOr<ModelPtr>& got) { loaded.set_value(got.status()); });
+    const Status status = loaded.get_future().get();
+    if (!status.ok()) {
+      return Annotate(status, absl::StrCat("model \"", model.name, "\" cannot be preloaded"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+void DaemonParts::ApplyLive(const Settings& settings) {
+  ApplyLogSettings(settings);
+  engine_->inbox().SetLimits(InboxLimits(settings.admission));
+}
+
+ReloadOutcome DaemonParts::Reload(ReloadMode mode) {
+  ReloadOutcome outcome = settings_->ReloadFile(mode);
+  if (mode == ReloadMode::kDryRun) return outcome;
+  server_metrics_->config_last_reload_success.Set(outcome.accepted ? 1 : 0);
+  if (outcome.accepted) {
+    server_metrics_->config_last_reload_success_timestamp_seconds.Set(
+        static_cast<double>(SystemClock().UnixSeconds()));
+    LogInfo("config_reloaded",
+            {{"generation", outcome.generation}, {"changes", outcome.changes.size()}});
+  } else {
+    LogError("config_refused", {{"problems", ProblemsText(outcome.problems)}});
+  }
+  return outcome;
+}
+
+void DaemonParts::SetIntake(Frontend::Intake intake) {
+  frontend_->SetIntake(intake);
+  UpdateHealth();
+}
+
+void DaemonParts::UpdateHealth() {
+  if (!grpc_) return;
+  using Health = GrpcServer::Health;
+  const bool alive = !stalled_.load();
+  const bool ready = alive && frontend_->intake() == Frontend::Intake::kOpen;
+  grpc_->SetHealth("liveness", alive ? Health::kServing : Health::kNotServing);
+  for (const char* name : {"", "readiness", "tessera.v1.InferenceService"}) {
+    grpc_->SetHealth(name, ready ? Health::kServing : Health::kNotServing);
+  }
+}
+
+void DaemonParts::UpdateGauges() {
+  server_metrics_->streams_parked.Set(engine_->Stats().parked);
+  server_metrics_->config_generation.Set(static_cast<double>(settings_->generation()));
+}
+
+void DaemonParts::Tick() {
+  UpdateGauges();
+  const Duration limit = settings_->Current()->engine.step_watchdog;
+  const Duration since = SystemClock().Now() - engine_->last_progress();
+  const bool busy = engine_->Stats().running > 0 || engine_->inbox().waiting_requests() > 0;
+  const bool stalled = limit > Duration::zero() && busy && since > limit;
+  if (stalled_.exchange(stalled) == stalled) return;
+  if (stalled) {
+    const scheduler::EngineStats stats = engine_->Stats();
+    LogError("engine_stalled", {{"seconds", std::chrono::duration<double>(since).count()},
+                                {"running", stats.running},
+                                {"waiting", stats.waiting},
+                                {"steps", stats.steps}});
+  } else {
+    LogInfo("engine_moves_again");
+  }
+  UpdateHealth();
+}
+
+void DaemonParts::Stop(TimePoint until) {
+  if (std::exchange(stopped_, true)) return;
+  if (models_) models_->SetListener(nullptr);
+  if (http_) http_->CloseListener();
+  if (grpc_) grpc_->Stop(until);
+  if (http_) http_->Stop();
+  if (admin_) admin_->Stop(SystemClock().Now());
+  if (metrics_) metrics_->Stop();
+  http_.reset();
+  metrics_.reset();
+  // From here on nobody asks; what is left ends in the order of its dependence.
+  if (timer_) timer_->Stop();
+  frontend_.reset();
+  if (pool_) pool_->Stop();
+  models_.reset();
+  engine_.reset();
+}
+
+}  // namespace tessera::server
