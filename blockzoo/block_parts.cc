@@ -50,10 +50,10 @@ StatusOr<BoundWeight> BindWeight(const BindContext& context, const char* role, u
   bound.dtype = ref->dtype;
   bound.out = static_cast<int32_t>(out);
   bound.in = static_cast<int32_t>(in);
-  TESSERA_ASSIGN_OR_RETURN(
-      bound.kernel,
-      context.backend.catalog().Find<kernels::LinearOp>(
-          {.weight = ref->dtype, .in = static_cast<int64_t>(in), .out = static_cast<int64_t>(out)}));
+  TESSERA_ASSIGN_OR_RETURN(bound.kernel, context.backend.catalog().Find<kernels::LinearOp>(
+                                             {.weight = ref->dtype,
+                                              .in = static_cast<int64_t>(in),
+                                              .out = static_cast<int64_t>(out)}));
   TESSERA_ASSIGN_OR_RETURN(const kernels::WeightLayout layout,
                            context.backend.LinearLayout(ref->dtype, out, in));
   if (layout.transform.empty()) {
@@ -63,8 +63,8 @@ StatusOr<BoundWeight> BindWeight(const BindContext& context, const char* role, u
   const auto derive = [&](std::span<const std::byte> canonical, std::span<std::byte> derived) {
     context.backend.PackLinear(ref->dtype, out, in, canonical.data(), derived.data());
   };
-  TESSERA_ASSIGN_OR_RETURN(
-      bound.packed, context.source.Derived(*ref, layout.transform, layout.bytes, derive));
+  TESSERA_ASSIGN_OR_RETURN(bound.packed,
+                           context.source.Derived(*ref, layout.transform, layout.bytes, derive));
   return bound;
 }
 
@@ -78,10 +78,10 @@ StatusOr<BoundVector> BindVector(const BindContext& context, const char* role, u
     return WrongShape(context, *ref, absl::StrCat("[", size, "]"));
   }
   if (kernels::IsBlockFormat(ref->dtype)) {
-    return Error(absl::StatusCode::kUnimplemented,
-                 {.what = absl::StrCat("vector \"", role, "\" has type ",
-                                       kernels::InfoOf(ref->dtype).name),
-                  .why = "norm weights and biases are read as F32, F16 or BF16"});
+    return Error(
+        absl::StatusCode::kUnimplemented,
+        {.what = absl::StrCat("vector \"", role, "\" has type ", kernels::InfoOf(ref->dtype).name),
+         .why = "norm weights and biases are read as F32, F16 or BF16"});
   }
   TESSERA_ASSIGN_OR_RETURN(const WeightHandle bytes, context.source.Canonical(*ref));
   BoundVector values(size);

@@ -59,8 +59,8 @@ class Carver {
   return width + width / kernels::kQuantGroup * 8 + 3 * 64;
 }
 
-// The input of the Linears that read `x` [rows, width]: quantized into `q8` when `quantize` was bound,
-// which a block does when one of those weights wants it.
+// The input of the Linears that read `x` [rows, width]: quantized into `q8` when `quantize` was
+// bound, which a block does when one of those weights wants it.
 [[nodiscard]] kernels::Activation MakeActivation(
     const Launch& launch, const kernels::Kernel<kernels::QuantizeRowsOp>& quantize, const float* x,
     int32_t width, const kernels::QuantizedRows& q8);

@@ -1,7 +1,7 @@
 // What a block is to the engine: bound weights and chosen kernels that run a launch over rows.
 //
-// A block type is one file under blocks/. It declares its state, binds its tensors, and runs; it never
-// allocates while it runs.
+// A block type is one file under blocks/. It declares its state, binds its tensors, and runs; it
+// never allocates while it runs.
 #pragma once
 
 #include <cstddef>
@@ -50,8 +50,8 @@ struct LaunchScratch {
   void Reserve(size_t members);
 };
 
-// One block of every member over the rows of a launch. Rows are numbered 0..rows-1 within the launch;
-// `step_rows` names the step's row of each.
+// One block of every member over the rows of a launch. Rows are numbered 0..rows-1 within the
+// launch; `step_rows` names the step's row of each.
 struct Launch {
   kernels::ExecContext* context = nullptr;
   LaunchScratch* scratch = nullptr;
@@ -95,8 +95,8 @@ class BoundBlock {
   // True for the lm_head: it runs over the rows that want logits only, and writes Launch::logits.
   [[nodiscard]] bool is_head() const { return is_head_; }
 
-  // Engine thread only. All members have this block's signature; `launch.members[0].block` may be any
-  // of them.
+  // Engine thread only. All members have this block's signature; `launch.members[0].block` may be
+  // any of them.
   virtual void Run(const Launch& launch) const = 0;
 
  protected:
@@ -151,7 +151,8 @@ class BlockTypeRegistry {
 // Generated: calls Register_<file> of each file in blocks/.
 void RegisterBlockTypes(BlockTypeRegistry& registry);
 
-// Binds a block by its type; UNIMPLEMENTED naming the type and the known ones when there is no entry.
+// Binds a block by its type; UNIMPLEMENTED naming the type and the known ones when there is no
+// entry.
 [[nodiscard]] StatusOr<std::unique_ptr<BoundBlock>> BindBlock(const Digest& identity,
                                                               const BindContext& context);
 

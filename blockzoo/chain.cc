@@ -12,7 +12,8 @@
 namespace tessera::blockzoo {
 namespace {
 
-// What the numbers of a cached state depend on besides blocks: changed when an op's arithmetic changes.
+// What the numbers of a cached state depend on besides blocks: changed when an op's arithmetic
+// changes.
 constexpr absl::string_view kNumericsMode = "sequential-v1";
 constexpr absl::string_view kAttentionPolicy = "dense";
 
@@ -113,11 +114,10 @@ Status ChainBinder::CheckOrder(const Chain& chain) {
     }
     const int rotary = block.rotary_index();
     if (rotary >= static_cast<int>(manifest.rotary.size())) {
-      return Misfit(manifest, absl::StrCat("block ", i, " names rotary settings ", rotary,
-                                           " of ", manifest.rotary.size()));
+      return Misfit(manifest, absl::StrCat("block ", i, " names rotary settings ", rotary, " of ",
+                                           manifest.rotary.size()));
     }
-    if (rotary >= 0 &&
-        manifest.rotary[rotary].dim != static_cast<uint32_t>(block.rotary_dim())) {
+    if (rotary >= 0 && manifest.rotary[rotary].dim != static_cast<uint32_t>(block.rotary_dim())) {
       return Misfit(manifest, absl::StrCat("block ", i, " rotates ", block.rotary_dim(),
                                            " elements of a head, its settings ",
                                            manifest.rotary[rotary].dim));
@@ -144,9 +144,8 @@ void ChainBinder::FillLayout(Chain& chain) {
     }
     digest = hasher.Finish();
     for (size_t group = 0; group < block->state().size(); ++group) {
-      layout->tables.push_back(
-          {.state = block->state()[group],
-           .state_digest = Hasher().AddDigest(digest).AddU64(group).Finish()});
+      layout->tables.push_back({.state = block->state()[group],
+                                .state_digest = Hasher().AddDigest(digest).AddU64(group).Finish()});
     }
     for (const BoundBlock::Mapped& mapped : block->mapped()) {
       if (seen.insert(mapped.tensor).second) chain.weight_bytes_ += mapped.bytes;

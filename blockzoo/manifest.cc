@@ -15,7 +15,7 @@ using nlohmann::json;
 constexpr uint64_t kMaxDimension = (uint64_t{1} << 31) - 1;
 constexpr uint64_t kMaxBlocks = 65536;
 
-Status Bad(absl::string_view field, absl::string_view why) {
+Status BadField(absl::string_view field, absl::string_view why) {
   return Error(
       absl::StatusCode::kInvalidArgument,
       {.what = absl::StrCat("manifest field ", field, " is not valid"), .why = std::string(why)});
@@ -23,53 +23,53 @@ Status Bad(absl::string_view field, absl::string_view why) {
 
 StatusOr<const json*> Member(const json& object, const char* name) {
   const auto found = object.find(name);
-  if (found == object.end()) return Bad(name, "it is missing");
+  if (found == object.end()) return BadField(name, "it is missing");
   return &*found;
 }
 
 StatusOr<std::string> TextMember(const json& object, const char* name) {
   TESSERA_ASSIGN_OR_RETURN(const json* value, Member(object, name));
-  if (!value->is_string()) return Bad(name, "it must be text");
+  if (!value->is_string()) return BadField(name, "it must be text");
   return value->get<std::string>();
 }
 
 StatusOr<uint64_t> CountMember(const json& object, const char* name, uint64_t high) {
   TESSERA_ASSIGN_OR_RETURN(const json* value, Member(object, name));
-  if (!value->is_number_unsigned()) return Bad(name, "it must be a whole number");
+  if (!value->is_number_unsigned()) return BadField(name, "it must be a whole number");
   const uint64_t number = value->get<uint64_t>();
-  if (number > high) return Bad(name, absl::StrCat(number, " is above ", high));
+  if (number > high) return BadField(name, absl::StrCat(number, " is above ", high));
   return number;
 }
 
 StatusOr<double> NumberMember(const json& object, const char* name) {
   TESSERA_ASSIGN_OR_RETURN(const json* value, Member(object, name));
-  if (!value->is_number()) return Bad(name, "it must be a number");
+  if (!value->is_number()) return BadField(name, "it must be a number");
   return value->get<double>();
 }
 
 StatusOr<Digest> DigestOf(const json& value, const char* name) {
-  if (!value.is_string()) return Bad(name, "it must be a digest");
+  if (!value.is_string()) return BadField(name, "it must be a digest");
   StatusOr<Digest> digest = Digest::FromHex(value.get_ref<const std::string&>());
-  if (!digest.ok()) return Bad(name, digest.status().message());
+  if (!digest.ok()) return BadField(name, digest.status().message());
   return digest;
 }
 
 StatusOr<const json*> ListMember(const json& object, const char* name) {
   TESSERA_ASSIGN_OR_RETURN(const json* value, Member(object, name));
-  if (!value->is_array()) return Bad(name, "it must be a list");
+  if (!value->is_array()) return BadField(name, "it must be a list");
   return value;
 }
 
 StatusOr<const json*> ObjectMember(const json& object, const char* name) {
   TESSERA_ASSIGN_OR_RETURN(const json* value, Member(object, name));
-  if (!value->is_object()) return Bad(name, "it must be an object");
+  if (!value->is_object()) return BadField(name, "it must be an object");
   return value;
 }
 
 StatusOr<std::vector<double>> DoublesOf(const json& list, absl::string_view name) {
   std::vector<double> numbers;
   for (const json& element : list) {
-    if (!element.is_number()) return Bad(name, "it must be a list of numbers");
+    if (!element.is_number()) return BadField(name, "it must be a list of numbers");
     numbers.push_back(element.get<double>());
   }
   return numbers;
@@ -82,7 +82,7 @@ StatusOr<Attributes> AttributesOf(const json& object) {
       attributes.Set(name, value.get<double>());
     } else if (value.is_number_integer()) {
       if (value.is_number_unsigned() && value.get<uint64_t>() > INT64_MAX) {
-        return Bad(name, "it is above 2^63 - 1");
+        return BadField(name, "it is above 2^63 - 1");
       }
       attributes.Set(name, value.get<int64_t>());
     } else if (value.is_string()) {
@@ -91,25 +91,25 @@ StatusOr<Attributes> AttributesOf(const json& object) {
       TESSERA_ASSIGN_OR_RETURN(std::vector<double> numbers, DoublesOf(value, name));
       attributes.Set(name, std::move(numbers));
     } else {
-      return Bad(name, "it must be a number, text or a list of numbers");
+      return BadField(name, "it must be a number, text or a list of numbers");
     }
   }
   return attributes;
 }
 
 StatusOr<TensorRef> TensorRefOf(const json& object) {
-  if (!object.is_object()) return Bad("tensors", "each must be an object");
+  if (!object.is_object()) return BadField("tensors", "each must be an object");
   TensorRef ref;
   TESSERA_ASSIGN_OR_RETURN(ref.role, TextMember(object, "role"));
   TESSERA_ASSIGN_OR_RETURN(const json* digest, Member(object, "tensor"));
   TESSERA_ASSIGN_OR_RETURN(ref.tensor, DigestOf(*digest, "tensor"));
   TESSERA_ASSIGN_OR_RETURN(const std::string dtype, TextMember(object, "dtype"));
   const std::optional<kernels::DType> known = kernels::DTypeFromName(dtype);
-  if (!known.has_value()) return Bad("dtype", absl::StrCat("unknown element type ", dtype));
+  if (!known.has_value()) return BadField("dtype", absl::StrCat("unknown element type ", dtype));
   ref.dtype = *known;
   TESSERA_ASSIGN_OR_RETURN(const json* shape, ListMember(object, "shape"));
   for (const json& dimension : *shape) {
-    if (!dimension.is_number_unsigned()) return Bad("shape", "it must be a list of whole numbers");
+    if (!dimension.is_number_unsigned()) return BadField("shape", "it must be a list of whole numbers");
     ref.shape.push_back(dimension.get<uint64_t>());
   }
   TESSERA_RETURN_IF_ERROR(TensorBytes(ref.dtype, ref.shape).status());
@@ -117,7 +117,7 @@ StatusOr<TensorRef> TensorRefOf(const json& object) {
 }
 
 StatusOr<RotarySettings> RotaryOf(const json& object) {
-  if (!object.is_object()) return Bad("rotary", "each must be an object");
+  if (!object.is_object()) return BadField("rotary", "each must be an object");
   RotarySettings rotary;
   TESSERA_ASSIGN_OR_RETURN(const uint64_t dim, CountMember(object, "dim", 65536));
   rotary.dim = static_cast<uint32_t>(dim);
@@ -130,9 +130,9 @@ StatusOr<RotarySettings> RotaryOf(const json& object) {
                            CountMember(object, "original_context", kMaxDimension));
   TESSERA_ASSIGN_OR_RETURN(const json* factors, ListMember(object, "frequency_factors"));
   TESSERA_ASSIGN_OR_RETURN(rotary.frequency_factors, DoublesOf(*factors, "frequency_factors"));
-  if (rotary.dim % 2 != 0) return Bad("rotary.dim", "it must be even");
+  if (rotary.dim % 2 != 0) return BadField("rotary.dim", "it must be even");
   if (!rotary.frequency_factors.empty() && rotary.frequency_factors.size() != rotary.dim / 2) {
-    return Bad("rotary.frequency_factors", "there must be dim / 2 of them");
+    return BadField("rotary.frequency_factors", "there must be dim / 2 of them");
   }
   return rotary;
 }
@@ -154,7 +154,7 @@ std::string Quoted(const Digest& digest) { return absl::StrCat("\"", digest.Hex(
 
 Status ParseLists(const json& object, ChainManifest& chain) {
   TESSERA_ASSIGN_OR_RETURN(const json* blocks, ListMember(object, "blocks"));
-  if (blocks->size() > kMaxBlocks) return Bad("blocks", "there are more than 65536");
+  if (blocks->size() > kMaxBlocks) return BadField("blocks", "there are more than 65536");
   for (const json& block : *blocks) {
     TESSERA_ASSIGN_OR_RETURN(Digest digest, DigestOf(block, "blocks"));
     chain.blocks.push_back(digest);
@@ -167,7 +167,7 @@ Status ParseLists(const json& object, ChainManifest& chain) {
   TESSERA_ASSIGN_OR_RETURN(const json* ends, ListMember(object, "end_token_ids"));
   for (const json& id : *ends) {
     if (!id.is_number_unsigned() || id.get<uint64_t>() > UINT32_MAX) {
-      return Bad("end_token_ids", "it must be a list of token ids");
+      return BadField("end_token_ids", "it must be a list of token ids");
     }
     chain.end_token_ids.push_back(id.get<uint32_t>());
   }
@@ -177,7 +177,7 @@ Status ParseLists(const json& object, ChainManifest& chain) {
   }
   TESSERA_ASSIGN_OR_RETURN(const json* provenance, ObjectMember(object, "provenance"));
   for (const auto& [name, text] : provenance->items()) {
-    if (!text.is_string()) return Bad("provenance", "it must be an object of texts");
+    if (!text.is_string()) return BadField("provenance", "it must be an object of texts");
     chain.provenance[name] = text.get<std::string>();
   }
   return absl::OkStatus();
@@ -196,20 +196,20 @@ StatusOr<json> ParseObject(absl::string_view text) {
 
 StatusOr<uint64_t> TensorBytes(kernels::DType dtype, const Shape& shape) {
   if (shape.empty() || shape.size() > 4) {
-    return Bad("shape", absl::StrCat(shape.size(), " dimensions, allowed 1 to 4"));
+    return BadField("shape", absl::StrCat(shape.size(), " dimensions, allowed 1 to 4"));
   }
   uint64_t rows = 1;
   for (size_t i = 0; i < shape.size(); ++i) {
     if (shape[i] < 1 || shape[i] > kMaxDimension) {
-      return Bad("shape", absl::StrCat("dimension ", shape[i], ", allowed 1 to 2^31 - 1"));
+      return BadField("shape", absl::StrCat("dimension ", shape[i], ", allowed 1 to 2^31 - 1"));
     }
     if (i + 1 < shape.size() && __builtin_mul_overflow(rows, shape[i], &rows)) {
-      return Bad("shape", absl::StrCat(ShapeText(shape), " overflows"));
+      return BadField("shape", absl::StrCat(ShapeText(shape), " overflows"));
     }
   }
   const std::optional<uint64_t> bytes = kernels::StorageBytes(dtype, rows, shape.back());
   if (!bytes.has_value() || *bytes > INT64_MAX) {
-    return Bad("shape", absl::StrCat(ShapeText(shape), " overflows, or its rows do not fill whole ",
+    return BadField("shape", absl::StrCat(ShapeText(shape), " overflows, or its rows do not fill whole ",
                                      kernels::InfoOf(dtype).name, " blocks of ",
                                      kernels::InfoOf(dtype).block_elements, " elements"));
   }
@@ -284,7 +284,7 @@ StatusOr<BlockManifest> ParseBlockManifest(absl::string_view text) {
   for (const json& tensor : *tensors) {
     TESSERA_ASSIGN_OR_RETURN(TensorRef ref, TensorRefOf(tensor));
     if (!manifest.tensors.empty() && manifest.tensors.back().role >= ref.role) {
-      return Bad("tensors", "roles must be sorted and unique");
+      return BadField("tensors", "roles must be sorted and unique");
     }
     manifest.tensors.push_back(std::move(ref));
   }

@@ -38,9 +38,9 @@ StatusOr<std::vector<float>> RotaryFrequencies(const RotarySettings& settings) {
     return OutOfRange("factor", settings.factor);
   }
   const bool llama3 = settings.scaling == "llama3";
-  if (llama3 && (settings.original_context == 0 ||
-                 !(settings.high_freq_factor > settings.low_freq_factor) ||
-                 !(settings.low_freq_factor > 0))) {
+  if (llama3 &&
+      (settings.original_context == 0 || !(settings.high_freq_factor > settings.low_freq_factor) ||
+       !(settings.low_freq_factor > 0))) {
     return OutOfRange("low_freq_factor", settings.low_freq_factor);
   }
   if (!settings.scaling.empty() && settings.scaling != "linear" && !llama3) {

@@ -26,8 +26,8 @@ std::vector<int> Align(const std::vector<Node>& nodes, const Blocks& blocks) {
   };
   for (size_t i = n; i-- > 0;) {
     for (size_t j = m; j-- > 0;) {
-      longest[i][j] = equal(i, j) ? longest[i + 1][j + 1] + 1
-                                  : std::max(longest[i + 1][j], longest[i][j + 1]);
+      longest[i][j] =
+          equal(i, j) ? longest[i + 1][j + 1] + 1 : std::max(longest[i + 1][j], longest[i][j + 1]);
     }
   }
   std::vector<int> met(m, -1);
@@ -148,8 +148,8 @@ std::string UnionGraph::Describe(std::span<const std::string> chain_names) const
       absl::StrAppend(&text, "stage ", i, " segment ", s, ": ", segment.blocks.size(), " blocks ",
                       segment.blocks.front()->type(), " ",
                       segment.blocks.front()->identity().Short(), " .. ",
-                      segment.blocks.back()->type(), " ",
-                      segment.blocks.back()->identity().Short(), ", chains");
+                      segment.blocks.back()->type(), " ", segment.blocks.back()->identity().Short(),
+                      ", chains");
       for (const Segment::Use& use : segment.uses) {
         absl::StrAppend(&text, " ", chain_names[use.chain], "[", use.first_block, "..",
                         use.first_block + segment.blocks.size() - 1, "]");

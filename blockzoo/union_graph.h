@@ -1,10 +1,10 @@
 // The union of all live chains, cut into segments: what a step runs, block by block.
 //
 // Chains are merged over block identity in chain order (a longest common subsequence with what is
-// already there), so chains of any depth may share blocks and the order stays a topological one. A segment is a
-// maximal path of blocks that the same set of chains shares. Segments of one depth level and equal
-// signatures are parallel: one stage runs them together, grouped. Built when a chain is loaded or unloaded, never in
-// a step.
+// already there), so chains of any depth may share blocks and the order stays a topological one. A
+// segment is a maximal path of blocks that the same set of chains shares. Segments of one depth
+// level and equal signatures are parallel: one stage runs them together, grouped. Built when a
+// chain is loaded or unloaded, never in a step.
 #pragma once
 
 #include <cstdint>

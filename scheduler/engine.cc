@@ -24,8 +24,8 @@ struct Engine::Impl {
       : options(given),
         clock(given.clock != nullptr ? *given.clock : SystemClock()),
         backend(std::move(chosen)),
-        pool({.threads = given.threads > 0 ? given.threads
-                                           : kernels::ThreadPool::UsableProcessors()}),
+        pool({.threads =
+                  given.threads > 0 ? given.threads : kernels::ThreadPool::UsableProcessors()}),
         cache(std::move(made_cache)),
         inbox(given.inbox),
         loop(given, *backend, pool, *cache, inbox, metrics),
@@ -76,8 +76,7 @@ void Engine::Impl::Publish() {
     engine_metrics->kv_usage_ratio.Set(static_cast<double>(kv.used_bytes) /
                                        static_cast<double>(kv.arena_bytes));
   }
-  engine_metrics->evictions_total.Inc(
-      static_cast<double>(kv.evicted_pages - published_evictions));
+  engine_metrics->evictions_total.Inc(static_cast<double>(kv.evicted_pages - published_evictions));
   published_evictions = kv.evicted_pages;
 }
 
@@ -96,10 +95,9 @@ StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   if (options.max_batch_tokens == 0 || options.max_running == 0) {
     return absl::InvalidArgumentError("max_batch_tokens and max_running must be at least 1");
   }
-  TESSERA_ASSIGN_OR_RETURN(
-      std::unique_ptr<kvcache::KvCache> cache,
-      kvcache::KvCache::Create(
-          {.arena_bytes = options.cache_bytes, .prefix_reuse = options.prefix_reuse}));
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<kvcache::KvCache> cache,
+                           kvcache::KvCache::Create({.arena_bytes = options.cache_bytes,
+                                                     .prefix_reuse = options.prefix_reuse}));
   auto impl = std::make_unique<Impl>(options, std::move(backend), std::move(cache), metrics);
   Impl* raw = impl.get();
   impl->thread = std::thread([raw] { raw->Run(); });
@@ -126,8 +124,7 @@ Status Engine::AddChain(ChainId id, const EngineChain& chain) {
 }
 
 void Engine::RemoveChain(ChainId id, std::function<void()> done) {
-  impl_->inbox.PostCall(
-      [this, id, done = std::move(done)] { impl_->loop.RemoveChain(id, done); });
+  impl_->inbox.PostCall([this, id, done = std::move(done)] { impl_->loop.RemoveChain(id, done); });
 }
 
 uint64_t Engine::MaxSequenceTokens(const blockzoo::Chain& chain) const {
@@ -146,9 +143,9 @@ Status Engine::CheckFits(const blockzoo::Chain& chain, uint64_t prompt_tokens,
   const uint64_t total = prompt_tokens + max_tokens;
   if (total > chain.max_context()) {
     return WithReason(
-        absl::InvalidArgumentError(absl::StrCat(
-            "the prompt has ", prompt_tokens, " tokens and max_tokens is ", max_tokens,
-            "; together they exceed the context of ", chain.max_context(), " tokens")),
+        absl::InvalidArgumentError(
+            absl::StrCat("the prompt has ", prompt_tokens, " tokens and max_tokens is ", max_tokens,
+                         "; together they exceed the context of ", chain.max_context(), " tokens")),
         "CONTEXT_LENGTH_EXCEEDED");
   }
   if (!impl_->cache->CanEverFit(*chain.cache_layout(), total)) {
@@ -169,9 +166,8 @@ EngineStats Engine::Stats() const {
 
 std::string Engine::DescribeNextPlan() {
   std::promise<std::string> text;
-  impl_->inbox.PostCall([&] {
-    impl_->loop.WatchPlan([&](std::string plan) { text.set_value(std::move(plan)); });
-  });
+  impl_->inbox.PostCall(
+      [&] { impl_->loop.WatchPlan([&](std::string plan) { text.set_value(std::move(plan)); }); });
   return text.get_future().get();
 }
 
@@ -198,8 +194,7 @@ Status Engine::Drain(TimePoint until) {
   }
   if (idle && impl_->inbox.waiting_requests() == 0) return absl::OkStatus();
   impl_->OnEngine([&] {
-    impl_->loop.FailAll(
-        WithReason(absl::UnavailableError("the drain time is over"), "DRAINING"));
+    impl_->loop.FailAll(WithReason(absl::UnavailableError("the drain time is over"), "DRAINING"));
   });
   return absl::DeadlineExceededError("requests were still running when the drain time was over");
 }

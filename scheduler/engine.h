@@ -1,5 +1,5 @@
-// The engine: one thread that owns every sequence, the planner and the cache, and runs steps while there
-// is work.
+// The engine: one thread that owns every sequence, the planner and the cache, and runs steps while
+// there is work.
 #pragma once
 
 #include <cstdint>
@@ -37,9 +37,9 @@ struct EngineOptions {
   uint32_t max_batch_tokens = 512;  // rows a step
   uint32_t max_running = 256;       // sequences
   Inbox::Limits inbox;
-  uint32_t park_above_tokens = 2048;  // backlog of a mailbox that parks its sequences
+  uint32_t park_above_tokens = 2048;               // backlog of a mailbox that parks its sequences
   Duration park_limit = std::chrono::seconds(30);  // then ABORTED
-  const Clock* clock = nullptr;       // null: the machine's
+  const Clock* clock = nullptr;                    // null: the machine's
 };
 
 // A chain as the engine runs it.
@@ -56,8 +56,8 @@ struct EngineStats {
   uint32_t parked = 0;
   uint64_t steps = 0;
   uint64_t rows = 0;
-  uint64_t step_ns = 0;      // wall time of steps
-  uint64_t kernel_ns = 0;    // part of it inside kernels
+  uint64_t step_ns = 0;    // wall time of steps
+  uint64_t kernel_ns = 0;  // part of it inside kernels
   // The engine thread's own time outside kernels: planning and answering in processor time, launch
   // set-up in wall time.
   uint64_t overhead_ns = 0;
@@ -79,8 +79,8 @@ class Engine {
   // Requests enter here; see Inbox.
   [[nodiscard]] Inbox& inbox();
 
-  // Adds a bound chain under an id of the caller's choosing (unique for the engine's life) and grows the
-  // workspace for it. Returns when the engine has it. Thread-safe.
+  // Adds a bound chain under an id of the caller's choosing (unique for the engine's life) and
+  // grows the workspace for it. Returns when the engine has it. Thread-safe.
   [[nodiscard]] Status AddChain(ChainId id, const EngineChain& chain);
   // No new requests for the chain; `done` is called on the engine thread when its last sequence has
   // retired and the engine has dropped it. Thread-safe.
@@ -95,15 +95,16 @@ class Engine {
 
   // As of now, between two steps: waits for the one that runs. Thread-safe.
   [[nodiscard]] EngineStats Stats() const;
-  // The next step's plan as text, or that of an empty step when nothing runs. Thread-safe; waits for the step.
+  // The next step's plan as text, or that of an empty step when nothing runs. Thread-safe; waits
+  // for the step.
   [[nodiscard]] std::string DescribeNextPlan();
   // The memory plan, for people.
   [[nodiscard]] std::string DescribeMemory() const;
   // Time of the last finished step or idle wake-up, for a watchdog. Thread-safe.
   [[nodiscard]] TimePoint last_progress() const;
 
-  // No new submissions; returns when every accepted request has ended or at `until` (then the rest is
-  // ended with UNAVAILABLE). Thread-safe.
+  // No new submissions; returns when every accepted request has ended or at `until` (then the rest
+  // is ended with UNAVAILABLE). Thread-safe.
   [[nodiscard]] Status Drain(TimePoint until);
 
  private:

@@ -12,8 +12,6 @@
 namespace tessera::scheduler {
 namespace {
 
-double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 uint64_t ThreadNanoseconds() {
   timespec time{};
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
@@ -229,8 +227,8 @@ bool EngineLoop::Step() {
   const uint64_t computed_cpu = ThreadNanoseconds();
   CommitStep(computed);
   const TimePoint end = clock_.Now();
-  stats_.overhead_ns += planned_cpu - start_cpu + ThreadNanoseconds() - computed_cpu +
-                        executor_.setup_ns();
+  stats_.overhead_ns +=
+      planned_cpu - start_cpu + ThreadNanoseconds() - computed_cpu + executor_.setup_ns();
   ++stats_.steps;
   stats_.rows += plan_.rows();
   stats_.step_ns += static_cast<uint64_t>((end - start).count());
@@ -309,8 +307,8 @@ void EngineLoop::TakePromptSample(const PlannedSample& planned, size_t index) {
       std::span(plan_.top).subspan(index * plan_.top_stride, top_count));
 }
 
-// All choices have drawn from the prompt's last logits; each now gets its own copy of the open pages. A
-// choice for which there is no room waits and computes its tokens again.
+// All choices have drawn from the prompt's last logits; each now gets its own copy of the open
+// pages. A choice for which there is no room waits and computes its tokens again.
 void EngineLoop::ForkChoices(Request& request) {
   request.forked = true;
   Sequence& first = *request.choices.front();

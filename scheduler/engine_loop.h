@@ -1,7 +1,8 @@
-// The engine's work without its thread: takes messages, runs steps, answers. All state of the engine is
-// here, and one thread calls it.
+// The engine's work without its thread: takes messages, runs steps, answers. All state of the
+// engine is here, and one thread calls it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,6 +21,10 @@
 #include "scheduler/step_planner.h"
 
 namespace tessera::scheduler {
+
+[[nodiscard]] inline double Seconds(Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
 
 class EngineLoop {
  public:

@@ -12,8 +12,6 @@ bool Contains(const std::vector<TokenId>& ids, TokenId token) {
   return std::find(ids.begin(), ids.end(), token) != ids.end();
 }
 
-double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
-
 TokenEvent EventOf(const Sequence& sequence, const kernels::SampleResult& result) {
   return {.choice = sequence.choice,
           .token = result.token,
@@ -50,8 +48,8 @@ void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& re
 
   TokenEvent event = EventOf(sequence, result);
   const bool past_minimum = sequence.output_tokens() > stopping.min_tokens;
-  const bool is_end = past_minimum && !stopping.ignore_eos &&
-                      Contains(stopping.end_token_ids, token);
+  const bool is_end =
+      past_minimum && !stopping.ignore_eos && Contains(stopping.end_token_ids, token);
   const bool is_stop = past_minimum && Contains(stopping.stop_token_ids, token);
   if (is_end || is_stop) {
     ShowUntil(sequence, UINT64_MAX);
@@ -59,8 +57,7 @@ void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& re
     ++sequence.emitted;
     request.mailbox->PushToken(event, top);
     Finish(sequence,
-           {.reason = is_end ? FinishReason::kEos : FinishReason::kStop, .stop_token = token},
-           now);
+           {.reason = is_end ? FinishReason::kEos : FinishReason::kStop, .stop_token = token}, now);
     return;
   }
 
@@ -111,7 +108,8 @@ void EngineLoop::ShowSafe(Sequence& sequence) {
   sequence.held.erase(sequence.held.begin(), sequence.held.begin() + shown);
 }
 
-// Held tokens up to an output byte; the one that the byte cuts is shown in part, later ones are dropped.
+// Held tokens up to an output byte; the one that the byte cuts is shown in part, later ones are
+// dropped.
 void EngineLoop::ShowUntil(Sequence& sequence, uint64_t end_byte) {
   for (Sequence::Held& held : sequence.held) {
     if (held.begin >= end_byte && held.end > held.begin) break;

@@ -34,8 +34,7 @@ Needs NeedsOf(const LiveChains& chains) {
     needs.width = std::max(needs.width, chain.width());
     needs.vocab = std::max(needs.vocab, chain.vocab());
     for (const auto& block : chain.blocks()) {
-      needs.workspace_per_row =
-          std::max(needs.workspace_per_row, block->workspace_bytes_per_row());
+      needs.workspace_per_row = std::max(needs.workspace_per_row, block->workspace_bytes_per_row());
       needs.max_width = std::max(needs.max_width, block->max_width());
       for (const kvcache::StateSpec& state : block->state()) {
         needs.head_dim = std::max<uint64_t>(needs.head_dim, state.format.head_dim);
@@ -47,8 +46,8 @@ Needs NeedsOf(const LiveChains& chains) {
 
 }  // namespace
 
-Executor::Executor(const Limits& limits, const kernels::Backend& backend,
-                   kernels::ThreadPool& pool, kvcache::KvCache& cache)
+Executor::Executor(const Limits& limits, const kernels::Backend& backend, kernels::ThreadPool& pool,
+                   kvcache::KvCache& cache)
     : limits_(limits), backend_(backend), pool_(pool), cache_(cache) {}
 
 Executor::~Executor() = default;
@@ -172,7 +171,8 @@ void Executor::RunStage(const LiveChains::Graph& graph, const blockzoo::Stage& s
   for (size_t block = 0; block < blocks; ++block) RunBlock(graph, stage, block, plan);
 }
 
-// Compact rows of the stage: segment by segment, chain by chain, in plan order. False when none runs.
+// Compact rows of the stage: segment by segment, chain by chain, in plan order. False when none
+// runs.
 bool Executor::GatherRows(const LiveChains::Graph& graph, const blockzoo::Stage& stage,
                           const StepPlan& plan) {
   runs_.clear();
@@ -231,8 +231,8 @@ void Executor::GatherState(const blockzoo::Segment& segment, size_t member, size
   }
 }
 
-void Executor::RunBlock(const LiveChains::Graph& graph, const blockzoo::Stage& stage,
-                        size_t block, StepPlan& plan) {
+void Executor::RunBlock(const LiveChains::Graph& graph, const blockzoo::Stage& stage, size_t block,
+                        StepPlan& plan) {
   members_.clear();
   attention_plan_.clear();
   int32_t rows = 0;
@@ -240,8 +240,7 @@ void Executor::RunBlock(const LiveChains::Graph& graph, const blockzoo::Stage& s
     const MemberRuns& runs = member_runs_[m];
     const blockzoo::Segment& segment = graph.graph.segments()[runs.segment];
     const blockzoo::BoundBlock* bound = segment.blocks[block].get();
-    members_.push_back(
-        {.block = bound, .row_begin = runs.row_begin, .row_count = runs.row_count});
+    members_.push_back({.block = bound, .row_begin = runs.row_begin, .row_count = runs.row_count});
     if (!bound->state().empty()) GatherState(segment, m, block, plan);
     rows = runs.row_begin + runs.row_count;
   }
@@ -267,7 +266,8 @@ void Executor::RunBlock(const LiveChains::Graph& graph, const blockzoo::Stage& s
   kernel_ns_ += Nanoseconds() - start;
 }
 
-// The head runs over the rows whose logits are wanted, tile by tile, each tile sampled before the next.
+// The head runs over the rows whose logits are wanted, tile by tile, each tile sampled before the
+// next.
 void Executor::RunHead(blockzoo::Launch& launch, const blockzoo::Stage& stage, size_t block,
                        const LiveChains::Graph& graph, StepPlan& plan) {
   for (const MemberRuns& runs : member_runs_) {

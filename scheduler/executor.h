@@ -16,8 +16,8 @@
 
 namespace tessera::scheduler {
 
-// Owns the step's workspace, which `Prepare` sizes for the live chains; `Run` allocates nothing. Engine
-// thread.
+// Owns the step's workspace, which `Prepare` sizes for the live chains; `Run` allocates nothing.
+// Engine thread.
 class Executor {
  public:
   struct Limits {
@@ -28,8 +28,8 @@ class Executor {
            kvcache::KvCache& cache);
   ~Executor();
 
-  // Sizes the workspace and binds the sampler for the chains. RESOURCE_EXHAUSTED when memory is short,
-  // UNIMPLEMENTED when the backend lacks a kernel. Between steps.
+  // Sizes the workspace and binds the sampler for the chains. RESOURCE_EXHAUSTED when memory is
+  // short, UNIMPLEMENTED when the backend lacks a kernel. Between steps.
   [[nodiscard]] Status Prepare(const LiveChains& chains);
 
   // Computes every row of `plan` and fills plan.results and plan.top.
@@ -73,8 +73,8 @@ class Executor {
   std::vector<float> logits_;
   uint32_t logits_rows_ = 0;
 
-  // Angles of every row for one rotary index and head size: [max_rows, pairs]. Only rows of chains that
-  // have it are filled.
+  // Angles of every row for one rotary index and head size: [max_rows, pairs]. Only rows of chains
+  // that have it are filled.
   struct Angles {
     size_t index;
     size_t pairs;

@@ -9,8 +9,8 @@ namespace tessera::scheduler {
 namespace {
 
 Status QueueFull(absl::string_view what, uint64_t limit) {
-  return WithReason(absl::UnavailableError(absl::StrCat(
-                        "the waiting line is full: ", what, " reached its limit of ", limit)),
+  return WithReason(absl::UnavailableError(absl::StrCat("the waiting line is full: ", what,
+                                                        " reached its limit of ", limit)),
                     "QUEUE_FULL");
 }
 

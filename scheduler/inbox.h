@@ -1,5 +1,5 @@
-// The bridge from the server to the engine: a bounded queue of submissions and an unbounded-by-contract
-// set of small control messages.
+// The bridge from the server to the engine: a bounded queue of submissions and an
+// unbounded-by-contract set of small control messages.
 #pragma once
 
 #include <condition_variable>
@@ -25,20 +25,20 @@ struct Submission {
 class Inbox {
  public:
   struct Limits {
-    uint32_t max_requests = 512;          // accepted and not yet running
-    uint64_t max_prompt_tokens = 400'000; // of those requests
+    uint32_t max_requests = 512;           // accepted and not yet running
+    uint64_t max_prompt_tokens = 400'000;  // of those requests
   };
   explicit Inbox(const Limits& limits);
 
   // Live settings.
   void SetLimits(const Limits& limits);
 
-  // Reserves room for a request before it is tokenized: UNAVAILABLE at once when full. Each OK must be
-  // followed by one Submit or one CancelReservation.
+  // Reserves room for a request before it is tokenized: UNAVAILABLE at once when full. Each OK must
+  // be followed by one Submit or one CancelReservation.
   [[nodiscard]] Status Reserve();
   void CancelReservation();
-  // Uses a reservation. UNAVAILABLE (the reservation is given back) when the waiting prompt tokens would exceed the bound or the
-  // inbox is closed; the mailbox then gets nothing.
+  // Uses a reservation. UNAVAILABLE (the reservation is given back) when the waiting prompt tokens
+  // would exceed the bound or the inbox is closed; the mailbox then gets nothing.
   [[nodiscard]] Status Submit(Submission submission);
 
   // The request is no longer wanted: cannot be refused, may be called for ids that are gone.

@@ -13,14 +13,11 @@ namespace {
 
 using Requests = std::vector<std::unique_ptr<Request>>;
 
-StatusOr<LiveChain*> ChainOf(LiveChains& chains, const PlanSequence& sequence) {
+LiveChain* ChainOf(const LiveChains& chains, const PlanSequence& sequence) {
   for (const std::unique_ptr<LiveChain>& live : chains.chains()) {
     if (live->info.name == sequence.chain_name) return live.get();
   }
-  const ChainId id(static_cast<uint32_t>(chains.chains().size()));
-  TESSERA_RETURN_IF_ERROR(
-      chains.Add(id, {.name = sequence.chain_name, .chain = sequence.chain, .tokens = nullptr}));
-  return chains.Find(id);
+  return nullptr;
 }
 
 Status CheckSequence(const PlanSequence& sequence, const kvcache::KvCache& cache) {
@@ -31,9 +28,9 @@ Status CheckSequence(const PlanSequence& sequence, const kvcache::KvCache& cache
         " tokens; it must have 1 to ", chain.max_context() - 1));
   }
   if (!cache.CanEverFit(*chain.cache_layout(), sequence.prompt_tokens + 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a sequence of ", sequence.prompt_tokens, " tokens of chain \"",
-                     sequence.chain_name, "\" does not fit the cache"));
+    return absl::InvalidArgumentError(absl::StrCat("a sequence of ", sequence.prompt_tokens,
+                                                   " tokens of chain \"", sequence.chain_name,
+                                                   "\" does not fit the cache"));
   }
   return absl::OkStatus();
 }
@@ -48,22 +45,39 @@ std::unique_ptr<Request> MakeRequest(const PlanSequence& sequence, uint64_t id, 
 }
 
 // Plans until the sequences that decode have their prompts in the cache; nothing is computed.
-void AdvanceToDecode(StepPlanner& planner, kvcache::KvCache& cache, size_t count, StepPlan& plan) {
+Status AdvanceToDecode(StepPlanner& planner, kvcache::KvCache& cache, size_t count,
+                       StepPlan& plan) {
   std::vector<Sequence*> admitted;
   std::vector<kvcache::KvCache::SealedPage> sealed;
   size_t ready = 0;
   while (ready < count) {
     planner.Plan(TimePoint(), plan, admitted);
+    bool moved = false;
     for (const PlannedRows& planned : plan.sequences) {
       Sequence& sequence = *planned.sequence;
       // A sequence that is ready is planned again until the last one is; its row stays uncomputed.
       if (sequence.output_tokens() > 0) continue;
+      moved = true;
       sequence.computed += planned.rows;
       cache.Commit(sequence.cache, std::span(sequence.tokens).first(sequence.computed), &sealed);
       if (sequence.uncomputed() > 0) continue;
       sequence.tokens.push_back(0);
       ++ready;
     }
+    if (!moved || planner.preemptions() > 0) {
+      return Error(absl::StatusCode::kInvalidArgument,
+                   {.what = absl::StrCat(count, " sequences cannot decode together"),
+                    .why = absl::StrCat("the cache or the limit of running sequences has room for ",
+                                        ready, " of them"),
+                    .fix = "plan for fewer, or raise engine.memory or engine.max_running"});
+    }
+  }
+  return absl::OkStatus();
+}
+
+void RemoveAll(StepPlanner& planner, const Requests& requests) {
+  for (const std::unique_ptr<Request>& request : requests) {
+    planner.Remove(request->choices.front().get());
   }
 }
 
@@ -75,6 +89,13 @@ StatusOr<std::string> PlanText(std::span<const PlanSequence> sequences,
       std::unique_ptr<kvcache::KvCache> cache,
       kvcache::KvCache::Create({.arena_bytes = options.cache_bytes, .prefix_reuse = false}));
   LiveChains chains;
+  for (const PlanSequence& sequence : sequences) {
+    TESSERA_RETURN_IF_ERROR(CheckSequence(sequence, *cache));
+    if (ChainOf(chains, sequence) != nullptr) continue;
+    const ChainId id(static_cast<uint32_t>(chains.chains().size()));
+    TESSERA_RETURN_IF_ERROR(
+        chains.Add(id, {.name = sequence.chain_name, .chain = sequence.chain, .tokens = nullptr}));
+  }
   Requests requests;
   size_t decoding = 0;
   StepPlanner planner({.max_batch_tokens = options.max_batch_tokens,
@@ -86,13 +107,15 @@ StatusOr<std::string> PlanText(std::span<const PlanSequence> sequences,
   for (const bool decodes : {true, false}) {
     for (const PlanSequence& sequence : sequences) {
       if ((sequence.computed_tokens > 0) != decodes) continue;
-      TESSERA_RETURN_IF_ERROR(CheckSequence(sequence, *cache));
-      TESSERA_ASSIGN_OR_RETURN(LiveChain * chain, ChainOf(chains, sequence));
-      requests.push_back(MakeRequest(sequence, requests.size() + 1, chain));
+      requests.push_back(MakeRequest(sequence, requests.size() + 1, ChainOf(chains, sequence)));
       planner.AddWaiting(requests.back()->choices.front().get());
       decoding += decodes ? 1 : 0;
     }
-    if (decodes) AdvanceToDecode(planner, *cache, decoding, plan);
+    if (!decodes) continue;
+    const Status ready = AdvanceToDecode(planner, *cache, decoding, plan);
+    if (ready.ok()) continue;
+    RemoveAll(planner, requests);
+    return ready;
   }
   std::vector<Sequence*> admitted;
   planner.Plan(TimePoint(), plan, admitted);
@@ -101,9 +124,7 @@ StatusOr<std::string> PlanText(std::span<const PlanSequence> sequences,
   absl::StrAppend(&text, "  cache: ", stats.used_bytes, " of ", stats.arena_bytes,
                   " bytes in pages of sequences\n");
   absl::StrAppend(&text, "  waiting: ", planner.waiting().size(), " sequences\n");
-  for (const std::unique_ptr<Request>& request : requests) {
-    planner.Remove(request->choices.front().get());
-  }
+  RemoveAll(planner, requests);
   return text;
 }
 

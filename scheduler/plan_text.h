@@ -15,8 +15,8 @@ namespace tessera::scheduler {
 struct PlanSequence {
   std::string chain_name;
   std::shared_ptr<const blockzoo::Chain> chain;
-  uint32_t prompt_tokens = 0;   // 1 or more
-  uint32_t computed_tokens = 0; // 0: the prompt is new; prompt_tokens: it decodes its next token
+  uint32_t prompt_tokens = 0;    // 1 or more
+  uint32_t computed_tokens = 0;  // 0: the prompt is new; prompt_tokens: it decodes its next token
 };
 
 struct PlanTextOptions {
@@ -25,8 +25,8 @@ struct PlanTextOptions {
   uint32_t max_running = 256;
 };
 
-// Runs the planner, not the kernels: segments and stages of the union graph, rows by sequence, pages
-// reserved. INVALID_ARGUMENT when a sequence does not fit the cache or its chain's context.
+// Runs the planner, not the kernels: segments and stages of the union graph, rows by sequence,
+// pages reserved. INVALID_ARGUMENT when a sequence does not fit the cache or its chain's context.
 [[nodiscard]] StatusOr<std::string> PlanText(std::span<const PlanSequence> sequences,
                                              const PlanTextOptions& options);
 

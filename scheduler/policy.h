@@ -9,8 +9,8 @@
 
 namespace tessera::scheduler {
 
-// Holds the sequences that wait. The planner takes `Next` or nobody: it never skips a head that does not
-// fit. Engine thread.
+// Holds the sequences that wait. The planner takes `Next` or nobody: it never skips a head that
+// does not fit. Engine thread.
 class WaitingPolicy {
  public:
   virtual ~WaitingPolicy() = default;

@@ -1,5 +1,5 @@
-// Why the engine ended a request with an error: one word in a status payload, which the server turns
-// into ErrorInfo.
+// Why the engine ended a request with an error: one word in a status payload, which the server
+// turns into ErrorInfo.
 #pragma once
 
 #include <string>

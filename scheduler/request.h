@@ -1,5 +1,5 @@
-// What the server asks of the engine: an immutable request, and the events that answer it. Only ids and
-// values; text never reaches the engine.
+// What the server asks of the engine: an immutable request, and the events that answer it. Only ids
+// and values; text never reaches the engine.
 #pragma once
 
 #include <cstdint>
@@ -23,22 +23,23 @@ struct SamplingSettings {
   float min_p = 0.0f;
   float typical_p = 1.0f;
   uint32_t top_k = 0;
-  float repetition_penalty = 1.0f;  // counts prompt and output
-  float presence_penalty = 0.0f;    // output only
-  float frequency_penalty = 0.0f;   // output only
-  uint64_t seed = 0;                // choice c of n draws with seed + c
-  std::vector<kernels::TokenBias> bias;      // sorted by id, unique
-  std::vector<TokenId> allowed;              // sorted; empty: all
+  float repetition_penalty = 1.0f;              // counts prompt and output
+  float presence_penalty = 0.0f;                // output only
+  float frequency_penalty = 0.0f;               // output only
+  uint64_t seed = 0;                            // choice c of n draws with seed + c
+  std::vector<kernels::TokenBias> bias;         // sorted by id, unique
+  std::vector<TokenId> allowed;                 // sorted; empty: all
   std::vector<std::vector<TokenId>> bad_words;  // token sequences that must not be completed
 };
 
 struct StoppingSettings {
-  uint32_t max_tokens = 0;             // >= 1; prompt + max_tokens <= the chain's context
-  uint32_t min_tokens = 0;             // no end or stop before this many
-  std::vector<std::string> stop;       // byte strings, not empty
+  uint32_t max_tokens = 0;        // >= 1; prompt + max_tokens <= the chain's context
+  uint32_t min_tokens = 0;        // no end or stop before this many
+  std::vector<std::string> stop;  // byte strings, not empty
   std::vector<TokenId> stop_token_ids;
-  std::vector<TokenId> end_token_ids;  // the chain's; banned while min_tokens holds, ignored with ignore_eos
-  bool include_stop = false;           // keep the matched stop text or token in the output
+  std::vector<TokenId>
+      end_token_ids;          // the chain's; banned while min_tokens holds, ignored with ignore_eos
+  bool include_stop = false;  // keep the matched stop text or token in the output
   bool ignore_eos = false;
   std::optional<TimePoint> soft_deadline;  // ends with kTimeLimit and the tokens so far
 };
@@ -48,8 +49,8 @@ struct OutputSettings {
   std::optional<uint32_t> logprobs;
   // The same for prompt tokens (from the second on); bypasses prefix hits.
   std::optional<uint32_t> prompt_logprobs;
-  // Prompt log-probabilities are wanted from this prompt index on (scoring a continuation); positions
-  // before it may come from the cache.
+  // Prompt log-probabilities are wanted from this prompt index on (scoring a continuation);
+  // positions before it may come from the cache.
   uint32_t prompt_logprobs_from = 1;
   std::vector<TokenId> logprob_ids;
   bool progress = false;  // prefill progress events
@@ -111,13 +112,13 @@ struct TokenEvent {
 struct FinishedEvent {
   uint32_t choice = 0;
   FinishReason reason = FinishReason::kNone;
-  int32_t stop_index = -1;                 // which of StoppingSettings::stop matched
-  std::optional<TokenId> stop_token;       // which stop or end token ended it
-  uint32_t completion_tokens = 0;          // tokens of this choice in the output
+  int32_t stop_index = -1;            // which of StoppingSettings::stop matched
+  std::optional<TokenId> stop_token;  // which stop or end token ended it
+  uint32_t completion_tokens = 0;     // tokens of this choice in the output
   uint32_t preemptions = 0;
   Duration prefill{};
   Duration decode{};
-  bool last = false;                       // no further event follows
+  bool last = false;  // no further event follows
 };
 
 }  // namespace tessera::scheduler

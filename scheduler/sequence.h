@@ -71,9 +71,9 @@ struct Request {
   LiveChain* chain;
   std::vector<std::unique_ptr<Sequence>> choices;
   uint32_t unfinished = 0;
-  bool admitted = false;   // has left the waiting line once
-  bool forked = false;     // choices past the first have their own state
-  bool ended = false;      // an error or the last event was pushed
+  bool admitted = false;  // has left the waiting line once
+  bool forked = false;    // choices past the first have their own state
+  bool ended = false;     // an error or the last event was pushed
 
   [[nodiscard]] bool WantsPromptLogprobs() const { return spec.output.prompt_logprobs.has_value(); }
 };

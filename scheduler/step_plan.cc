@@ -55,17 +55,15 @@ void StepPlan::Clear() {
 }
 
 std::string Describe(const StepPlan& plan, const LiveChains& chains) {
-  std::string text = absl::StrCat("step: ", plan.rows(), " rows (", plan.decode_rows,
-                                  " decode, ", plan.prefill_rows, " prefill), ",
-                                  plan.sequences.size(), " sequences, ", plan.samples.size(),
-                                  " logits uses\n");
+  std::string text = absl::StrCat("step: ", plan.rows(), " rows (", plan.decode_rows, " decode, ",
+                                  plan.prefill_rows, " prefill), ", plan.sequences.size(),
+                                  " sequences, ", plan.samples.size(), " logits uses\n");
   for (const PlannedRows& planned : plan.sequences) {
     const Request& request = *planned.sequence->request;
-    absl::StrAppend(&text, "  rows ", planned.first_row, "..",
-                    planned.first_row + planned.rows - 1, ": ", request.chain->info.name,
-                    " request ", request.spec.id.value, " choice ", planned.sequence->choice,
-                    " positions ", planned.position, "..", planned.position + planned.rows - 1,
-                    "\n");
+    absl::StrAppend(&text, "  rows ", planned.first_row, "..", planned.first_row + planned.rows - 1,
+                    ": ", request.chain->info.name, " request ", request.spec.id.value, " choice ",
+                    planned.sequence->choice, " positions ", planned.position, "..",
+                    planned.position + planned.rows - 1, "\n");
   }
   for (const LiveChains::Graph& graph : chains.graphs()) {
     uint32_t number = 0;

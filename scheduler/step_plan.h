@@ -1,5 +1,5 @@
-// The step as a value: which rows of which sequences run, and which logits are wanted. It can be printed
-// and tested; the executor runs it.
+// The step as a value: which rows of which sequences run, and which logits are wanted. It can be
+// printed and tested; the executor runs it.
 #pragma once
 
 #include <cstdint>
@@ -29,11 +29,12 @@ struct PlannedSample {
 };
 
 struct StepPlan {
-  std::vector<PlannedRows> sequences;   // by graph, chain slot, then order of admission
-  std::vector<TokenId> tokens;          // [rows]
-  std::vector<uint32_t> positions;      // [rows]
-  std::vector<PlannedSample> samples;   // ascending by row
-  std::vector<kernels::SampleRow> sample_rows;  // one for each of `samples`; logits set by the executor
+  std::vector<PlannedRows> sequences;  // by graph, chain slot, then order of admission
+  std::vector<TokenId> tokens;         // [rows]
+  std::vector<uint32_t> positions;     // [rows]
+  std::vector<PlannedSample> samples;  // ascending by row
+  std::vector<kernels::SampleRow>
+      sample_rows;  // one for each of `samples`; logits set by the executor
   uint32_t decode_rows = 0;
   uint32_t prefill_rows = 0;
 

@@ -100,9 +100,8 @@ uint64_t StepPlanner::GrowthBytes() const {
 
 bool StepPlanner::MakeRoom(uint64_t bytes) {
   while (bytes > cache_.AvailableBytes()) {
-    const auto parked = std::find_if(running_.rbegin(), running_.rend(), [](const Sequence* s) {
-      return s->parked_since.has_value();
-    });
+    const auto parked = std::find_if(running_.rbegin(), running_.rend(),
+                                     [](const Sequence* s) { return s->parked_since.has_value(); });
     if (parked == running_.rend()) return false;
     Preempt(*parked);
   }

@@ -47,13 +47,14 @@ class StepPlanner {
   [[nodiscard]] bool MakeRoom(uint64_t bytes);
   void Open(Sequence* sequence);
   [[nodiscard]] uint64_t GrowthBytes() const;
-  // Chooses rows for every running sequence within the budget and grows its cache; false when a page is
-  // missing.
+  // Chooses rows for every running sequence within the budget and grows its cache; false when a
+  // page is missing.
   [[nodiscard]] bool Grow();
   [[nodiscard]] bool GrowOne(Sequence* sequence, uint32_t rows);
-  // Whom to preempt when a page is missing: the newest parked sequence, else the newest. A sequence that
-  // runs alone always fits an empty cache (it was checked when accepted), but with pages of several sizes
-  // its own may lie scattered: it then gives them back and opens again, which gathers them.
+  // Whom to preempt when a page is missing: the newest parked sequence, else the newest. A sequence
+  // that runs alone always fits an empty cache (it was checked when accepted), but with pages of
+  // several sizes its own may lie scattered: it then gives them back and opens again, which gathers
+  // them.
   [[nodiscard]] Sequence* Victim() const;
   void Emit(StepPlan& plan);
   void EmitSamples(const PlannedRows& planned, StepPlan& plan) const;
@@ -61,7 +62,7 @@ class StepPlanner {
   Limits limits_;
   kvcache::KvCache& cache_;
   std::unique_ptr<WaitingPolicy> policy_;
-  std::vector<Sequence*> running_;  // by admission
+  std::vector<Sequence*> running_;     // by admission
   std::vector<Sequence*> parked_out_;  // parked and without pages: wait outside the line
   std::vector<PlannedRows> chosen_;
   uint64_t preemptions_ = 0;

@@ -1,4 +1,5 @@
-// Finds stop strings in a sequence's bytes as tokens arrive, and says how much of the output is safe to show.
+// Finds stop strings in a sequence's bytes as tokens arrive, and says how much of the output is
+// safe to show.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +22,11 @@ class StopMatcher {
     uint64_t begin = 0;       // of the matched text
     uint64_t end = 0;
   };
-  // Takes the bytes of the next token. The match that ends first wins, among those the one that begins first, then the lowest
-  // index.
+  // Takes the bytes of the next token. The match that ends first wins, among those the one that
+  // begins first, then the lowest index.
   [[nodiscard]] Match Add(absl::string_view bytes);
-  // Takes bytes that must not end the output (min_tokens holds): nothing before them can match later.
+  // Takes bytes that must not end the output (min_tokens holds): nothing before them can match
+  // later.
   void Skip(absl::string_view bytes);
 
   // Bytes that no stop string can still claim.

@@ -40,8 +40,7 @@ void StreamMailbox::PushProgress(const ProgressEvent& event) {
   Push([&] { pending_.progress = event; });
 }
 
-void StreamMailbox::PushToken(const TokenEvent& event,
-                              std::span<const kernels::TokenLogprob> top) {
+void StreamMailbox::PushToken(const TokenEvent& event, std::span<const kernels::TokenLogprob> top) {
   Push([&] {
     pending_.tokens.push_back(event);
     pending_.tokens.back().top_begin = static_cast<uint32_t>(pending_.top.size());

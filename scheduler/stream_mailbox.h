@@ -26,10 +26,10 @@ struct MailboxBatch {
   void Clear();  // keeps capacity
 };
 
-// The engine pushes, one reader drains. Only a change from empty to not empty calls `on_ready`, from the
-// engine thread: it must only schedule work. The engine reads `backlog_tokens()` and parks a sequence
-// whose reader is too slow; `on_drained`, called by Drain when the backlog falls back to zero after it
-// exceeded `wake_above`, wakes an engine that waits for it.
+// The engine pushes, one reader drains. Only a change from empty to not empty calls `on_ready`,
+// from the engine thread: it must only schedule work. The engine reads `backlog_tokens()` and parks
+// a sequence whose reader is too slow; `on_drained`, called by Drain when the backlog falls back to
+// zero after it exceeded `wake_above`, wakes an engine that waits for it.
 class StreamMailbox {
  public:
   struct Options {
@@ -50,9 +50,11 @@ class StreamMailbox {
   // Tokens pushed and not yet drained.
   [[nodiscard]] uint32_t backlog_tokens() const { return backlog_.load(std::memory_order_relaxed); }
 
-  // Reader side. Swaps the pending batch with `batch` (which is cleared first); false when it was empty.
+  // Reader side. Swaps the pending batch with `batch` (which is cleared first); false when it was
+  // empty.
   bool Drain(MailboxBatch& batch);
-  // The reader has gone: what is pushed from now on is dropped and on_ready is not called again once this returns.
+  // The reader has gone: what is pushed from now on is dropped and on_ready is not called again
+  // once this returns.
   void Close();
 
  private:

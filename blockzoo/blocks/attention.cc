@@ -1,5 +1,5 @@
-// The attention block: x += o(attend(rope(q(norm x)), rope(k(norm x)), v(norm x))), keys and values in
-// pages.
+// The attention block: x += o(attend(rope(q(norm x)), rope(k(norm x)), v(norm x))), keys and values
+// in pages.
 #include <array>
 #include <cmath>
 #include <memory>
@@ -58,13 +58,12 @@ class AttentionBlock final : public BoundBlock {
     for (const LaunchMember& member : launch.members) {
       scratch.linear.push_back(Task(member, Of(member).parts_[kO], launch.residual));
     }
-    parts_[kO].weight.kernel(
-        *launch.context,
-        {.x = MakeActivation(launch, quantize_output_, attended, q_width_, attended_q8),
-         .in = q_width_,
-         .tasks = scratch.linear,
-         .epilogue = kernels::Epilogue::kResidual,
-         .y_rows = launch.step_rows});
+    parts_[kO].weight.kernel(*launch.context, {.x = MakeActivation(launch, quantize_output_,
+                                                                   attended, q_width_, attended_q8),
+                                               .in = q_width_,
+                                               .tasks = scratch.linear,
+                                               .epilogue = kernels::Epilogue::kResidual,
+                                               .y_rows = launch.step_rows});
   }
 
  private:

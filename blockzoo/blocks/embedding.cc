@@ -19,9 +19,8 @@ class EmbeddingBlock final : public BoundBlock {
       block->scale_ = static_cast<float>(scale);
     }
     TESSERA_ASSIGN_OR_RETURN(block->table_, BindWeight(context, "table", vocab, width));
-    TESSERA_ASSIGN_OR_RETURN(
-        block->kernel_, context.backend.catalog().Find<kernels::EmbedOp>(
-                            {.table = block->table_.dtype, .width = width}));
+    TESSERA_ASSIGN_OR_RETURN(block->kernel_, context.backend.catalog().Find<kernels::EmbedOp>(
+                                                 {.table = block->table_.dtype, .width = width}));
     block->max_width_ = width;
     return std::unique_ptr<BoundBlock>(std::move(block));
   }

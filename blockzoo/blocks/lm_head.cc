@@ -1,4 +1,5 @@
-// The lm_head block: final norm and the product with the output table, for the rows that want logits.
+// The lm_head block: final norm and the product with the output table, for the rows that want
+// logits.
 #include <memory>
 
 #include "blockzoo/block_parts.h"
@@ -17,8 +18,7 @@ class LmHeadBlock final : public BoundBlock {
     TESSERA_ASSIGN_OR_RETURN(const int64_t vocab, attributes.Integer("vocab", 1, 1 << 24));
     TESSERA_ASSIGN_OR_RETURN(const double epsilon, attributes.Number("norm_epsilon", 0, 1));
     block->epsilon_ = static_cast<float>(epsilon);
-    TESSERA_ASSIGN_OR_RETURN(block->norm_,
-                             BindVector(context, "norm", width, Presence::kRequired));
+    TESSERA_ASSIGN_OR_RETURN(block->norm_, BindVector(context, "norm", width, Presence::kRequired));
     TESSERA_ASSIGN_OR_RETURN(block->head_, BindWeight(context, "head", vocab, width));
     TESSERA_ASSIGN_OR_RETURN(block->norm_kernel_,
                              catalog.Find<kernels::RmsNormOp>({.width = width}));
@@ -57,11 +57,10 @@ class LmHeadBlock final : public BoundBlock {
                                    .y = normed,
                                    .width = head_.in,
                                    .epsilon = epsilon_});
-    head_.kernel(*launch.context,
-                 {.x = MakeActivation(launch, quantize_, normed, head_.in, q8),
-                  .in = head_.in,
-                  .tasks = scratch.linear,
-                  .epilogue = kernels::Epilogue::kStore});
+    head_.kernel(*launch.context, {.x = MakeActivation(launch, quantize_, normed, head_.in, q8),
+                                   .in = head_.in,
+                                   .tasks = scratch.linear,
+                                   .epilogue = kernels::Epilogue::kStore});
   }
 
  private:

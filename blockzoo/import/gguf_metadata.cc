@@ -19,7 +19,7 @@ constexpr uint64_t kMaxSettingElements = 4096;
 constexpr int64_t kNoId = 4294967295;
 constexpr int64_t kControlToken = 3;
 
-Status Bad(absl::string_view key, absl::string_view why) {
+Status BadKey(absl::string_view key, absl::string_view why) {
   return Error(absl::StatusCode::kInvalidArgument,
                {.what = absl::StrCat("the key ", key, " is not valid"), .why = std::string(why)});
 }
@@ -34,10 +34,10 @@ StatusOr<std::vector<absl::string_view>> TextList(const GgufFile& file, absl::st
   const GgufValue* value = Find(file, name);
   if (value == nullptr) return std::vector<absl::string_view>();
   auto texts = value->Texts();
-  if (!texts.has_value()) return Bad(absl::StrCat(kPrefix, name), "it must be a list of strings");
+  if (!texts.has_value()) return BadKey(absl::StrCat(kPrefix, name), "it must be a list of strings");
   for (size_t i = 0; i < texts->size(); ++i) {
     if (!IsUtf8((*texts)[i])) {
-      return Bad(absl::StrCat(kPrefix, name), absl::StrCat("element ", i, " is not UTF-8"));
+      return BadKey(absl::StrCat(kPrefix, name), absl::StrCat("element ", i, " is not UTF-8"));
     }
   }
   return *std::move(texts);
@@ -49,10 +49,10 @@ StatusOr<std::optional<int64_t>> TokenId(const GgufFile& file, absl::string_view
   const GgufValue* value = Find(file, name);
   if (value == nullptr) return std::optional<int64_t>();
   const std::optional<int64_t> id = value->Integer();
-  if (!id.has_value()) return Bad(absl::StrCat(kPrefix, name), "it must be an integer");
+  if (!id.has_value()) return BadKey(absl::StrCat(kPrefix, name), "it must be an integer");
   if (*id == kNoId || *id == -1) return std::optional<int64_t>();
   if (*id < 0 || static_cast<uint64_t>(*id) >= vocabulary) {
-    return Bad(absl::StrCat(kPrefix, name),
+    return BadKey(absl::StrCat(kPrefix, name),
                absl::StrCat(*id, " is outside the vocabulary of ", vocabulary));
   }
   return id;
@@ -66,7 +66,7 @@ Status AddNumbers(const GgufFile& file, absl::string_view key, const char* name,
   if (value == nullptr) return absl::OkStatus();
   const auto numbers = value->Numbers();
   if (!numbers.has_value() || numbers->size() != tokens) {
-    return Bad(absl::StrCat(kPrefix, key),
+    return BadKey(absl::StrCat(kPrefix, key),
                absl::StrCat("it must be a list of ", tokens, " numbers, one a token"));
   }
   json list = json::array();
@@ -87,7 +87,7 @@ Status AddScalars(const GgufFile& file, size_t tokens, json& out) {
     if (value == nullptr) continue;
     const auto text = value->Text();
     if (!text.has_value() || !IsUtf8(*text)) {
-      return Bad(absl::StrCat(kPrefix, name), "it must be text");
+      return BadKey(absl::StrCat(kPrefix, name), "it must be text");
     }
     out[name] = std::string(*text);
   }
@@ -100,7 +100,7 @@ Status AddScalars(const GgufFile& file, size_t tokens, json& out) {
     const GgufValue* value = Find(file, name);
     if (value == nullptr) continue;
     const std::optional<int64_t> flag = value->Integer();
-    if (!flag.has_value()) return Bad(absl::StrCat(kPrefix, name), "it must be a bool");
+    if (!flag.has_value()) return BadKey(absl::StrCat(kPrefix, name), "it must be a bool");
     out[name] = *flag != 0;
   }
   return absl::OkStatus();
@@ -150,7 +150,7 @@ StatusOr<std::string> GgufChatTemplate(const GgufFile& file) {
   if (value == nullptr) return std::string();
   const auto text = value->Text();
   if (!text.has_value() || !IsUtf8(*text)) {
-    return Bad("tokenizer.chat_template", "it must be UTF-8 text");
+    return BadKey("tokenizer.chat_template", "it must be UTF-8 text");
   }
   return std::string(*text);
 }

@@ -17,7 +17,7 @@ using nlohmann::json;
 constexpr int kMaxDepth = 16;
 constexpr uint64_t kMaxAssetBytes = uint64_t{256} << 20;
 
-Status Bad(absl::string_view where, absl::string_view why) {
+Status BadConfig(absl::string_view where, absl::string_view why) {
   return Error(absl::StatusCode::kInvalidArgument, {.what = "the model's settings are not valid",
                                                     .where = std::string(where),
                                                     .why = std::string(why)});
@@ -25,12 +25,12 @@ Status Bad(absl::string_view where, absl::string_view why) {
 
 StatusOr<json> ParseObject(absl::string_view text, absl::string_view file) {
   json object = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
-  if (!object.is_object()) return Bad(file, "it is not a JSON object");
+  if (!object.is_object()) return BadConfig(file, "it is not a JSON object");
   return object;
 }
 
 Status Flatten(const json& value, const std::string& name, int depth, Attributes& settings) {
-  if (depth > kMaxDepth) return Bad("config.json", absl::StrCat(name, " is nested too deeply"));
+  if (depth > kMaxDepth) return BadConfig("config.json", absl::StrCat(name, " is nested too deeply"));
   if (value.is_object()) {
     for (const auto& [key, member] : value.items()) {
       TESSERA_RETURN_IF_ERROR(
@@ -67,17 +67,17 @@ StatusOr<std::string> TemplateOf(const json& tokenizer_config) {
   if (found == tokenizer_config.end() || found->is_null()) return std::string();
   if (found->is_string()) return found->get<std::string>();
   const absl::string_view where = "tokenizer_config.json: chat_template";
-  if (!found->is_array()) return Bad(where, "it must be text or a list of named templates");
+  if (!found->is_array()) return BadConfig(where, "it must be text or a list of named templates");
   for (const json& entry : *found) {
     if (!entry.is_object() || !entry.contains("name") || !entry.contains("template") ||
         !entry["name"].is_string() || !entry["template"].is_string()) {
-      return Bad(where, "each entry must have a name and a template");
+      return BadConfig(where, "each entry must have a name and a template");
     }
     if (entry["name"].get_ref<const std::string&>() == "default") {
       return entry["template"].get<std::string>();
     }
   }
-  return Bad(where, "no entry is named default");
+  return BadConfig(where, "no entry is named default");
 }
 
 // Ids of a field that is an id or a list of ids.
@@ -157,7 +157,7 @@ StatusOr<std::map<std::string, std::string>> HuggingFaceAssets(const std::string
     TESSERA_ASSIGN_OR_RETURN(const json config, AssetObject(assets, "tokenizer_config.json"));
     TESSERA_ASSIGN_OR_RETURN(chat_template, TemplateOf(config));
   }
-  if (FindInvalidUtf8(chat_template).has_value()) return Bad("chat template", "it is not UTF-8");
+  if (FindInvalidUtf8(chat_template).has_value()) return BadConfig("chat template", "it is not UTF-8");
   if (!chat_template.empty()) assets["chat_template"] = std::move(chat_template);
   return assets;
 }
@@ -197,14 +197,14 @@ StatusOr<std::map<std::string, std::string>> ParseShardIndex(absl::string_view t
   constexpr absl::string_view kFile = "model.safetensors.index.json";
   TESSERA_ASSIGN_OR_RETURN(const json index, ParseObject(text, kFile));
   const auto map = index.find("weight_map");
-  if (map == index.end() || !map->is_object()) return Bad(kFile, "weight_map must be an object");
+  if (map == index.end() || !map->is_object()) return BadConfig(kFile, "weight_map must be an object");
   std::map<std::string, std::string> shards;
   for (const auto& [tensor, file] : map->items()) {
-    if (!file.is_string()) return Bad(kFile, absl::StrCat(tensor, " must name a file"));
+    if (!file.is_string()) return BadConfig(kFile, absl::StrCat(tensor, " must name a file"));
     const std::string& name = file.get_ref<const std::string&>();
     if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos ||
         name.find('\0') != std::string::npos) {
-      return Bad(kFile, absl::StrCat(tensor, " names the file ", Quoted(name),
+      return BadConfig(kFile, absl::StrCat(tensor, " names the file ", Quoted(name),
                                      ", which is not a plain name in the same directory"));
     }
     shards[tensor] = name;

@@ -13,7 +13,7 @@ using nlohmann::json;
 
 constexpr absl::string_view kMetadataKey = "__metadata__";
 
-Status Bad(absl::string_view where, absl::string_view why) {
+Status BadHeader(absl::string_view where, absl::string_view why) {
   return Error(absl::StatusCode::kInvalidArgument,
                {.what = "the safetensors file is not valid",
                 .where = std::string(where),
@@ -33,8 +33,8 @@ StatusOr<json> ParseHeader(absl::string_view text) {
     return true;
   };
   json header = json::parse(text.begin(), text.end(), watch, /*allow_exceptions=*/false);
-  if (!header.is_object()) return Bad("header", "it is not a JSON object");
-  if (!twice.empty()) return Bad(twice, "the tensor is there twice");
+  if (!header.is_object()) return BadHeader("header", "it is not a JSON object");
+  if (!twice.empty()) return BadHeader(twice, "the tensor is there twice");
   return header;
 }
 
@@ -42,12 +42,12 @@ StatusOr<std::vector<uint64_t>> Counts(const json& entry, const char* field,
                                        const std::string& name) {
   const auto found = entry.find(field);
   if (found == entry.end() || !found->is_array()) {
-    return Bad(name, absl::StrCat(field, " must be a list"));
+    return BadHeader(name, absl::StrCat(field, " must be a list"));
   }
   std::vector<uint64_t> counts;
   for (const json& element : *found) {
     if (!element.is_number_unsigned()) {
-      return Bad(name, absl::StrCat(field, " must hold whole numbers"));
+      return BadHeader(name, absl::StrCat(field, " must hold whole numbers"));
     }
     counts.push_back(element.get<uint64_t>());
   }
@@ -56,11 +56,11 @@ StatusOr<std::vector<uint64_t>> Counts(const json& entry, const char* field,
 
 StatusOr<CheckpointTensor> TensorOf(const std::string& name, const json& entry,
                                     std::span<const std::byte> data) {
-  if (!entry.is_object()) return Bad(name, "its entry must be an object");
+  if (!entry.is_object()) return BadHeader(name, "its entry must be an object");
   CheckpointTensor tensor;
   tensor.name = name;
   const auto type = entry.find("dtype");
-  if (type == entry.end() || !type->is_string()) return Bad(name, "dtype must be text");
+  if (type == entry.end() || !type->is_string()) return BadHeader(name, "dtype must be text");
   const std::string& type_name = type->get_ref<const std::string&>();
   const std::optional<kernels::DType> dtype = kernels::DTypeFromName(type_name);
   if (!dtype.has_value() || kernels::IsBlockFormat(*dtype)) {
@@ -74,15 +74,15 @@ StatusOr<CheckpointTensor> TensorOf(const std::string& name, const json& entry,
   TESSERA_ASSIGN_OR_RETURN(tensor.shape, Counts(entry, "shape", name));
   if (tensor.shape.empty()) tensor.shape = {1};
   const StatusOr<uint64_t> bytes = TensorBytes(tensor.dtype, tensor.shape);
-  if (!bytes.ok()) return Bad(name, bytes.status().message());
+  if (!bytes.ok()) return BadHeader(name, bytes.status().message());
   TESSERA_ASSIGN_OR_RETURN(const std::vector<uint64_t> offsets,
                            Counts(entry, "data_offsets", name));
   if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data.size()) {
-    return Bad(name, absl::StrCat("data_offsets must be [begin, end] within the data's ",
+    return BadHeader(name, absl::StrCat("data_offsets must be [begin, end] within the data's ",
                                   data.size(), " bytes"));
   }
   if (offsets[1] - offsets[0] != *bytes) {
-    return Bad(name, absl::StrCat("it has ", offsets[1] - offsets[0], " bytes, ", type_name, " ",
+    return BadHeader(name, absl::StrCat("it has ", offsets[1] - offsets[0], " bytes, ", type_name, " ",
                                   ShapeText(tensor.shape), " needs ", *bytes));
   }
   tensor.bytes = data.subspan(offsets[0], *bytes);
@@ -98,12 +98,12 @@ Status CheckCovered(const std::vector<CheckpointTensor>& tensors, std::span<cons
   });
   const std::byte* end = data.data();
   for (const CheckpointTensor* tensor : sorted) {
-    if (tensor->bytes.data() < end) return Bad(tensor->name, "its bytes overlap another tensor's");
-    if (tensor->bytes.data() > end) return Bad(tensor->name, "there is a gap before its bytes");
+    if (tensor->bytes.data() < end) return BadHeader(tensor->name, "its bytes overlap another tensor's");
+    if (tensor->bytes.data() > end) return BadHeader(tensor->name, "there is a gap before its bytes");
     end = tensor->bytes.data() + tensor->bytes.size();
   }
   if (end != data.data() + data.size()) {
-    return Bad("data", "there are bytes after the last tensor");
+    return BadHeader("data", "there are bytes after the last tensor");
   }
   return absl::OkStatus();
 }
@@ -111,11 +111,11 @@ Status CheckCovered(const std::vector<CheckpointTensor>& tensors, std::span<cons
 }  // namespace
 
 StatusOr<std::vector<CheckpointTensor>> ParseSafetensors(std::span<const std::byte> file) {
-  if (file.size() < 8) return Bad("byte 0", "it has no header size");
+  if (file.size() < 8) return BadHeader("byte 0", "it has no header size");
   uint64_t header_bytes = 0;
   for (int i = 0; i < 8; ++i) header_bytes |= static_cast<uint64_t>(file[i]) << (8 * i);
   if (header_bytes > kMaxSafetensorsHeaderBytes || header_bytes > file.size() - 8) {
-    return Bad("byte 0",
+    return BadHeader("byte 0",
                absl::StrCat("the header has ", header_bytes, " bytes, allowed ",
                             std::min<uint64_t>(kMaxSafetensorsHeaderBytes, file.size() - 8)));
   }
@@ -126,7 +126,7 @@ StatusOr<std::vector<CheckpointTensor>> ParseSafetensors(std::span<const std::by
   std::vector<CheckpointTensor> tensors;
   for (const auto& [name, entry] : header.items()) {
     if (name == kMetadataKey) continue;
-    if (name.empty()) return Bad("header", "a tensor has no name");
+    if (name.empty()) return BadHeader("header", "a tensor has no name");
     TESSERA_ASSIGN_OR_RETURN(CheckpointTensor tensor, TensorOf(name, entry, data));
     tensors.push_back(std::move(tensor));
   }

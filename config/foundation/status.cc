@@ -2,6 +2,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 namespace tessera {
 namespace {
@@ -47,9 +48,14 @@ ErrorParts PartsOf(const Status& status) {
 std::string FourLines(const Status& status) {
   const ErrorParts parts = PartsOf(status);
   std::string text = absl::StrCat("error: ", parts.what, "\n");
-  if (!parts.where.empty()) absl::StrAppend(&text, "  where  ", parts.where, "\n");
-  if (!parts.why.empty()) absl::StrAppend(&text, "  why    ", parts.why, "\n");
-  if (!parts.fix.empty()) absl::StrAppend(&text, "  fix    ", parts.fix, "\n");
+  const auto add = [&text](absl::string_view label, const std::string& part) {
+    if (part.empty()) return;
+    // A part of several lines stays in its column.
+    absl::StrAppend(&text, label, absl::StrReplaceAll(part, {{"\n", "\n         "}}), "\n");
+  };
+  add("  where  ", parts.where);
+  add("  why    ", parts.why);
+  add("  fix    ", parts.fix);
   return text;
 }
 

@@ -12,14 +12,27 @@ if(TESSERA_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
-# tessera_folder(name DEPS folder... LIBS third-party...): the static library of one folder.
+# Sources of a target are compiled in batches of `size`, so that a header is read once a batch: names in
+# anonymous namespaces are therefore unique in a folder. Sources with flags of their own stay alone.
+function(tessera_batches target size)
+  if(TESSERA_BATCHES)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${size})
+  endif()
+endfunction()
+
+# tessera_folder(name DEPS folder... LIBS third-party... EXCLUDE pattern... BATCH size): the static library of one
+# folder.
 function(tessera_folder name)
-  cmake_parse_arguments(arg "" "" "DEPS;LIBS;EXCLUDE" ${ARGN})
+  cmake_parse_arguments(arg "" "BATCH" "DEPS;LIBS;EXCLUDE" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
   foreach(excluded ${arg_EXCLUDE})
     list(FILTER sources EXCLUDE REGEX ${excluded})
   endforeach()
   add_library(tessera_${name} STATIC ${sources})
+  if(NOT arg_BATCH)
+    set(arg_BATCH 8)
+  endif()
+  tessera_batches(tessera_${name} ${arg_BATCH})
   target_include_directories(tessera_${name} PUBLIC ${PROJECT_SOURCE_DIR})
   foreach(dep ${arg_DEPS})
     target_link_libraries(tessera_${name} PUBLIC tessera_${dep})

@@ -12,9 +12,8 @@ class FirstComePolicy final : public WaitingPolicy {
   void Add(Sequence* sequence) override { line_.push_back(sequence); }
 
   void Return(Sequence* sequence) override {
-    const auto at = std::find_if(line_.begin(), line_.end(), [&](const Sequence* other) {
-      return Before(*sequence, *other);
-    });
+    const auto at = std::find_if(line_.begin(), line_.end(),
+                                 [&](const Sequence* other) { return Before(*sequence, *other); });
     line_.insert(at, sequence);
   }
 
@@ -46,8 +45,6 @@ class FirstComePolicy final : public WaitingPolicy {
 
 }  // namespace
 
-std::unique_ptr<WaitingPolicy> MakeFirstComePolicy() {
-  return std::make_unique<FirstComePolicy>();
-}
+std::unique_ptr<WaitingPolicy> MakeFirstComePolicy() { return std::make_unique<FirstComePolicy>(); }
 
 }  // namespace tessera::scheduler

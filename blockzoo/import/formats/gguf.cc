@@ -54,7 +54,7 @@ class GgufCheckpoint final : public Checkpoint {
   Attributes settings_;
 };
 
-bool Recognises(const std::string& path) {
+bool IsGguf(const std::string& path) {
   if (KindOfPath(path) != PathKind::kFile) return false;
   if (absl::EndsWith(path, ".gguf")) return true;
   const StatusOr<std::shared_ptr<const MappedFile>> file = MappedFile::Open(path);
@@ -72,7 +72,7 @@ StatusOr<std::unique_ptr<Checkpoint>> OpenGguf(const std::string& path) {
 }  // namespace
 
 void Register_gguf(FormatRegistry& registry) {
-  registry.Add({.name = "gguf", .recognises = Recognises, .open = OpenGguf});
+  registry.Add({.name = "gguf", .recognises = IsGguf, .open = OpenGguf});
 }
 
 }  // namespace tessera::blockzoo

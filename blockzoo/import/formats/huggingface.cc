@@ -110,7 +110,7 @@ class HuggingFaceCheckpoint final : public Checkpoint {
   std::map<std::string, CheckpointTensor> tensors_;
 };
 
-bool Recognises(const std::string& path) {
+bool IsHuggingFace(const std::string& path) {
   return KindOfPath(path) == PathKind::kDirectory &&
          KindOfPath(path + "/config.json") == PathKind::kFile;
 }
@@ -119,7 +119,7 @@ bool Recognises(const std::string& path) {
 
 void Register_huggingface(FormatRegistry& registry) {
   registry.Add(
-      {.name = "huggingface", .recognises = Recognises, .open = HuggingFaceCheckpoint::Open});
+      {.name = "huggingface", .recognises = IsHuggingFace, .open = HuggingFaceCheckpoint::Open});
 }
 
 }  // namespace tessera::blockzoo

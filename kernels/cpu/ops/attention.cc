@@ -11,7 +11,7 @@ namespace {
 
 constexpr int32_t kMaxListedHeads = 8;  // bits of PageEntry::query_heads
 
-struct Units {
+struct AttentionUnits {
   int32_t heads_each;
   int32_t head_parts;
   int32_t queries_each;
@@ -20,8 +20,8 @@ struct Units {
   [[nodiscard]] int64_t count() const { return int64_t{kv_heads} * head_parts * query_parts; }
 };
 
-Units UnitsOf(const AttentionOp::Params& p, const AttentionRow& row) {
-  Units u;
+AttentionUnits AttentionUnitsOf(const AttentionOp::Params& p, const AttentionRow& row) {
+  AttentionUnits u;
   const int32_t group = p.q_heads / static_cast<int32_t>(p.kv.kv_heads);
   u.heads_each = std::min(group, kMaxListedHeads);
   u.head_parts = (group + u.heads_each - 1) / u.heads_each;
@@ -37,7 +37,7 @@ double CostNs(const AttentionOp::Params& p, const AttentionRow& row) {
   return tokens * row.q_rows * p.q_heads * p.kv.head_dim / 40;
 }
 
-AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, const Units& u,
+AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, const AttentionUnits& u,
                      int64_t unit) {
   const int32_t head_dim = static_cast<int32_t>(p.kv.head_dim);
   const int32_t group = p.q_heads / static_cast<int32_t>(p.kv.kv_heads);
@@ -77,17 +77,17 @@ void Run(ExecContext& context, const AttentionOp::Params& p) {
   int64_t units = 0;
   double ns = 0;
   for (const AttentionRow& row : p.plan) {
-    units += UnitsOf(p, row).count();
+    units += AttentionUnitsOf(p, row).count();
     ns += CostNs(p, row);
   }
   ForEachTaken(context, units, ns, [&](auto next, int thread) {
     int64_t before = 0;
     size_t at = 0;
     for (int64_t unit = next(); unit < units; unit = next()) {
-      Units u = UnitsOf(p, p.plan[at]);
+      AttentionUnits u = AttentionUnitsOf(p, p.plan[at]);
       while (unit - before >= u.count()) {
         before += u.count();
-        u = UnitsOf(p, p.plan[++at]);
+        u = AttentionUnitsOf(p, p.plan[++at]);
       }
       AttentionCall call = CallOf(p, p.plan[at], u, unit - before);
       call.scratch = reinterpret_cast<float*>(context.scratch(thread));

@@ -32,19 +32,19 @@ std::string Missing(const EmbedOp::Desc& desc) {
 }
 
 template <DType dtype>
-void Add(Registry& registry, const char* name) {
+void AddEmbed(Registry& registry, const char* name) {
   registry.Add<EmbedOp>(name, Missing<dtype>, Run<dtype>, Run<dtype>);
 }
 
 }  // namespace
 
 void Register_embed(Registry& registry) {
-  Add<DType::kF32>(registry, "embed.f32");
-  Add<DType::kF16>(registry, "embed.f16");
-  Add<DType::kBF16>(registry, "embed.bf16");
-  Add<DType::kQ8_0>(registry, "embed.q8_0");
-  Add<DType::kQ4_0>(registry, "embed.q4_0");
-  Add<DType::kQ4_1>(registry, "embed.q4_1");
+  AddEmbed<DType::kF32>(registry, "embed.f32");
+  AddEmbed<DType::kF16>(registry, "embed.f16");
+  AddEmbed<DType::kBF16>(registry, "embed.bf16");
+  AddEmbed<DType::kQ8_0>(registry, "embed.q8_0");
+  AddEmbed<DType::kQ4_0>(registry, "embed.q4_0");
+  AddEmbed<DType::kQ4_1>(registry, "embed.q4_1");
 }
 
 }  // namespace tessera::kernels::cpu

@@ -16,15 +16,15 @@ constexpr int64_t kRowBlock = 252;
 constexpr int64_t kUnitBytes = 24 << 10;
 constexpr int64_t kTileStep = 8;  // register blocks of every instruction set divide it
 
-struct Units {
+struct LinearUnits {
   int64_t tiles_each;
   int64_t tiles;
   int64_t columns;  // units across the tiles
   int64_t count;
 };
 
-Units UnitsOf(const LinearTask& task, int64_t tile_bytes) {
-  Units u;
+LinearUnits LinearUnitsOf(const LinearTask& task, int64_t tile_bytes) {
+  LinearUnits u;
   const int64_t wanted = std::max<int64_t>(1, kUnitBytes / tile_bytes);
   u.tiles_each = (wanted + kTileStep - 1) / kTileStep * kTileStep;
   // Narrow weights still split, down to two tiles.
@@ -60,7 +60,7 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
   int64_t units = 0;
   double ns = 0;
   for (const LinearTask& task : p.tasks) {
-    const Units u = UnitsOf(task, tile_bytes);
+    const LinearUnits u = LinearUnitsOf(task, tile_bytes);
     units += u.count;
     if (u.count == 0) continue;
     const double bytes = static_cast<double>(u.tiles * tile_bytes);
@@ -71,10 +71,10 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
     int64_t before = 0;
     size_t at = 0;
     for (int64_t unit = next(); unit < units; unit = next()) {
-      Units u = UnitsOf(p.tasks[at], tile_bytes);
+      LinearUnits u = LinearUnitsOf(p.tasks[at], tile_bytes);
       while (unit - before >= u.count) {
         before += u.count;
-        u = UnitsOf(p.tasks[++at], tile_bytes);
+        u = LinearUnitsOf(p.tasks[++at], tile_bytes);
       }
       const LinearTask& task = p.tasks[at];
       const int64_t tile = (unit - before) % u.columns * u.tiles_each;
@@ -101,7 +101,7 @@ std::string Missing(const LinearOp::Desc& desc) {
 }
 
 template <DType dtype>
-void Add(Registry& registry, const char* name) {
+void AddLinear(Registry& registry, const char* name) {
   registry.Add<LinearOp>(name, Missing<dtype>, Run<CpuIsa::kAvx512, dtype>,
                          Run<CpuIsa::kAvx2, dtype>);
 }
@@ -109,12 +109,12 @@ void Add(Registry& registry, const char* name) {
 }  // namespace
 
 void Register_linear(Registry& registry) {
-  Add<DType::kF32>(registry, "linear.f32");
-  Add<DType::kF16>(registry, "linear.f16");
-  Add<DType::kBF16>(registry, "linear.bf16");
-  Add<DType::kQ8_0>(registry, "linear.q8_0");
-  Add<DType::kQ4_0>(registry, "linear.q4_0");
-  Add<DType::kQ4_1>(registry, "linear.q4_1");
+  AddLinear<DType::kF32>(registry, "linear.f32");
+  AddLinear<DType::kF16>(registry, "linear.f16");
+  AddLinear<DType::kBF16>(registry, "linear.bf16");
+  AddLinear<DType::kQ8_0>(registry, "linear.q8_0");
+  AddLinear<DType::kQ4_0>(registry, "linear.q4_0");
+  AddLinear<DType::kQ4_1>(registry, "linear.q4_1");
 }
 
 }  // namespace tessera::kernels::cpu

@@ -18,7 +18,7 @@ struct Avx2 {
   struct I {
     __m256i lo, hi;
   };
-  static constexpr int kIntTiles = 1, kIntRows = 3;
+  static constexpr int kIntTiles1 = 2, kIntTiles = 1, kIntRows = 3;
   static constexpr int kFloatTiles1 = 4, kFloatTiles = 2, kFloatRows = 3;
   static constexpr int kItems = 3, kVecs = 2;
   static constexpr bool kBiasedDot = false;
@@ -186,8 +186,16 @@ struct Avx2 {
     const __m256i pairs = _mm256_maddubs_epi16(w, x);
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
-  TESSERA_SIMD I DotNibbles(I acc, I w, I x) {
-    return {Dot(acc.lo, w.lo, x.lo), Dot(acc.hi, w.hi, x.hi)};
+  // A group of 32 nibbles adds 8 products of pairs to a lane's 16 bits: 8 * 2 * 15 * 127 < 2^15.
+  TESSERA_SIMD I NibbleStart(I) { return IZero(); }
+  TESSERA_SIMD I DotNibbles(I sum, I w, I x) {
+    return {_mm256_add_epi16(sum.lo, _mm256_maddubs_epi16(w.lo, x.lo)),
+            _mm256_add_epi16(sum.hi, _mm256_maddubs_epi16(w.hi, x.hi))};
+  }
+  TESSERA_SIMD I NibbleEnd(I start, I sum) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    return {_mm256_add_epi32(start.lo, _mm256_madd_epi16(sum.lo, ones)),
+            _mm256_add_epi32(start.hi, _mm256_madd_epi16(sum.hi, ones))};
   }
   // maddubs would saturate on biased bytes, so the sign moves to x: |w| <= 128 and |x| <= 127 keep
   // a pair within 32512.

@@ -16,11 +16,12 @@
 namespace tessera::kernels::cpu {
 
 struct Avx512 {
-  using F = __m512;                                  // 16 float32
-  using I = __m512i;                                 // 16 int32, or 64 bytes: 4 for each lane
-  static constexpr int kIntTiles = 2, kIntRows = 6;  // register blocks of the integer products
-  static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;  // and of the float ones
-  static constexpr int kItems = 6, kVecs = 4;                              // and of attention
+  using F = __m512;   // 16 float32
+  using I = __m512i;  // 16 int32, or 64 bytes: 4 for each lane
+  // Register blocks of the integer products (tiles for one row, tiles, rows), the float ones, attention.
+  static constexpr int kIntTiles1 = 4, kIntTiles = 2, kIntRows = 6;
+  static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;
+  static constexpr int kItems = 6, kVecs = 4;
   static constexpr bool kBiasedDot = true;  // DotBiased wants the 128 * sum correction
 
   TESSERA_SIMD F Zero() { return _mm512_setzero_ps(); }
@@ -124,9 +125,13 @@ struct Avx512 {
   TESSERA_SIMD I HighNibbles(I v) {
     return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
   }
-  // acc + sum of 4 products a lane: unsigned bytes <= 15 with signed bytes.
+  // NibbleEnd(start, NibbleStart(start) after DotNibbles of a group's 8 registers) = start + the
+  // sum of 32 products a lane: unsigned bytes <= 15 with signed bytes.
+  TESSERA_SIMD I NibbleStart(I start) { return start; }
   TESSERA_SIMD I DotNibbles(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
-  // The same with w = signed byte + 128; exact after 128 * sum(x) is taken off when kBiasedDot.
+  TESSERA_SIMD I NibbleEnd(I, I sum) { return sum; }
+  // acc + sum of 4 products a lane: w = signed byte + 128; exact after 128 * sum(x) is taken off
+  // when kBiasedDot.
   TESSERA_SIMD I DotBiased(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
 };
 

@@ -39,19 +39,19 @@ struct Int8Linear {
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j) {
         I bytes[T];
-#pragma GCC unroll 2
+#pragma GCC unroll 8
         for (int t = 0; t < T; ++t) bytes[t] = S::ILoad(quants[t] + j * 64);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
           const I x = S::Broadcast4(q + r * b.in + j * 4);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
           for (int t = 0; t < T; ++t)
             dot[t][r] = S::DotNibbles(dot[t][r], S::LowNibbles(bytes[t]), x);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
           const I x = S::Broadcast4(q + r * b.in + 16 + j * 4);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
           for (int t = 0; t < T; ++t) {
             dot[t][r] = S::DotNibbles(dot[t][r], S::HighNibbles(bytes[t]), x);
           }
@@ -61,37 +61,49 @@ struct Int8Linear {
 #pragma GCC unroll 8
       for (int j = 0; j < 8; ++j) {
         I w[T];
-#pragma GCC unroll 2
+#pragma GCC unroll 8
         for (int t = 0; t < T; ++t) w[t] = S::ILoad(quants[t] + j * 64);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
           const I x = S::Broadcast4(q + r * b.in + j * 4);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
           for (int t = 0; t < T; ++t) dot[t][r] = S::DotBiased(dot[t][r], w[t], x);
         }
       }
     }
   }
 
+  // What the integer sum of a group begins with: it takes off what the quants' offset adds.
+  template <int T, int R>
+  TESSERA_SIMD I Start(const Block<T, R>& b, int r, int64_t g) {
+    if constexpr (kShift == 0) return S::IZero();
+    return S::ISub(S::IZero(), S::template IShl<kShift>(S::ISet1(b.sum[r * b.groups + g])));
+  }
+
   // One group: quants at `quants`, scales `d` bytes and minima `m` bytes after it.
   template <int T, int R>
   TESSERA_SIMD void Group(Block<T, R>& b, int64_t offset, int64_t d, int64_t m, int64_t g) {
     const std::byte* quants[T];
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) quants[t] = b.tile[t] + offset;
     I dot[T][R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      I start = S::IZero();
-      if constexpr (kShift != 0) {
-        start = S::ISub(start, S::template IShl<kShift>(S::ISet1(b.sum[r * b.groups + g])));
-      }
-#pragma GCC unroll 2
+      const I start = kNibbles ? S::NibbleStart(Start(b, r, g)) : Start(b, r, g);
+#pragma GCC unroll 8
       for (int t = 0; t < T; ++t) dot[t][r] = start;
     }
     Dots<T, R>(b, quants, b.q + g * 32, dot);
+    if constexpr (kNibbles) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const I start = Start(b, r, g);
+#pragma GCC unroll 8
+        for (int t = 0; t < T; ++t) dot[t][r] = S::NibbleEnd(start, dot[t][r]);
+      }
+    }
     F dw[T], mw[T];
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       dw[t] = S::LoadF16(reinterpret_cast<const uint16_t*>(quants[t] + d));
       if constexpr (kHasMin) mw[t] = S::LoadF16(reinterpret_cast<const uint16_t*>(quants[t] + m));
@@ -99,13 +111,13 @@ struct Int8Linear {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const F dx = S::Set1(b.scale[r * b.groups + g]);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         b.acc[t][r] = S::Fma(S::ToFloat(dot[t][r]), S::Mul(dw[t], dx), b.acc[t][r]);
       }
       if constexpr (kHasMin) {
         const F sx = S::Mul(dx, S::ToFloat(S::ISet1(b.sum[r * b.groups + g])));
-#pragma GCC unroll 2
+#pragma GCC unroll 8
         for (int t = 0; t < T; ++t) b.acc[t][r] = S::Fma(mw[t], sx, b.acc[t][r]);
       }
     }
@@ -121,7 +133,7 @@ struct Int8Linear {
     b.scale = c.x_scale + int64_t{row} * b.groups;
     b.sum = c.x_sum + int64_t{row} * b.groups;
     const int64_t tile_bytes = b.groups / 2 * kPair + b.groups % 2 * (kQuants + 64);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       b.tile[t] = c.weight + (tile + t) * tile_bytes;
 #pragma GCC unroll 8
@@ -131,11 +143,11 @@ struct Int8Linear {
     for (; g + 2 <= b.groups; g += 2) {
       Group<T, R>(b, 0, 2 * kQuants, 2 * kQuants + 64, g);
       Group<T, R>(b, kQuants, kQuants + 32, kQuants + 96, g + 1);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
       for (int t = 0; t < T; ++t) b.tile[t] += kPair;
     }
     if (g < b.groups) Group<T, R>(b, 0, kQuants, kQuants + 32, g);
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) Epilogue16<S>(c, tile + t, row + r, b.acc[t][r]);
@@ -167,6 +179,11 @@ struct Int8Linear {
     const int32_t rows = c.row_end - c.row_begin;
     const int32_t passes = (rows + S::kIntRows - 1) / S::kIntRows;
     for (int32_t tile = c.tile_begin; tile < c.tile_end;) {
+      if (rows == 1 && tile + S::kIntTiles1 <= c.tile_end) {
+        Run<S::kIntTiles1, 1>(c, tile, c.row_begin);
+        tile += S::kIntTiles1;
+        continue;
+      }
       const bool full = tile + S::kIntTiles <= c.tile_end;
       for (int32_t p = 0; p < passes; ++p) {
         const int32_t begin = c.row_begin + rows * p / passes;
