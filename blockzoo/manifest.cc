@@ -109,7 +109,8 @@ StatusOr<TensorRef> TensorRefOf(const json& object) {
   ref.dtype = *known;
   TESSERA_ASSIGN_OR_RETURN(const json* shape, ListMember(object, "shape"));
   for (const json& dimension : *shape) {
-    if (!dimension.is_number_unsigned()) return BadField("shape", "it must be a list of whole numbers");
+    if (!dimension.is_number_unsigned())
+      return BadField("shape", "it must be a list of whole numbers");
     ref.shape.push_back(dimension.get<uint64_t>());
   }
   TESSERA_RETURN_IF_ERROR(TensorBytes(ref.dtype, ref.shape).status());
@@ -209,9 +210,10 @@ StatusOr<uint64_t> TensorBytes(kernels::DType dtype, const Shape& shape) {
   }
   const std::optional<uint64_t> bytes = kernels::StorageBytes(dtype, rows, shape.back());
   if (!bytes.has_value() || *bytes > INT64_MAX) {
-    return BadField("shape", absl::StrCat(ShapeText(shape), " overflows, or its rows do not fill whole ",
-                                     kernels::InfoOf(dtype).name, " blocks of ",
-                                     kernels::InfoOf(dtype).block_elements, " elements"));
+    return BadField("shape",
+                    absl::StrCat(ShapeText(shape), " overflows, or its rows do not fill whole ",
+                                 kernels::InfoOf(dtype).name, " blocks of ",
+                                 kernels::InfoOf(dtype).block_elements, " elements"));
   }
   return *bytes;
 }

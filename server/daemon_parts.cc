@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "config/foundation/log.h"
 #include "server/core/errors.h"
+#include "server/core/startup.h"
 
 namespace tessera::server {
 namespace {
@@ -20,39 +21,6 @@ scheduler::Inbox::Limits InboxLimits(const AdmissionSettings& admission) {
   return limits;
 }
 
-kernels::CpuIsa IsaOf(CpuIsa isa) {
-  switch (isa) {
-    case CpuIsa::kAuto:
-      return kernels::CpuIsa::kAuto;
-    case CpuIsa::kAvx512:
-      return kernels::CpuIsa::kAvx512;
-    case CpuIsa::kAvx2:
-      return kernels::CpuIsa::kAvx2;
-  }
-  return kernels::CpuIsa::kAuto;
-}
-
-blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv) {
-  using Choice = blockzoo::CacheChoice;
-  Choice choice;
-  switch (kv.dtype) {
-    case KvDtype::kAuto:
-      choice.kv_dtype = Choice::KvDType::kAuto;
-      break;
-    case KvDtype::kF32:
-      choice.kv_dtype = Choice::KvDType::kF32;
-      break;
-    case KvDtype::kF16:
-      choice.kv_dtype = Choice::KvDType::kF16;
-      break;
-    case KvDtype::kBf16:
-      choice.kv_dtype = Choice::KvDType::kBF16;
-      break;
-  }
-  if (kv.key_statistics) choice.key_statistics = Choice::KeyStatistics::kOn;
-  return choice;
-}
-
 }  // namespace
 
 StatusOr<std::unique_ptr<DaemonParts>> DaemonParts::Make(const DaemonOptions& options) {
@@ -63,7 +31,7 @@ StatusOr<std::unique_ptr<DaemonParts>> DaemonParts::Make(const DaemonOptions& op
       std::make_unique<SettingsStore>(options.settings, options.config_path, options.overrides);
   parts->engine_metrics_ = std::make_unique<EngineMetrics>(&parts->registry_);
   parts->server_metrics_ = std::make_unique<ServerMetrics>(&parts->registry_);
-  TESSERA_RETURN_IF_ERROR(parts->OpenZoo(settings.store));
+  TESSERA_ASSIGN_OR_RETURN(parts->zoo_, OpenZooToServe(settings.store));
   TESSERA_RETURN_IF_ERROR(parts->MakeEngine(settings));
   parts->MakeFrontend();
   parts->settings_->AddListener(
@@ -76,25 +44,6 @@ StatusOr<std::unique_ptr<DaemonParts>> DaemonParts::Make(const DaemonOptions& op
 }
 
 DaemonParts::~DaemonParts() { Stop(SystemClock().Now()); }
-
-Status DaemonParts::OpenZoo(const StoreSettings& store) {
-  blockzoo::ZooOptions options;
-  options.directory = store.root;
-  options.reserve_bytes = static_cast<uint64_t>(store.reserve.bytes);
-  StatusOr<std::unique_ptr<blockzoo::Zoo>> zoo = blockzoo::Zoo::Open(options);
-  if (!zoo.ok() && zoo.status().code() != absl::StatusCode::kNotFound) {
-    // A directory that may not be written still serves.
-    options.mode = blockzoo::ZooMode::kReadOnly;
-    StatusOr<std::unique_ptr<blockzoo::Zoo>> read_only = blockzoo::Zoo::Open(options);
-    if (read_only.ok()) {
-      LogWarning("zoo_read_only", {{"directory", store.root}, {"why", zoo.status().message()}});
-      zoo = std::move(read_only);
-    }
-  }
-  if (!zoo.ok()) return zoo.status();
-  zoo_ = std::move(*zoo);
-  return absl::OkStatus();
-}
 
 Status DaemonParts::MakeEngine(const Settings& settings) {
   TESSERA_ASSIGN_OR_RETURN(backend_, kernels::MakeCpuBackend(IsaOf(settings.engine.isa)));
@@ -140,8 +89,8 @@ Status DaemonParts::Preload() {
   for (const ModelSettings& model : settings->models) {
     if (!model.preload) continue;
     std::promise<Status> loaded;
-    models_->Acquire(model.name, nullptr,
-                     [&loaded](const StatusOr<ModelPtr>& got) { loaded.set_value(got.status()); });
+    models_->Reload(model.name, nullptr,
+                    [&loaded](const StatusOr<ModelPtr>& got) { loaded.set_value(got.status()); });
     const Status status = loaded.get_future().get();
     if (!status.ok()) {
       return Annotate(status, absl::StrCat("model \"", model.name, "\" cannot be preloaded"));

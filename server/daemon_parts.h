@@ -49,7 +49,6 @@ class DaemonParts {
  private:
   DaemonParts() = default;
 
-  [[nodiscard]] Status OpenZoo(const StoreSettings& store);
   [[nodiscard]] Status MakeEngine(const Settings& settings);
   void MakeFrontend();
   [[nodiscard]] Status ListenGrpc(const Settings& settings);

@@ -34,7 +34,8 @@ StatusOr<std::vector<absl::string_view>> TextList(const GgufFile& file, absl::st
   const GgufValue* value = Find(file, name);
   if (value == nullptr) return std::vector<absl::string_view>();
   auto texts = value->Texts();
-  if (!texts.has_value()) return BadKey(absl::StrCat(kPrefix, name), "it must be a list of strings");
+  if (!texts.has_value())
+    return BadKey(absl::StrCat(kPrefix, name), "it must be a list of strings");
   for (size_t i = 0; i < texts->size(); ++i) {
     if (!IsUtf8((*texts)[i])) {
       return BadKey(absl::StrCat(kPrefix, name), absl::StrCat("element ", i, " is not UTF-8"));
@@ -53,7 +54,7 @@ StatusOr<std::optional<int64_t>> TokenId(const GgufFile& file, absl::string_view
   if (*id == kNoId || *id == -1) return std::optional<int64_t>();
   if (*id < 0 || static_cast<uint64_t>(*id) >= vocabulary) {
     return BadKey(absl::StrCat(kPrefix, name),
-               absl::StrCat(*id, " is outside the vocabulary of ", vocabulary));
+                  absl::StrCat(*id, " is outside the vocabulary of ", vocabulary));
   }
   return id;
 }
@@ -67,7 +68,7 @@ Status AddNumbers(const GgufFile& file, absl::string_view key, const char* name,
   const auto numbers = value->Numbers();
   if (!numbers.has_value() || numbers->size() != tokens) {
     return BadKey(absl::StrCat(kPrefix, key),
-               absl::StrCat("it must be a list of ", tokens, " numbers, one a token"));
+                  absl::StrCat("it must be a list of ", tokens, " numbers, one a token"));
   }
   json list = json::array();
   for (const double number : *numbers) {

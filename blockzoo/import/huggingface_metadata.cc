@@ -30,7 +30,8 @@ StatusOr<json> ParseObject(absl::string_view text, absl::string_view file) {
 }
 
 Status Flatten(const json& value, const std::string& name, int depth, Attributes& settings) {
-  if (depth > kMaxDepth) return BadConfig("config.json", absl::StrCat(name, " is nested too deeply"));
+  if (depth > kMaxDepth)
+    return BadConfig("config.json", absl::StrCat(name, " is nested too deeply"));
   if (value.is_object()) {
     for (const auto& [key, member] : value.items()) {
       TESSERA_RETURN_IF_ERROR(
@@ -157,7 +158,8 @@ StatusOr<std::map<std::string, std::string>> HuggingFaceAssets(const std::string
     TESSERA_ASSIGN_OR_RETURN(const json config, AssetObject(assets, "tokenizer_config.json"));
     TESSERA_ASSIGN_OR_RETURN(chat_template, TemplateOf(config));
   }
-  if (FindInvalidUtf8(chat_template).has_value()) return BadConfig("chat template", "it is not UTF-8");
+  if (FindInvalidUtf8(chat_template).has_value())
+    return BadConfig("chat template", "it is not UTF-8");
   if (!chat_template.empty()) assets["chat_template"] = std::move(chat_template);
   return assets;
 }
@@ -197,7 +199,8 @@ StatusOr<std::map<std::string, std::string>> ParseShardIndex(absl::string_view t
   constexpr absl::string_view kFile = "model.safetensors.index.json";
   TESSERA_ASSIGN_OR_RETURN(const json index, ParseObject(text, kFile));
   const auto map = index.find("weight_map");
-  if (map == index.end() || !map->is_object()) return BadConfig(kFile, "weight_map must be an object");
+  if (map == index.end() || !map->is_object())
+    return BadConfig(kFile, "weight_map must be an object");
   std::map<std::string, std::string> shards;
   for (const auto& [tensor, file] : map->items()) {
     if (!file.is_string()) return BadConfig(kFile, absl::StrCat(tensor, " must name a file"));
@@ -205,7 +208,7 @@ StatusOr<std::map<std::string, std::string>> ParseShardIndex(absl::string_view t
     if (name.empty() || name[0] == '.' || name.find('/') != std::string::npos ||
         name.find('\0') != std::string::npos) {
       return BadConfig(kFile, absl::StrCat(tensor, " names the file ", Quoted(name),
-                                     ", which is not a plain name in the same directory"));
+                                           ", which is not a plain name in the same directory"));
     }
     shards[tensor] = name;
   }

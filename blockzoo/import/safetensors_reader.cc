@@ -79,11 +79,11 @@ StatusOr<CheckpointTensor> TensorOf(const std::string& name, const json& entry,
                            Counts(entry, "data_offsets", name));
   if (offsets.size() != 2 || offsets[0] > offsets[1] || offsets[1] > data.size()) {
     return BadHeader(name, absl::StrCat("data_offsets must be [begin, end] within the data's ",
-                                  data.size(), " bytes"));
+                                        data.size(), " bytes"));
   }
   if (offsets[1] - offsets[0] != *bytes) {
-    return BadHeader(name, absl::StrCat("it has ", offsets[1] - offsets[0], " bytes, ", type_name, " ",
-                                  ShapeText(tensor.shape), " needs ", *bytes));
+    return BadHeader(name, absl::StrCat("it has ", offsets[1] - offsets[0], " bytes, ", type_name,
+                                        " ", ShapeText(tensor.shape), " needs ", *bytes));
   }
   tensor.bytes = data.subspan(offsets[0], *bytes);
   return tensor;
@@ -98,8 +98,10 @@ Status CheckCovered(const std::vector<CheckpointTensor>& tensors, std::span<cons
   });
   const std::byte* end = data.data();
   for (const CheckpointTensor* tensor : sorted) {
-    if (tensor->bytes.data() < end) return BadHeader(tensor->name, "its bytes overlap another tensor's");
-    if (tensor->bytes.data() > end) return BadHeader(tensor->name, "there is a gap before its bytes");
+    if (tensor->bytes.data() < end)
+      return BadHeader(tensor->name, "its bytes overlap another tensor's");
+    if (tensor->bytes.data() > end)
+      return BadHeader(tensor->name, "there is a gap before its bytes");
     end = tensor->bytes.data() + tensor->bytes.size();
   }
   if (end != data.data() + data.size()) {
@@ -116,8 +118,8 @@ StatusOr<std::vector<CheckpointTensor>> ParseSafetensors(std::span<const std::by
   for (int i = 0; i < 8; ++i) header_bytes |= static_cast<uint64_t>(file[i]) << (8 * i);
   if (header_bytes > kMaxSafetensorsHeaderBytes || header_bytes > file.size() - 8) {
     return BadHeader("byte 0",
-               absl::StrCat("the header has ", header_bytes, " bytes, allowed ",
-                            std::min<uint64_t>(kMaxSafetensorsHeaderBytes, file.size() - 8)));
+                     absl::StrCat("the header has ", header_bytes, " bytes, allowed ",
+                                  std::min<uint64_t>(kMaxSafetensorsHeaderBytes, file.size() - 8)));
   }
   TESSERA_ASSIGN_OR_RETURN(
       const json header,

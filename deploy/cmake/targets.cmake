@@ -12,12 +12,34 @@ if(TESSERA_FUZZ)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
-# Sources of a target are compiled in batches of `size`, so that a header is read once a batch: names in
-# anonymous namespaces are therefore unique in a folder. Sources with flags of their own stay alone.
+# Sources of a target are compiled in batches of at most `size` from one folder, so that a header is read once a batch:
+# names in anonymous namespaces are therefore unique in a folder. Sources with flags of their own stay alone.
 function(tessera_batches target size)
-  if(TESSERA_BATCHES)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE ${size})
+  if(NOT TESSERA_BATCHES)
+    return()
   endif()
+  get_target_property(sources ${target} SOURCES)
+  set(folders)
+  foreach(source ${sources})
+    get_filename_component(folder ${source} DIRECTORY)
+    string(MAKE_C_IDENTIFIER "${folder}" id)
+    list(APPEND folders ${id})
+    list(APPEND in_${id} ${source})
+  endforeach()
+  list(REMOVE_DUPLICATES folders)
+  foreach(id ${folders})
+    list(LENGTH in_${id} count)
+    math(EXPR batches "(${count} + ${size} - 1) / ${size}")
+    set(at 0)
+    foreach(source ${in_${id}})
+      math(EXPR batch "${at} * ${batches} / ${count}")
+      math(EXPR at "${at} + 1")
+      set_property(SOURCE ${source} PROPERTY UNITY_GROUP "${id}_${batch}")
+    endforeach()
+  endforeach()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  # A type with a member of an anonymous namespace is taken for one of a header.
+  target_compile_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
 endfunction()
 
 # tessera_folder(name DEPS folder... LIBS third-party... EXCLUDE pattern... BATCH size): the static library of one

@@ -50,7 +50,8 @@ int Main(int argc, char** argv) {
       Print(parsed.text);
       return static_cast<int>(ExitCode::kOk);
     case ParsedLine::Kind::kUsageError:
-      PrintStatus(absl::InvalidArgumentError(parsed.text));
+      PrintStatus(
+          Error(absl::StatusCode::kInvalidArgument, {.what = parsed.text, .fix = parsed.fix}));
       return static_cast<int>(ExitCode::kUsage);
     case ParsedLine::Kind::kRun:
       break;

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "server/cli/error_text.h"
 #include "tessera/admin/v1/admin_service.grpc.pb.h"
 #include "tessera/v1/inference_service.grpc.pb.h"
 
@@ -24,6 +25,8 @@ std::shared_ptr<grpc::Channel> Dial(const std::string& endpoint) {
   grpc::ChannelArguments args;
   args.SetMaxReceiveMessageSize(kMaxMessageBytes);
   args.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  // A daemon is on this machine or near; a proxy for the web does not lead to it.
+  args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   return grpc::CreateCustomChannel(endpoint, grpc::InsecureChannelCredentials(), args);
 }
 
@@ -39,7 +42,7 @@ Status FromGrpc(const grpc::Status& status, const std::string& endpoint) {
                         .why = text,
                         .fix = "start one with `tessera serve`, or name its address"});
   }
-  return {code, text};
+  return Error(code, PartsOfText(text));
 }
 
 double Seconds(const google::protobuf::Duration& duration) {

@@ -39,6 +39,8 @@ class Command {
   void Flag(absl::string_view names, bool* value, absl::string_view help);
   // The last declared option or argument must be given.
   void Required();
+  // The last declared argument may be left out.
+  void MayBeLeftOut();
   // The last declared option takes one of these words.
   void OneOf(const std::vector<std::string>& words);
   void Argument(absl::string_view name, std::string* value, absl::string_view help);
@@ -60,14 +62,21 @@ class Command {
 struct ParsedLine {
   std::function<Status()> run;  // set exactly if the line is valid and asks for a command
   std::string text;             // help, version or the complaint
+  std::string fix;              // of a complaint: the nearest name, where help is
   enum class Kind : uint8_t { kRun, kText, kUsageError } kind = Kind::kRun;
+};
+
+struct OptionWord {
+  std::string name;  // "--name"
+  std::string help;
+  enum class Value : uint8_t { kNone, kTaken } value = Value::kNone;
 };
 
 // One word of the command tree, for shell completion and tests.
 struct CommandWord {
   std::string path;  // "zoo import"; empty for the program
   std::string summary;
-  std::vector<std::string> options;  // "--name"
+  std::vector<OptionWord> options;
   std::vector<std::string> subcommands;
 };
 
@@ -86,6 +95,9 @@ class CommandLine {
 
  private:
   struct Impl;
+  [[nodiscard]] ParsedLine Complaint(const std::vector<std::string>& words,
+                                     absl::string_view problem) const;
+
   std::unique_ptr<Impl> impl_;
 };
 

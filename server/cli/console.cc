@@ -31,6 +31,13 @@ absl::string_view CodeOf(Style style) {
   return "";
 }
 
+// Characters, of which each UTF-8 continuation byte is none.
+size_t Width(absl::string_view text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+  }));
+}
+
 void Write(std::FILE* file, absl::string_view text) {
   std::fwrite(text.data(), 1, text.size(), file);
   std::fflush(file);
@@ -67,9 +74,10 @@ void PrintStatus(const Status& status) {
 }
 
 std::string ForTerminal(absl::string_view text) {
-  if (!IsTerminal(Stream::kOut)) {
-    return std::string(text);
-  }
+  return IsTerminal(Stream::kOut) ? WithoutControls(text) : std::string(text);
+}
+
+std::string WithoutControls(absl::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size(); ++i) {
@@ -98,14 +106,14 @@ std::string Table(const std::vector<std::string>& headers,
   std::vector<size_t> widths(columns, 0);
   for (const auto& line : lines) {
     for (size_t c = 0; c < columns && c < line.size(); ++c) {
-      widths[c] = std::max(widths[c], line[c].size());
+      widths[c] = std::max(widths[c], Width(line[c]));
     }
   }
   std::string out;
   for (const auto& line : lines) {
     std::string text;
     for (size_t c = 0; c < columns && c < line.size(); ++c) {
-      const std::string pad(widths[c] - line[c].size(), ' ');
+      const std::string pad(widths[c] - Width(line[c]), ' ');
       absl::StrAppend(&text, c == 0 ? "" : "  ", right[c] ? pad : "", line[c], right[c] ? "" : pad);
     }
     text.erase(text.find_last_not_of(' ') + 1);
@@ -133,11 +141,10 @@ std::string HumanCount(uint64_t count) {
   if (count >= 1'000'000) {
     return absl::StrFormat("%.1fM", value / 1e6);
   }
-  std::string digits = absl::StrCat(count);
-  for (size_t at = digits.size(); at > 3; at -= 3) {
-    digits.insert(at - 3, ",");
+  if (count >= 1000) {
+    return absl::StrFormat("%d,%03d", count / 1000, count % 1000);
   }
-  return digits;
+  return absl::StrCat(count);
 }
 
 std::string HumanSeconds(double seconds) {
@@ -147,7 +154,17 @@ std::string HumanSeconds(double seconds) {
   if (seconds < 1) {
     return absl::StrFormat("%.1f ms", seconds * 1e3);
   }
-  return absl::StrFormat("%.2f s", seconds);
+  if (seconds < 120) {
+    return absl::StrFormat("%.2f s", seconds);
+  }
+  const auto whole = static_cast<int64_t>(seconds);
+  if (whole < 3600) {
+    return absl::StrCat(whole / 60, " min ", whole % 60, " s");
+  }
+  if (whole < 86400) {
+    return absl::StrCat(whole / 3600, " h ", whole % 3600 / 60, " min");
+  }
+  return absl::StrCat(whole / 86400, " d ", whole % 86400 / 3600, " h");
 }
 
 }  // namespace tessera::server::cli

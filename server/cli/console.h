@@ -23,11 +23,14 @@ void PrintError(absl::string_view text);
 // The four lines of an error, on stderr.
 void PrintStatus(const Status& status);
 
-// Text of a model for a terminal: control characters other than line ends and tabs are taken out,
-// so that an answer cannot move the cursor. Unchanged when stdout is no terminal.
+// `text` without control characters other than line ends and tabs.
+[[nodiscard]] std::string WithoutControls(absl::string_view text);
+// Text of a model for stdout: without control characters when that is a terminal, so that an answer
+// cannot move the cursor; otherwise as it is.
 [[nodiscard]] std::string ForTerminal(absl::string_view text);
 
-// Columns padded to their widest cell; a column whose header begins with '>' is aligned right.
+// Columns padded to their widest cell, in characters; a column whose header begins with '>' is
+// aligned right.
 [[nodiscard]] std::string Table(const std::vector<std::string>& headers,
                                 const std::vector<std::vector<std::string>>& rows);
 
@@ -35,7 +38,7 @@ void PrintStatus(const Status& status);
 [[nodiscard]] std::string HumanBytes(uint64_t bytes);
 // "134.5M", "1,234".
 [[nodiscard]] std::string HumanCount(uint64_t count);
-// "12.3 ms", "4.56 s".
+// "12.3 ms", "4.56 s", "2 min 5 s", "3 d 4 h".
 [[nodiscard]] std::string HumanSeconds(double seconds);
 
 }  // namespace tessera::server::cli

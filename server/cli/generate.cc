@@ -47,7 +47,7 @@ struct Gathered {
   double total_s = 0;
 };
 
-Json ToJson(const Gathered& run, const GenerateCall& call) {
+Json GenerationJson(const Gathered& run, const GenerateCall& call) {
   Json out;
   out["token_ids"] = Json::array();
   for (const ScoredToken& token : run.tokens) {
@@ -126,7 +126,7 @@ Status RunGenerate(const GenerateOptions& options) {
     return status;
   }
   TESSERA_RETURN_IF_ERROR(status);
-  Print(ToJson(run, call).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  Print(GenerationJson(run, call).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   return absl::OkStatus();
 }
 

@@ -44,7 +44,8 @@ class Collector final : public EventSink {
 
   OutputDelta& Choice(uint32_t choice) {
     while (output_.choices.size() <= choice) {
-      output_.choices.emplace_back().choice = static_cast<uint32_t>(output_.choices.size() - 1);
+      const auto next = static_cast<uint32_t>(output_.choices.size());
+      output_.choices.emplace_back().choice = next;
     }
     return output_.choices[choice];
   }

@@ -239,9 +239,13 @@ Status ValidateTokenIds(const GenerationSpec& spec, uint64_t vocab) {
   if (spec.continuation) {
     CheckIds(spec.continuation->token_ids, "continuation.token_ids", vocab, &violations);
   }
-  std::vector<TokenId> biased;
-  for (const auto& entry : spec.sampling.logit_bias) biased.push_back(entry.first);
-  CheckIds(biased, "sampling.logit_bias", vocab, &violations);
+  for (const auto& [id, bias] : spec.sampling.logit_bias) {
+    if (id < vocab) continue;
+    // By its key, as the range of its value is reported: a map has no positions.
+    violations.push_back({absl::StrCat("sampling.logit_bias[", id, "]"),
+                          absl::StrCat("must be below ", vocab, ", the model's vocabulary")});
+    break;
+  }
   CheckIds(spec.sampling.allowed_token_ids, "sampling.allowed_token_ids", vocab, &violations);
   CheckIds(spec.stopping.stop_token_ids, "stopping.stop_token_ids", vocab, &violations);
   CheckIds(spec.output.logprob_token_ids, "output.logprob_token_ids", vocab, &violations);

@@ -15,9 +15,13 @@
 namespace tessera::server {
 namespace {
 
+// An operator reads why a load failed; a client reads no text of our files.
+enum class Failure : uint8_t { kAsTold, kWhole };
+
 struct Waiter {
   ModelRegistry::Progress progress;
   ModelRegistry::Ready ready;
+  Failure failure = Failure::kAsTold;
 };
 
 struct Entry {
@@ -32,6 +36,16 @@ struct Entry {
   std::vector<Waiter> waiters;
   std::vector<std::function<void()>> on_gone;  // of an unload
 };
+
+// What clients are told of a failed load. Too little room is the server's state, not the model's.
+Status ToldOf(const std::string& name, const Status& error) {
+  if (error.code() == absl::StatusCode::kResourceExhausted) {
+    return MakeError(Condition::kUnavailable,
+                     absl::StrCat("model \"", name, "\" cannot be loaded now: there is no room"));
+  }
+  return MakeError(Condition::kModelFailed,
+                   absl::StrCat("model \"", name, "\" could not be loaded"));
+}
 
 ModelSummary SummaryOf(const LoadedModel& model) {
   return {model.revision, model.max_context, model.blocks,
@@ -228,7 +242,10 @@ void ModelRegistry::Impl::LoadOne(const std::string& name) {
   }
   old.reset();
   Notify(name, state);
-  for (const Waiter& waiter : waiters) waiter.ready(loaded);
+  const StatusOr<ModelPtr> told = loaded.ok() ? loaded : ToldOf(name, loaded.status());
+  for (const Waiter& waiter : waiters) {
+    waiter.ready(waiter.failure == Failure::kWhole ? loaded : told);
+  }
 }
 
 void ModelRegistry::Impl::Loader() {
@@ -295,8 +312,7 @@ void ModelRegistry::Acquire(const std::string& name, Progress progress, Ready re
         answer =
             MakeError(Condition::kDraining, absl::StrCat("model \"", name, "\" is being unloaded"));
       } else if (entry.state == ModelState::kFailed && !retry) {
-        answer = MakeError(Condition::kModelFailed,
-                           absl::StrCat("model \"", name, "\" could not be loaded"));
+        answer = ToldOf(name, entry.error);
       } else {
         entry.waiters.push_back({std::move(progress), std::move(ready)});
         if (entry.state != ModelState::kLoading) impl_->StartLoad(entry, name);
@@ -331,7 +347,7 @@ void ModelRegistry::Reload(const std::string& name, Progress progress, Ready rea
         refused =
             MakeError(Condition::kDraining, absl::StrCat("model \"", name, "\" is being unloaded"));
       } else {
-        entry.waiters.push_back({std::move(progress), std::move(ready)});
+        entry.waiters.push_back({std::move(progress), std::move(ready), Failure::kWhole});
         if (entry.state != ModelState::kLoading) impl_->StartLoad(entry, name);
         return;
       }

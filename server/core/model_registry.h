@@ -73,13 +73,15 @@ class ModelRegistry {
   using Progress = ModelSource::Progress;
   // Calls `ready` exactly once: at once on this thread when the model is ready, unknown, draining
   // or has failed; later on the loader thread when it is being loaded, which this starts if need
-  // be. Must not block there. `progress` (may be empty) is called while it loads.
+  // be. Must not block there. `progress` (may be empty) is called while it loads. A load that fails
+  // is told without its reason: FAILED_PRECONDITION, or UNAVAILABLE when there was no room.
   void Acquire(const std::string& name, Progress progress, Ready ready);
   // NOT_FOUND for a name that neither is loaded nor could be.
   [[nodiscard]] Status Check(const std::string& name);
 
   // Loads the model, or loads it anew when it is ready: new requests then get the new chain.
-  // `ready` as for Acquire. Also the way back from a failure.
+  // `ready` as for Acquire, but a failure comes whole: for operators. Also the way back from a
+  // failure.
   void Reload(const std::string& name, Progress progress, Ready ready);
   // Requests are refused from now on; `done` is called when the model is gone (at once when it was
   // not loaded). Returns the chain whose requests may be ended to hurry it. NOT_FOUND, or

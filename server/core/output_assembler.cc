@@ -56,6 +56,16 @@ void OutputAssembler::AddToken(const scheduler::TokenEvent& event,
   choice.repair.Append(bytes, &choice.held.text);
 }
 
+bool OutputAssembler::HasSomething(const Choice& choice) {
+  return !choice.held.text.empty() || !choice.held.tokens.empty();
+}
+
+void OutputAssembler::HandOutHeld(OutputBatch* batch) {
+  for (Choice& choice : choices_) {
+    if (HasSomething(choice)) HandOut(choice, batch);
+  }
+}
+
 void OutputAssembler::HandOut(Choice& choice, OutputBatch* batch) {
   const uint32_t index = choice.held.choice;
   tokens_sent_ += choice.held.token_count;
@@ -106,9 +116,9 @@ void OutputAssembler::Convert(const scheduler::MailboxBatch& events, OutputBatch
   }
   for (Choice& choice : choices_) {
     const bool enough = choice.held.token_count >= options_.stream_interval || !choice.open;
-    const bool something = !choice.held.text.empty() || !choice.held.tokens.empty();
-    if (something && enough) HandOut(choice, batch);
+    if (enough && HasSomething(choice)) HandOut(choice, batch);
   }
+  if (events.error) HandOutHeld(batch);
   if (events.error) batch->error = *events.error;
 }
 

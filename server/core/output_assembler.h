@@ -33,6 +33,8 @@ class OutputAssembler {
 
   // Adds what the events show to `batch`.
   void Convert(const scheduler::MailboxBatch& events, OutputBatch* batch);
+  // Adds what is held back for a larger delta: the request ends here.
+  void HandOutHeld(OutputBatch* batch);
   // Tokens that went into batches so far, of all choices.
   [[nodiscard]] uint32_t tokens_sent() const { return tokens_sent_; }
 
@@ -49,6 +51,7 @@ class OutputAssembler {
   [[nodiscard]] OutputToken MakeToken(const scheduler::TokenEvent& event,
                                       const scheduler::MailboxBatch& events) const;
   [[nodiscard]] OutputFinished MakeFinished(const scheduler::FinishedEvent& event) const;
+  [[nodiscard]] static bool HasSomething(const Choice& choice);
   void HandOut(Choice& choice, OutputBatch* batch);
 
   const Options options_;

@@ -181,6 +181,9 @@ Status Request::Submit(const ModelPtr& model) {
     if (const auto self = weak.lock()) self->Notify();
   };
   options.on_drained = [&inbox] { inbox.Wake(); };
+  // A reader that had its sequence parked wakes the engine when it has read.
+  const int64_t parks_above = context_.parts.settings->Current()->limits.stream_buffer.tokens;
+  options.wake_above = std::min(options.wake_above, static_cast<uint32_t>(parks_above / 2));
   auto mailbox = std::make_shared<scheduler::StreamMailbox>(std::move(options));
   // Under the lock, so that a cancellation sees either a reservation or a submission.
   const std::lock_guard lock(mutex_);
@@ -207,7 +210,10 @@ bool Request::Take(OutputBatch& batch) {
     batch.progress.swap(load_progress_);
   }
   if (mailbox && mailbox->Drain(events_)) assembler_->Convert(events_, &batch);
-  if (!batch.ends() && ending) batch.error = ending;
+  if (!batch.ends() && ending) {
+    if (mailbox) assembler_->HandOutHeld(&batch);
+    batch.error = ending;
+  }
   // Without a mailbox the assembler may be being made on another thread.
   if (batch.error) batch.error = Tell(*batch.error, mailbox ? assembler_->tokens_sent() : 0);
   if (!batch.finished.empty()) {
@@ -221,6 +227,7 @@ bool Request::Take(OutputBatch& batch) {
   if (batch.ends()) {
     Close(batch.error.value_or(absl::OkStatus()),
           batch.finished.empty() ? scheduler::FinishReason::kNone : batch.finished.back().reason);
+    assembler_.reset();  // it holds the model, which may be waited for
   }
   return !batch.empty();
 }

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <condition_variable>
 #include <map>
+#include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -14,6 +16,8 @@
 
 namespace tessera::server {
 namespace {
+
+constexpr Duration kRemovalTime = std::chrono::seconds(10);
 
 // The pin lives exactly as long as the model.
 struct PinnedModel final : LoadedModel {
@@ -109,6 +113,31 @@ SamplingDefaults Merge(const SamplingDefaults& over, const SamplingDefaults& und
   return merged;
 }
 
+struct ZooModelSource::Removals {
+  std::mutex mutex;
+  std::condition_variable changed;
+  uint32_t under_way = 0;
+};
+
+ZooModelSource::ZooModelSource(const Parts& parts)
+    : parts_(parts), removals_(std::make_shared<Removals>()) {}
+
+Status ZooModelSource::CheckRoom(const std::string& name) const {
+  uint64_t live = parts_.binder->LiveWeightBytes();
+  if (live > parts_.weight_budget) {
+    // Otherwise a model that was dropped to make room would count until the engine let go of it,
+    // and others would be dropped in vain.
+    std::unique_lock lock(removals_->mutex);
+    removals_->changed.wait_for(lock, kRemovalTime, [this] { return removals_->under_way == 0; });
+    live = parts_.binder->LiveWeightBytes();
+  }
+  if (live <= parts_.weight_budget) return absl::OkStatus();
+  return Error(absl::StatusCode::kResourceExhausted,
+               {absl::StrCat("model \"", name, "\" does not fit: all loaded weights would take ",
+                             live >> 20, " MiB of ", parts_.weight_budget >> 20, " MiB"),
+                "engine.memory_fraction", "", "unload a model, or raise engine.memory_fraction"});
+}
+
 std::vector<std::string> ZooModelSource::Names() {
   std::set<std::string> names;
   const StatusOr<std::vector<std::string>> chains = parts_.zoo->ChainNames();
@@ -154,13 +183,7 @@ StatusOr<std::unique_ptr<LoadedModel>> ZooModelSource::Load(const std::string& n
       parts_.binder->Bind(pinned.chain, *parts_.zoo, [&progress](size_t done, size_t total) {
         progress(static_cast<uint32_t>(done), static_cast<uint32_t>(total));
       }));
-  const uint64_t live = parts_.binder->LiveWeightBytes();
-  if (live > parts_.weight_budget) {
-    return Error(absl::StatusCode::kResourceExhausted,
-                 {absl::StrCat("model \"", name, "\" does not fit: all loaded weights would take ",
-                               live >> 20, " MiB of ", parts_.weight_budget >> 20, " MiB"),
-                  "engine.memory_fraction", "", "unload a model, or raise engine.memory_fraction"});
-  }
+  TESSERA_RETURN_IF_ERROR(CheckRoom(name));
   model->pin = std::move(pinned.pin);
   model->revision = model->chain->revision().Hex();
   model->vocab = model->chain->vocab();
@@ -186,11 +209,21 @@ StatusOr<std::unique_ptr<LoadedModel>> ZooModelSource::Load(const std::string& n
 
 void ZooModelSource::Remove(std::unique_ptr<LoadedModel> model) {
   const ChainId id = model->chain_id;
+  {
+    const std::lock_guard lock(removals_->mutex);
+    ++removals_->under_way;
+  }
+  // Callbacks are copied on their way; what they free has one owner.
+  auto owner = std::make_shared<std::unique_ptr<LoadedModel>>(std::move(model));
+  auto free = [removals = removals_, owner = std::move(owner)] {
+    owner->reset();
+    const std::lock_guard lock(removals->mutex);
+    --removals->under_way;
+    removals->changed.notify_all();
+  };
   // Unmapping takes its time, which is not the engine's.
-  parts_.engine->RemoveChain(
-      id, [pool = parts_.pool, shared = std::shared_ptr<LoadedModel>(std::move(model))]() mutable {
-        pool->Post([freed = std::move(shared)]() mutable { freed.reset(); });
-      });
+  parts_.engine->RemoveChain(id,
+                             [pool = parts_.pool, free = std::move(free)] { pool->Post(free); });
 }
 
 }  // namespace tessera::server

@@ -29,7 +29,7 @@ class ZooModelSource final : public ModelSource {
     uint64_t weight_budget = 0;  // bytes that live chains may map together
   };
   // All parts outlive it and every model it gave.
-  explicit ZooModelSource(const Parts& parts) : parts_(parts) {}
+  explicit ZooModelSource(const Parts& parts);
 
   [[nodiscard]] std::vector<std::string> Names() override;
   [[nodiscard]] StatusOr<ModelSummary> Describe(const std::string& name) override;
@@ -38,7 +38,14 @@ class ZooModelSource final : public ModelSource {
   void Remove(std::unique_ptr<LoadedModel> model) override;
 
  private:
+  // Models that were removed and whose weights are still mapped.
+  struct Removals;
+
+  // OK when the live weights are within the budget, once those of removed models have gone.
+  [[nodiscard]] Status CheckRoom(const std::string& name) const;
+
   const Parts parts_;
+  const std::shared_ptr<Removals> removals_;
 };
 
 // The token table of a tokenizer for a model of `vocab` ids; ids that the tokenizer lacks write

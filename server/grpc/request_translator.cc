@@ -2,6 +2,7 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -92,32 +93,37 @@ const char* NameOf(v1::Constraint::KindCase kind) {
   return "";
 }
 
-bool WithinDepth(const google::protobuf::Struct& object, int depth);
+// Why a value cannot be passed on as JSON; empty when it can.
+std::string ProblemOf(const google::protobuf::Struct& object, int depth);
 
-bool WithinDepth(const google::protobuf::Value& value, int depth) {
-  if (depth == 0) return false;
-  if (value.has_struct_value()) return WithinDepth(value.struct_value(), depth - 1);
-  if (!value.has_list_value()) return true;
-  for (const auto& item : value.list_value().values()) {
-    if (!WithinDepth(item, depth - 1)) return false;
+std::string ProblemOf(const google::protobuf::Value& value, int depth) {
+  if (depth == 0) return absl::StrCat("is nested deeper than ", kMaxJsonDepth);
+  if (value.has_number_value() && !std::isfinite(value.number_value())) {
+    return "has a number that is not finite, which JSON cannot write";
   }
-  return true;
+  if (value.has_struct_value()) return ProblemOf(value.struct_value(), depth - 1);
+  if (!value.has_list_value()) return "";
+  for (const auto& item : value.list_value().values()) {
+    std::string problem = ProblemOf(item, depth - 1);
+    if (!problem.empty()) return problem;
+  }
+  return "";
 }
 
-bool WithinDepth(const google::protobuf::Struct& object, int depth) {
+std::string ProblemOf(const google::protobuf::Struct& object, int depth) {
   for (const auto& [key, value] : object.fields()) {
-    if (!WithinDepth(value, depth)) return false;
+    std::string problem = ProblemOf(value, depth);
+    if (!problem.empty()) return problem;
   }
-  return true;
+  return "";
 }
 
 StatusOr<std::string> JsonOf(const google::protobuf::Struct& object, const std::string& field) {
+  std::string problem = ProblemOf(object, kMaxJsonDepth);
+  if (!problem.empty()) return InvalidFields({{field, std::move(problem)}});
   std::string json;
-  if (!WithinDepth(object, kMaxJsonDepth)) {
-    return InvalidFields({{field, absl::StrCat("is nested deeper than ", kMaxJsonDepth)}});
-  }
   if (!google::protobuf::util::MessageToJsonString(object, &json).ok()) {
-    return InvalidFields({{field, "has no JSON form; numbers must be finite"}});
+    return InvalidFields({{field, "has no JSON form"}});
   }
   return json;
 }

@@ -1,5 +1,6 @@
 #include "server/grpc/response_translator.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "server/grpc/duration.h"
@@ -62,7 +63,10 @@ void Fill(const OutputProgress& progress, v1::Progress* proto) {
 void Fill(const SamplingDefaults& defaults, v1::Sampling* proto) {
   if (defaults.temperature) proto->set_temperature(static_cast<float>(*defaults.temperature));
   if (defaults.top_p) proto->set_top_p(static_cast<float>(*defaults.top_p));
-  if (defaults.top_k) proto->set_top_k(static_cast<uint32_t>(*defaults.top_k));
+  // -1 is off, which is 0 here.
+  if (defaults.top_k) {
+    proto->set_top_k(static_cast<uint32_t>(std::max<int64_t>(*defaults.top_k, 0)));
+  }
   if (defaults.min_p) proto->set_min_p(static_cast<float>(*defaults.min_p));
   if (defaults.typical_p) proto->set_typical_p(static_cast<float>(*defaults.typical_p));
   if (defaults.repetition_penalty) {

@@ -326,6 +326,11 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   // One timer serves all waits: what it means when it fires follows from the state.
   void Arm(Duration after) {
+    if (after <= Duration::zero()) {  // pings are off
+      ++round_;
+      timer_.cancel();
+      return;
+    }
     timer_.expires_after(after);
     timer_.async_wait(
         asio::bind_executor(strand_, [self = shared_from_this(), round = ++round_](error_code ec) {

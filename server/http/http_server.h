@@ -58,7 +58,7 @@ class HttpServer {
     Duration idle_timeout = std::chrono::seconds(75);     // between requests
     Duration request_timeout = std::chrono::seconds(60);  // from a request's first byte to its last
     Duration write_timeout = std::chrono::seconds(60);    // a write that makes no progress
-    Duration ping_interval = std::chrono::seconds(15);    // see ExchangeObserver::OnIdle
+    Duration ping_interval = std::chrono::seconds(15);    // see ExchangeObserver::OnIdle; 0: off
   };
   // Called on a connection's strand; it must not block.
   using Handler = std::function<void(const std::shared_ptr<Exchange>&)>;

@@ -15,6 +15,9 @@ namespace {
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
+// "0", and the empty line after it.
+constexpr size_t kShortestLastChunk = 5;
+
 absl::string_view View(beast::string_view text) { return {text.data(), text.size()}; }
 
 // Collects one request. A refusal is kept as Failure, and Beast is told to stop with any error.
@@ -147,6 +150,12 @@ RequestParser::State RequestParser::Feed(absl::string_view data, size_t* consume
   Collector& collector = *impl_->collector;
   while (!collector.is_done()) {
     const absl::string_view rest = data.substr(*consumed);
+    // Beast takes it for granted that at least this much is there when it looks at a last chunk
+    // again; with less, no chunked body can end.
+    if (collector.is_header_done() && collector.chunked() && absl::StartsWith(rest, "0") &&
+        rest.size() < kShortestLastChunk) {
+      return State::kNeedMore;
+    }
     beast::error_code ec;
     const size_t used = collector.put(boost::asio::const_buffer(rest.data(), rest.size()), ec);
     *consumed += used;

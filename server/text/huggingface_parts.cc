@@ -275,6 +275,9 @@ StatusOr<DecoderPart> ReadDecoder(const Json& json) {
   TESSERA_ASSIGN_OR_RETURN(const auto members, Members(json, "decoders", "decoder", 0));
   for (const Json* member : members) {
     const std::string type = TextOf(*member, "type", "");
+    if (TextOf(*member, "content", "").size() > kMaxReplacementBytes) {
+      return HuggingFaceError("decoder.content", "is too long");
+    }
     if (type == "ByteLevel") {
       part.writing = VocabularyWriting::kByteSymbols;
     } else if (type == "ByteFallback") {

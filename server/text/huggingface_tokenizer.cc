@@ -1,4 +1,5 @@
 // Tokenizers from Hugging Face's tokenizer.json.
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -21,9 +22,10 @@ using Json = nlohmann::json;
 struct FileVocabulary {
   std::vector<TableToken> table;
   std::vector<AddedToken> added;
+  uint64_t id_limit = kMaxVocabularyTokens;
 
   Status Put(uint64_t id, absl::string_view text, float score, TokenKind kind) {
-    if (id >= kMaxVocabularyTokens) {
+    if (id >= id_limit) {
       return HuggingFaceError("model.vocab", absl::StrCat("id ", id, " is too large"));
     }
     if (text.size() > kMaxTokenTextBytes) {
@@ -41,6 +43,8 @@ Status ReadVocabulary(const Json& model, FileVocabulary* vocabulary) {
     return HuggingFaceError("model.vocab", "is missing");
   }
   if (it->size() > kMaxVocabularyTokens) return HuggingFaceError("model.vocab", "is too large");
+  // Some vocabularies have gaps; a single large id must not size the table.
+  vocabulary->id_limit = std::min<uint64_t>(kMaxVocabularyTokens, 4 * it->size() + 4096);
   // Sized at once: growing step by step in the order of texts would copy the table many times.
   vocabulary->table.reserve(it->size() + 1024);
   if (it->is_object()) {
@@ -208,8 +212,22 @@ StatusOr<std::unique_ptr<Model>> ReadWordPiece(const Json& model, FileVocabulary
   return result;
 }
 
-TokenBytes BytesOf(const FileVocabulary& vocabulary, const DecoderPart& decoder,
-                   VocabularyWriting writing) {
+// What the decoder makes of one plain token; each step may make it longer.
+Status Decode(const DecoderPart& decoder, std::string* text) {
+  for (const auto& [from, to] : decoder.replacements) {
+    *text = absl::StrReplaceAll(*text, {{from, to}});
+    if (text->size() > kMaxTokenTextBytes) {
+      return HuggingFaceError("decoder", "it makes a token too long");
+    }
+  }
+  if (const std::string& prefix = decoder.continuation_prefix; !prefix.empty()) {
+    *text = text->rfind(prefix, 0) == 0 ? text->substr(prefix.size()) : " " + *text;
+  }
+  return absl::OkStatus();
+}
+
+StatusOr<TokenBytes> BytesOf(const FileVocabulary& vocabulary, const DecoderPart& decoder,
+                             VocabularyWriting writing) {
   TokenBytes bytes;
   for (const TableToken& token : vocabulary.table) {
     const bool plain = token.kind == TokenKind::kNormal || token.kind == TokenKind::kByte;
@@ -226,11 +244,9 @@ TokenBytes BytesOf(const FileVocabulary& vocabulary, const DecoderPart& decoder,
       continue;
     }
     std::string text = InBytes(token.text, writing);
-    for (const auto& [from, to] : decoder.replacements) {
-      text = absl::StrReplaceAll(text, {{from, to}});
-    }
-    if (const std::string& prefix = decoder.continuation_prefix; !prefix.empty()) {
-      text = text.rfind(prefix, 0) == 0 ? text.substr(prefix.size()) : " " + text;
+    TESSERA_RETURN_IF_ERROR(Decode(decoder, &text));
+    if (bytes.data().size() + text.size() > kMaxVocabularyBytes) {
+      return HuggingFaceError("decoder", "it makes the vocabulary too large");
     }
     bytes.Add(text, token.kind);
   }
@@ -315,8 +331,9 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromHuggingFace(
   }
   const bool symbols = pre.writing == VocabularyWriting::kByteSymbols ||
                        decoder.writing == VocabularyWriting::kByteSymbols;
-  parts.bytes = BytesOf(vocabulary, decoder,
-                        symbols ? VocabularyWriting::kByteSymbols : VocabularyWriting::kPlain);
+  TESSERA_ASSIGN_OR_RETURN(
+      parts.bytes, BytesOf(vocabulary, decoder,
+                           symbols ? VocabularyWriting::kByteSymbols : VocabularyWriting::kPlain));
   TESSERA_RETURN_IF_ERROR(FillSpecials(post, config, vocabulary, &parts));
   parts.added = AddedTokens(std::move(vocabulary.added));
   return Tokenizer::Create(std::move(parts));

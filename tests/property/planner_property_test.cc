@@ -1,5 +1,5 @@
-// Random requests through the planner, the kernels left out: budgets are kept, no page has two owners,
-// every request ends, whatever is preempted or parked on the way.
+// Random requests through the planner, the kernels left out: budgets are kept, no page has two
+// owners, every request ends, whatever is preempted or parked on the way.
 #include <gtest/gtest.h>
 
 #include <random>
@@ -64,13 +64,14 @@ TEST_F(PlannerProperty, EveryRequestEndsWithinBudgets) {
     world.cache = std::move(*kvcache::KvCache::Create(
         {.arena_bytes = one * (1 + engine() % 4), .slab_bytes = 1 << 16}));
     const auto budget = static_cast<uint32_t>(8 + engine() % 120);
-    StepPlanner planner({.max_batch_tokens = budget, .max_running = static_cast<uint32_t>(1 + engine() % 6)},
-                        *world.cache, scheduler::MakeFirstComePolicy());
+    StepPlanner planner(
+        {.max_batch_tokens = budget, .max_running = static_cast<uint32_t>(1 + engine() % 6)},
+        *world.cache, scheduler::MakeFirstComePolicy());
     StepPlan plan;
     plan.Reserve(budget, 8, 0);
     for (uint64_t id = 1; id <= 12; ++id) {
-      world.requests.push_back(
-          RandomRequest(engine, id, world.chains.Find(ChainId(static_cast<uint32_t>(1 + engine() % 2)))));
+      world.requests.push_back(RandomRequest(
+          engine, id, world.chains.Find(ChainId(static_cast<uint32_t>(1 + engine() % 2)))));
       planner.AddWaiting(world.requests.back()->choices.front().get());
     }
     size_t ended = 0;

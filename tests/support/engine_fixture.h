@@ -18,8 +18,8 @@ namespace tessera::testing {
 
 // Everything one request answered.
 struct Answer {
-  std::vector<std::vector<TokenId>> tokens;           // by choice
-  std::vector<scheduler::TokenEvent> events;          // output tokens, in order
+  std::vector<std::vector<TokenId>> tokens;   // by choice
+  std::vector<scheduler::TokenEvent> events;  // output tokens, in order
   std::vector<scheduler::TokenEvent> prompt_events;
   std::vector<std::vector<kernels::TokenLogprob>> top;  // one for each of `events`
   std::vector<scheduler::FinishedEvent> finished;
@@ -31,8 +31,8 @@ class Reader {
  public:
   explicit Reader(uint32_t choices) {
     answer_.tokens.resize(choices);
-    mailbox_ = std::make_shared<scheduler::StreamMailbox>(scheduler::StreamMailbox::Options{
-        .on_ready = [this] {
+    mailbox_ = std::make_shared<scheduler::StreamMailbox>(
+        scheduler::StreamMailbox::Options{.on_ready = [this] {
           const std::lock_guard lock(mutex_);
           ready_ = true;
           changed_.notify_one();
@@ -123,8 +123,7 @@ class EngineFixture : public ::testing::Test {
     }
     table->offsets.push_back(static_cast<uint32_t>(chain->vocab()));
     const ChainId id(next_chain_++);
-    const Status added =
-        engine_->AddChain(id, {.name = name, .chain = chain, .tokens = table});
+    const Status added = engine_->AddChain(id, {.name = name, .chain = chain, .tokens = table});
     EXPECT_TRUE(added.ok()) << added;
     return id;
   }

@@ -111,7 +111,8 @@ struct TinyShape {
   kernels::DType dtype = kernels::DType::kF32;
 };
 
-// Makes chains whose layer l depends on (seed of l) only, so that chains of equal lower seeds share blocks.
+// Makes chains whose layer l depends on (seed of l) only, so that chains of equal lower seeds share
+// blocks.
 class TinyChains {
  public:
   explicit TinyChains(MemoryWeights& weights) : weights_(weights) {}
@@ -178,7 +179,8 @@ class TinyChains {
     if (dtype == kernels::DType::kQ8_0) {
       const float d = largest / 127;
       Put16(out, kernels::F32ToF16(d));
-      for (int i = 0; i < 32; ++i) out.push_back(std::byte(static_cast<int>(std::lround(x[i] / d))));
+      for (int i = 0; i < 32; ++i)
+        out.push_back(std::byte(static_cast<int>(std::lround(x[i] / d))));
       return;
     }
     const bool with_min = dtype == kernels::DType::kQ4_1;
@@ -213,9 +215,9 @@ class TinyChains {
   }
 
   blockzoo::TensorRef Table(const std::string& role, const TinyShape& shape, uint32_t seed) {
-    return weights_.Add(role, shape.dtype, {shape.vocab, shape.width},
-                        Encode(shape.dtype, Random(seed * 7919 + 1, uint64_t{shape.vocab} * shape.width,
-                                                   1.0f, 0)));
+    return weights_.Add(
+        role, shape.dtype, {shape.vocab, shape.width},
+        Encode(shape.dtype, Random(seed * 7919 + 1, uint64_t{shape.vocab} * shape.width, 1.0f, 0)));
   }
 
   Digest Attention(const TinyShape& shape, uint32_t seed) {

@@ -18,7 +18,8 @@ namespace tessera::kernels::cpu {
 struct Avx512 {
   using F = __m512;   // 16 float32
   using I = __m512i;  // 16 int32, or 64 bytes: 4 for each lane
-  // Register blocks of the integer products (tiles for one row, tiles, rows), the float ones, attention.
+  // Register blocks of the integer products (tiles for one row, tiles, rows), the float ones,
+  // attention.
   static constexpr int kIntTiles1 = 4, kIntTiles = 2, kIntRows = 6;
   static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;
   static constexpr int kItems = 6, kVecs = 4;

@@ -22,7 +22,7 @@ enum class ExprKind {
   kIndex,      // children[0][children[1]]
   kSlice,      // children[0][a:b:c]; absent bounds are null
   kCall,       // children[0](arguments)
-  kFilter,     // children[0] | name(arguments)
+  kFilter,     // children[0] | name(arguments); of a filter block without children: its text
   kTest,       // children[0] is name(arguments)
   kUnary,      // op "-", "+", "not"
   kBinary,     // op "+", "-", "*", "/", "//", "%", "**", "~", "and", "or"
@@ -66,7 +66,7 @@ enum class NodeKind {
   kMacro,
   kCallBlock,
   kFilterBlock,
-  kScope,
+  kScope,  // "with", and "generation", which a prompt's text does not depend on
   kBreak,
   kContinue
 };
@@ -82,10 +82,17 @@ struct Parameter {
 struct Node {
   NodeKind kind = NodeKind::kText;
   int line = 0;
-  std::string text;   // kText; the name of a kMacro
-  ExprPtr expr;       // kOutput, kSet; what kFor iterates; the call of kCallBlock; kFilterBlock
+  std::string text;   // the name of a kMacro
+  Value value;        // kText
+  ExprPtr expr;       // kOutput, kSet; what kFor iterates; the call of kCallBlock; the filters of
+                      // kFilterBlock and kBlockSet (may be null)
   ExprPtr condition;  // kFor's inline if
-  Target target;      // kFor, kSet, kBlockSet
+  bool recursive = false;  // kFor
+  // kMacro, kCallBlock: which of the special names its text mentions.
+  bool takes_caller = false;
+  bool takes_varargs = false;
+  bool takes_kwargs = false;
+  Target target;                                     // kFor, kSet, kBlockSet
   std::vector<Parameter> parameters;                 // kMacro, kCallBlock
   std::vector<std::pair<ExprPtr, Body>> branches;    // kIf
   std::vector<std::pair<Target, ExprPtr>> bindings;  // kScope of "with"

@@ -42,6 +42,12 @@ ExprPtr ExpressionParser::Make(ExprKind kind) const {
   return expr;
 }
 
+bool ExpressionParser::MentionsSince(size_t begin, absl::string_view name) const {
+  return std::any_of(tokens_.begin() + begin, tokens_.begin() + pos_, [&](const Token& token) {
+    return token.type == TokenType::kName && token.text == name;
+  });
+}
+
 Status ExpressionParser::Adopt(Expr* parent, ExprPtr child) const {
   if (child != nullptr) parent->depth = std::max(parent->depth, child->depth + 1);
   parent->children.push_back(std::move(child));
@@ -409,12 +415,12 @@ StatusOr<ExprPtr> ExpressionParser::ParseTest(ExprPtr expr) {
   test->name = Next().text;
   TESSERA_RETURN_IF_ERROR(Adopt(test.get(), std::move(expr)));
   const TokenType type = Peek().type;
+  if (IsName("is")) return Fail("tests cannot be chained");
   if (IsOperator("(")) {
     TESSERA_RETURN_IF_ERROR(ParseArguments(&test->arguments, test.get()));
   } else if (type == TokenType::kString || type == TokenType::kInteger ||
              type == TokenType::kFloat || IsOperator("[") || IsOperator("{") ||
-             (type == TokenType::kName && !IsName("else") && !IsName("or") && !IsName("and") &&
-              !IsName("if") && !IsName("is") && !IsName("in") && !IsName("not"))) {
+             (type == TokenType::kName && !IsName("else") && !IsName("or") && !IsName("and"))) {
     TESSERA_ASSIGN_OR_RETURN(ExprPtr argument, ParsePostfixed());
     test->depth = std::max(test->depth, argument->depth + 1);
     test->arguments.positional.push_back(std::move(argument));

@@ -39,6 +39,11 @@ class ExpressionParser {
   StatusOr<Target> ParseTarget();
   StatusOr<ExprPtr> ParsePostfixed();
   Status ParseArguments(Arguments* arguments, Expr* owner);
+  // Takes `child` in; fails when the tree becomes too deep.
+  Status Adopt(Expr* parent, ExprPtr child) const;
+  [[nodiscard]] size_t position() const { return pos_; }
+  // Whether a token from `begin` to here is that name.
+  [[nodiscard]] bool MentionsSince(size_t begin, absl::string_view name) const;
 
   // Counts nesting while a rule runs.
   class Nesting {
@@ -55,8 +60,6 @@ class ExpressionParser {
   using Rule = StatusOr<ExprPtr> (ExpressionParser::*)();
 
   [[nodiscard]] ExprPtr Make(ExprKind kind) const;
-  // Takes `child` in; fails when the tree becomes too deep.
-  Status Adopt(Expr* parent, ExprPtr child) const;
   StatusOr<ExprPtr> BinaryChain(std::initializer_list<absl::string_view> ops, Rule operand);
   StatusOr<ExprPtr> ParseOr();
   StatusOr<ExprPtr> ParseAnd();

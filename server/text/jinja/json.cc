@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "server/text/utf8.h"
@@ -10,51 +11,104 @@
 namespace tessera::server::jinja {
 namespace {
 
-using Json = nlohmann::ordered_json;
-constexpr int kMaxDepth = 64;
+using Json = nlohmann::json;
+constexpr size_t kMaxDepth = 64;
 
 Status NotJson(absl::string_view field, absl::string_view why) {
   return Error(absl::StatusCode::kInvalidArgument,
                {"not usable as JSON", std::string(field), std::string(why), "send valid JSON"});
 }
 
-StatusOr<Value> Convert(const Json& json, TextOrigin origin, absl::string_view field, int depth) {
-  if (depth > kMaxDepth) return NotJson(field, "it is nested too deeply");
-  switch (json.type()) {
-    case Json::value_t::boolean:
-      return Value::Bool(json.get<bool>());
-    case Json::value_t::number_integer:
-      return Value::Int(json.get<int64_t>());
-    case Json::value_t::number_unsigned:
-      if (json.get<uint64_t>() > uint64_t{INT64_MAX})
-        return NotJson(field, "a number is too large");
-      return Value::Int(json.get<int64_t>());
-    case Json::value_t::number_float:
-      return Value::Float(json.get<double>());
-    case Json::value_t::string:
-      return Value::Text(json.get<std::string>(), origin);
-    case Json::value_t::array: {
-      List items;
-      items.reserve(json.size());
-      for (const Json& item : json) {
-        TESSERA_ASSIGN_OR_RETURN(Value value, Convert(item, origin, field, depth + 1));
-        items.push_back(std::move(value));
-      }
-      return Value::MakeList(std::move(items));
-    }
-    case Json::value_t::object: {
-      Dict dict;
-      dict.items.reserve(json.size());
-      for (const auto& [key, item] : json.items()) {
-        TESSERA_ASSIGN_OR_RETURN(Value value, Convert(item, origin, field, depth + 1));
-        dict.items.emplace_back(Value::Text(key, origin), std::move(value));
-      }
-      return Value::MakeDict(std::move(dict));
-    }
-    default:
-      return Value::MakeNone();
+// Takes the parser's events, so that neither depth nor size of the text decides about the stack,
+// and looks equal keys up by hash.
+class Reader : public nlohmann::json_sax<Json> {
+ public:
+  Reader(TextOrigin origin, absl::string_view field) : origin_(origin), field_(field) {}
+
+  bool null() override { return Add(Value::MakeNone()); }
+  bool boolean(bool value) override { return Add(Value::Bool(value)); }
+  bool number_integer(number_integer_t value) override { return Add(Value::Int(value)); }
+  bool number_unsigned(number_unsigned_t value) override {
+    if (value > uint64_t{INT64_MAX}) return Fail("an integer does not fit 64 bits");
+    return Add(Value::Int(static_cast<int64_t>(value)));
   }
-}
+  bool number_float(number_float_t value, const string_t& text) override {
+    if (text.find_first_of(".eE") == std::string::npos) {
+      return Fail("an integer does not fit 64 bits");
+    }
+    return Add(Value::Float(value));
+  }
+  bool string(string_t& value) override { return Add(Value::Text(std::move(value), origin_)); }
+  bool binary(binary_t& value) override { return Fail("it does not parse"); }
+  bool start_object(size_t) override { return Open(true); }
+  bool start_array(size_t) override { return Open(false); }
+  bool key(string_t& value) override {
+    open_.back().key = std::move(value);
+    return true;
+  }
+  bool end_object() override {
+    Dict dict = std::move(open_.back().dict);
+    open_.pop_back();
+    return Add(Value::MakeDict(std::move(dict)));
+  }
+  bool end_array() override {
+    List list = std::move(open_.back().list);
+    open_.pop_back();
+    return Add(Value::MakeList(std::move(list)));
+  }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override {
+    return Fail("it does not parse");
+  }
+
+  [[nodiscard]] const Status& status() const { return status_; }
+  Value& value() { return value_; }
+
+ private:
+  struct Level {
+    bool object = false;
+    List list;
+    Dict dict;
+    std::string key;
+    absl::flat_hash_map<std::string, size_t> places;
+  };
+
+  bool Fail(absl::string_view why) {
+    if (status_.ok()) status_ = NotJson(field_, why);
+    return false;
+  }
+
+  bool Open(bool object) {
+    if (open_.size() >= kMaxDepth) return Fail("it is nested too deeply");
+    open_.emplace_back().object = object;
+    return true;
+  }
+
+  bool Add(Value value) {
+    if (open_.empty()) {
+      value_ = std::move(value);
+      return true;
+    }
+    Level& level = open_.back();
+    if (!level.object) {
+      level.list.push_back(std::move(value));
+      return true;
+    }
+    auto& items = level.dict.items;
+    const auto [place, added] = level.places.emplace(level.key, items.size());
+    if (added) {
+      items.emplace_back(Value::Text(std::move(level.key), origin_), std::move(value));
+    } else {
+      items[place->second].second = std::move(value);
+    }
+    return true;
+  }
+
+  const TextOrigin origin_;
+  const absl::string_view field_;
+  std::vector<Level> open_;
+  Value value_;
+  Status status_;
+};
 
 void AppendString(absl::string_view text, bool ascii, std::string* out) {
   out->push_back('"');
@@ -92,7 +146,7 @@ class Writer {
   explicit Writer(const JsonFormat& format) : format_(format) {}
 
   Status Write(const Value& value, int depth) {
-    if (depth > kMaxDepth) return NotJson("tojson", "the value is nested too deeply");
+    if (out_.size() > format_.max_bytes) return absl::OkStatus();
     if (const MarkedText* text = value.text()) {
       AppendString(text->bytes(), format_.ascii, &out_);
     } else if (value.is_none()) {
@@ -106,7 +160,8 @@ class Writer {
                   : (number == "inf" ? "Infinity" : (number == "-inf" ? "-Infinity" : number));
     } else if (const std::optional<int64_t> i = value.integer()) {
       absl::StrAppend(&out_, *i);
-    } else if (const Sequence* sequence = value.sequence()) {
+    } else if (const Sequence* sequence = value.sequence();
+               sequence != nullptr && sequence->kind <= SequenceKind::kGroup) {
       return WriteList(*sequence->items, depth);
     } else if (const Dict* dict = value.dict()) {
       return WriteDict(*dict, depth);
@@ -120,9 +175,9 @@ class Writer {
 
  private:
   void Break(int depth) {
-    if (format_.indent < 0) return;
+    if (!format_.indent) return;
     out_.push_back('\n');
-    out_.append(static_cast<size_t>(format_.indent) * depth, ' ');
+    for (int i = 0; i < depth; ++i) out_ += *format_.indent;
   }
 
   Status WriteList(const List& items, int depth) {
@@ -131,7 +186,7 @@ class Writer {
       return absl::OkStatus();
     }
     out_.push_back('[');
-    for (size_t i = 0; i < items.size(); ++i) {
+    for (size_t i = 0; i < items.size() && out_.size() <= format_.max_bytes; ++i) {
       if (i > 0) out_ += format_.item_separator;
       Break(depth + 1);
       TESSERA_RETURN_IF_ERROR(Write(items[i], depth + 1));
@@ -154,7 +209,7 @@ class Writer {
       });
     }
     out_.push_back('{');
-    for (size_t i = 0; i < items.size(); ++i) {
+    for (size_t i = 0; i < items.size() && out_.size() <= format_.max_bytes; ++i) {
       if (i > 0) out_ += format_.item_separator;
       Break(depth + 1);
       TESSERA_RETURN_IF_ERROR(WriteKey(items[i]->first));
@@ -175,7 +230,7 @@ class Writer {
       return NotJson("tojson", "keys must be texts or numbers");
     }
     out_.push_back('"');
-    TESSERA_RETURN_IF_ERROR(Write(key, kMaxDepth));
+    TESSERA_RETURN_IF_ERROR(Write(key, 0));
     out_.push_back('"');
     return absl::OkStatus();
   }
@@ -187,23 +242,11 @@ class Writer {
 }  // namespace
 
 StatusOr<Value> FromJson(absl::string_view text, TextOrigin origin, absl::string_view field) {
-  // nlohmann's parser keeps its own stack, but its values are freed by recursion.
-  int depth = 0;
-  bool quoted = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (quoted && text[i] == '\\') {
-      ++i;
-    } else if (text[i] == '"') {
-      quoted = !quoted;
-    } else if (!quoted && (text[i] == '[' || text[i] == '{')) {
-      if (++depth > kMaxDepth) return NotJson(field, "it is nested too deeply");
-    } else if (!quoted && (text[i] == ']' || text[i] == '}')) {
-      --depth;
-    }
+  Reader reader(origin, field);
+  if (!Json::sax_parse(text.begin(), text.end(), &reader)) {
+    return reader.status().ok() ? NotJson(field, "it does not parse") : reader.status();
   }
-  const Json json = Json::parse(text.begin(), text.end(), nullptr, false);
-  if (json.is_discarded()) return NotJson(field, "it does not parse");
-  return Convert(json, origin, field, 0);
+  return std::move(reader.value());
 }
 
 StatusOr<MarkedText> ToJson(const Value& value, const JsonFormat& format) {

@@ -1,6 +1,9 @@
 // JSON and template values.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -8,17 +11,19 @@
 
 namespace tessera::server::jinja {
 
-// Values of a JSON text; objects keep their order, strings are marked `origin`. INVALID_ARGUMENT
-// naming `field` when it is not JSON or nested deeper than 64.
+// Values of a JSON text; objects keep their order, of equal keys the last value counts, strings are
+// marked `origin`. INVALID_ARGUMENT naming `field` when it is not JSON, nested deeper than 64, or
+// has an integer beyond 64 bits.
 [[nodiscard]] StatusOr<Value> FromJson(absl::string_view text, TextOrigin origin,
                                        absl::string_view field);
 
 struct JsonFormat {
-  int indent = -1;  // below 0: on one line
+  std::optional<std::string> indent;  // of one level; unset: all on one line
   std::string item_separator = ", ";
   std::string key_separator = ": ";
   bool ascii = false;
   bool sort_keys = false;
+  size_t max_bytes = SIZE_MAX;  // writing stops soon after: a longer result is cut
 };
 
 // json.dumps() of Python. INVALID_ARGUMENT for values that have no JSON. All of it is marked data.

@@ -75,7 +75,7 @@ class Lexer {
     const char sign = At(tag + 2);
     AddTextBefore(tag, kind, sign);
     Advance(tag + 2);
-    if (sign == '-' || (sign == '+' && kind != '{')) Advance(pos_ + 1);
+    if (sign == '-' || sign == '+') Advance(pos_ + 1);
     if (kind == '#') return Comment();
     if (kind == '%' && TryRaw()) return Raw();
     const bool block = kind == '%';
@@ -132,10 +132,10 @@ class Lexer {
     if (source_.compare(pos, 3, "raw") != 0) return false;
     pos += 3;
     skip();
-    const char sign = At(pos) == '-' || At(pos) == '+' ? At(pos++) : '\0';
+    const char sign = At(pos) == '-' ? At(pos++) : '\0';
     if (source_.compare(pos, 2, "%}") != 0) return false;
     Advance(pos + 2);
-    AfterTag(sign, true);
+    AfterTag(sign, false);
     return true;
   }
 

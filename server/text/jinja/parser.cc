@@ -36,7 +36,7 @@ class Parser : public ExpressionParser {
       }
       if (token.type == TokenType::kText) {
         NodePtr node = Make(NodeKind::kText);
-        node->text = Next().text;
+        node->value = Value::Text(Next().text);
         body.push_back(std::move(node));
       } else if (token.type == TokenType::kOutputBegin) {
         NodePtr node = Make(NodeKind::kOutput);
@@ -145,7 +145,7 @@ class Parser : public ExpressionParser {
     if (SkipName("if")) {
       TESSERA_ASSIGN_OR_RETURN(node->condition, ParseExpression());
     }
-    if (IsName("recursive")) return Fail("recursive loops are not supported");
+    node->recursive = SkipName("recursive");
     TESSERA_RETURN_IF_ERROR(EndBlock());
     ++loops_;
     TESSERA_ASSIGN_OR_RETURN(node->body, ParseBody({"else", "endfor"}));
@@ -167,7 +167,9 @@ class Parser : public ExpressionParser {
       return node;
     }
     node->kind = NodeKind::kBlockSet;
-    if (IsOperator("|")) return Fail("filters on a block set are not supported");
+    if (SkipOperator("|")) {
+      TESSERA_ASSIGN_OR_RETURN(node->expr, ParseFilterChain());
+    }
     TESSERA_RETURN_IF_ERROR(EndBlock());
     TESSERA_ASSIGN_OR_RETURN(node->body, ParseClosedBody("endset"));
     return node;
@@ -190,13 +192,40 @@ class Parser : public ExpressionParser {
     return Expect(")");
   }
 
+  StatusOr<Body> ParseMacroBody(absl::string_view end, Node* node) {
+    const size_t begin = position();
+    StatusOr<Body> body = ParseClosedBody(end);
+    node->takes_caller = MentionsSince(begin, "caller");
+    node->takes_varargs = MentionsSince(begin, "varargs");
+    node->takes_kwargs = MentionsSince(begin, "kwargs");
+    return body;
+  }
+
+  // "f(x) | g" of a block whose text they take.
+  StatusOr<ExprPtr> ParseFilterChain() {
+    ExprPtr chain;
+    do {
+      if (Peek().type != TokenType::kName) return Unexpected();
+      auto filter = std::make_unique<Expr>();
+      filter->kind = ExprKind::kFilter;
+      filter->line = Peek().line;
+      filter->name = Next().text;
+      if (chain != nullptr) TESSERA_RETURN_IF_ERROR(Adopt(filter.get(), std::move(chain)));
+      if (IsOperator("(")) {
+        TESSERA_RETURN_IF_ERROR(ParseArguments(&filter->arguments, filter.get()));
+      }
+      chain = std::move(filter);
+    } while (SkipOperator("|"));
+    return chain;
+  }
+
   StatusOr<NodePtr> ParseMacro(NodePtr node) {
     node->kind = NodeKind::kMacro;
     if (Peek().type != TokenType::kName) return Unexpected();
     node->text = Next().text;
     TESSERA_RETURN_IF_ERROR(ParseParameters(&node->parameters));
     TESSERA_RETURN_IF_ERROR(EndBlock());
-    TESSERA_ASSIGN_OR_RETURN(node->body, ParseClosedBody("endmacro"));
+    TESSERA_ASSIGN_OR_RETURN(node->body, ParseMacroBody("endmacro", node.get()));
     return node;
   }
 
@@ -206,21 +235,14 @@ class Parser : public ExpressionParser {
     TESSERA_ASSIGN_OR_RETURN(node->expr, ParsePostfixed());
     if (node->expr->kind != ExprKind::kCall) return Fail("call needs a call");
     TESSERA_RETURN_IF_ERROR(EndBlock());
-    TESSERA_ASSIGN_OR_RETURN(node->body, ParseClosedBody("endcall"));
+    TESSERA_ASSIGN_OR_RETURN(node->body, ParseMacroBody("endcall", node.get()));
     return node;
   }
 
   // {% filter f %}…{% endfilter %} is the body's text with a filter on it.
   StatusOr<NodePtr> ParseFilterBlock(NodePtr node) {
     node->kind = NodeKind::kFilterBlock;
-    if (Peek().type != TokenType::kName) return Unexpected();
-    node->expr = std::make_unique<Expr>();
-    node->expr->kind = ExprKind::kFilter;
-    node->expr->line = Peek().line;
-    node->expr->name = Next().text;
-    if (IsOperator("(")) {
-      TESSERA_RETURN_IF_ERROR(ParseArguments(&node->expr->arguments, node->expr.get()));
-    }
+    TESSERA_ASSIGN_OR_RETURN(node->expr, ParseFilterChain());
     TESSERA_RETURN_IF_ERROR(EndBlock());
     TESSERA_ASSIGN_OR_RETURN(node->body, ParseClosedBody("endfilter"));
     return node;

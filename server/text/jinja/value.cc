@@ -1,5 +1,6 @@
 #include "server/text/jinja/value.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -10,10 +11,10 @@
 namespace tessera::server::jinja {
 namespace {
 
-// Values are built from data of bounded depth, but templates can nest them further.
-constexpr int kMaxPrintDepth = 100;
+// A dict with more items than this finds texts by their hash.
+constexpr size_t kIndexedItems = 16;
 
-void AppendRepr(const Value& value, int depth, MarkedText* out);
+void AppendRepr(const Value& value, size_t max_bytes, MarkedText* out);
 
 void AppendQuotedText(const MarkedText& text, MarkedText* out) {
   const bool double_quotes =
@@ -44,32 +45,30 @@ void AppendQuotedText(const MarkedText& text, MarkedText* out) {
   add(absl::string_view(&quote, 1));
 }
 
-void AppendDictRepr(const Dict& dict, int depth, MarkedText* out) {
+void AppendDictRepr(const Dict& dict, size_t max_bytes, MarkedText* out) {
   out->Append("{", TextOrigin::kTemplate);
-  for (size_t i = 0; i < dict.items.size(); ++i) {
+  for (size_t i = 0; i < dict.items.size() && out->size() <= max_bytes; ++i) {
     if (i > 0) out->Append(", ", TextOrigin::kTemplate);
-    AppendRepr(dict.items[i].first, depth + 1, out);
+    AppendRepr(dict.items[i].first, max_bytes, out);
     out->Append(": ", TextOrigin::kTemplate);
-    AppendRepr(dict.items[i].second, depth + 1, out);
+    AppendRepr(dict.items[i].second, max_bytes, out);
   }
   out->Append("}", TextOrigin::kTemplate);
 }
 
-void AppendRepr(const Value& value, int depth, MarkedText* out) {
-  if (depth > kMaxPrintDepth) {
-    out->Append("...", TextOrigin::kTemplate);
-  } else if (const MarkedText* text = value.text()) {
+void AppendRepr(const Value& value, size_t max_bytes, MarkedText* out) {
+  if (const MarkedText* text = value.text()) {
     AppendQuotedText(*text, out);
   } else if (const Sequence* sequence = value.sequence()) {
-    out->Append(sequence->tuple ? "(" : "[", TextOrigin::kTemplate);
-    for (size_t i = 0; i < sequence->items->size(); ++i) {
+    out->Append(sequence->tuple() ? "(" : "[", TextOrigin::kTemplate);
+    for (size_t i = 0; i < sequence->items->size() && out->size() <= max_bytes; ++i) {
       if (i > 0) out->Append(", ", TextOrigin::kTemplate);
-      AppendRepr((*sequence->items)[i], depth + 1, out);
+      AppendRepr((*sequence->items)[i], max_bytes, out);
     }
-    if (sequence->tuple && sequence->items->size() == 1) out->Append(",", TextOrigin::kTemplate);
-    out->Append(sequence->tuple ? ")" : "]", TextOrigin::kTemplate);
+    if (sequence->tuple() && sequence->items->size() == 1) out->Append(",", TextOrigin::kTemplate);
+    out->Append(sequence->tuple() ? ")" : "]", TextOrigin::kTemplate);
   } else if (const Dict* dict = value.dict()) {
-    AppendDictRepr(*dict, depth, out);
+    AppendDictRepr(*dict, max_bytes, out);
   } else if (value.is_undefined()) {
     out->Append("Undefined", TextOrigin::kTemplate);
   } else {
@@ -77,41 +76,25 @@ void AppendRepr(const Value& value, int depth, MarkedText* out) {
   }
 }
 
-bool EqualsAt(const Value& a, const Value& b, int depth);
-
-bool DictsEqual(const Dict& a, const Dict& b, int depth) {
-  if (a.items.size() != b.items.size()) return false;
-  for (const auto& [key, value] : a.items) {
-    const Value* other = b.Find(key);
-    if (other == nullptr || !EqualsAt(value, *other, depth + 1)) return false;
-  }
-  return true;
+bool SequencesEqual(const Sequence& a, const Sequence& b) {
+  if (a.items == b.items) return true;
+  if (a.tuple() != b.tuple() || a.items->size() != b.items->size()) return false;
+  return std::equal(a.items->begin(), a.items->end(), b.items->begin(),
+                    [](const Value& x, const Value& y) { return x.Equals(y); });
 }
 
-bool EqualsAt(const Value& a, const Value& b, int depth) {
-  if (depth > kMaxPrintDepth) return false;
-  const std::optional<double> x = a.number();
-  const std::optional<double> y = b.number();
-  if (x && y) {
-    const std::optional<int64_t> i = a.integer();
-    const std::optional<int64_t> j = b.integer();
-    return i && j ? *i == *j : *x == *y;
-  }
-  if (a.text() && b.text()) return a.text()->bytes() == b.text()->bytes();
-  if (a.is_none() || b.is_none()) return a.is_none() && b.is_none();
-  if (a.is_undefined() || b.is_undefined()) return a.is_undefined() && b.is_undefined();
-  if (a.sequence() && b.sequence()) {
-    const List& left = *a.sequence()->items;
-    const List& right = *b.sequence()->items;
-    if (a.sequence()->tuple != b.sequence()->tuple || left.size() != right.size()) return false;
-    for (size_t i = 0; i < left.size(); ++i) {
-      if (!EqualsAt(left[i], right[i], depth + 1)) return false;
-    }
-    return true;
-  }
-  if (a.dict() && b.dict()) return DictsEqual(*a.dict(), *b.dict(), depth);
-  if (a.names() && b.names()) return a.names() == b.names();
-  return a.function() != nullptr && a.function() == b.function();
+bool DictsEqual(const Dict& a, const Dict& b) {
+  if (&a == &b) return true;
+  if (a.items.size() != b.items.size()) return false;
+  return std::all_of(a.items.begin(), a.items.end(), [&](const auto& item) {
+    const Value* other = b.Find(item.first);
+    return other != nullptr && item.second.Equals(*other);
+  });
+}
+
+void Join(const Extent& part, Extent* whole) {
+  whole->depth = std::max(whole->depth, part.depth + 1);
+  whole->weight += std::min(part.weight, UINT64_MAX / 4 - whole->weight);
 }
 
 }  // namespace
@@ -125,6 +108,10 @@ const Value* Dict::Find(const Value& key) const {
 }
 
 const Value* Dict::Find(absl::string_view key) const {
+  if (!index.empty()) {
+    const auto found = index.find(key);
+    return found == index.end() ? nullptr : &items[found->second].second;
+  }
   for (const auto& [k, v] : items) {
     if (k.text() != nullptr && k.text()->bytes() == key) return &v;
   }
@@ -132,6 +119,7 @@ const Value* Dict::Find(absl::string_view key) const {
 }
 
 void Dict::Set(Value key, Value value) {
+  index.clear();
   for (auto& [k, v] : items) {
     if (k.Equals(key)) {
       v = std::move(value);
@@ -164,13 +152,22 @@ Value Value::Text(MarkedText text) {
 Value Value::Text(std::string text, TextOrigin origin) {
   return Text(MarkedText(std::move(text), origin));
 }
-Value Value::MakeList(List items) {
-  return Value(Data(Sequence{std::make_shared<const List>(std::move(items)), false}));
-}
-Value Value::MakeTuple(List items) {
-  return Value(Data(Sequence{std::make_shared<const List>(std::move(items)), true}));
+Value Value::MakeSequence(SequenceKind kind, List items) {
+  Extent extent;
+  for (const Value& item : items) Join(item.extent(), &extent);
+  return Value(Data(Sequence{std::make_shared<const List>(std::move(items)), kind, extent}));
 }
 Value Value::MakeDict(Dict dict) {
+  dict.extent = Extent{};
+  for (const auto& [key, value] : dict.items) {
+    Join(key.extent(), &dict.extent);
+    Join(value.extent(), &dict.extent);
+  }
+  dict.index.clear();
+  for (size_t i = 0; dict.items.size() > kIndexedItems && i < dict.items.size(); ++i) {
+    const MarkedText* key = dict.items[i].first.text();
+    if (key != nullptr) dict.index.emplace(key->bytes(), i);
+  }
   return Value(Data(std::make_shared<const Dict>(std::move(dict))));
 }
 Value Value::MakeFunction(Function function) {
@@ -187,6 +184,10 @@ const Dict* Value::dict() const {
 }
 Namespace* Value::names() const {
   const auto* p = As<std::shared_ptr<Namespace>>();
+  return p == nullptr ? nullptr : p->get();
+}
+Loop* Value::loop() const {
+  const auto* p = As<std::shared_ptr<Loop>>();
   return p == nullptr ? nullptr : p->get();
 }
 const Function* Value::function() const {
@@ -206,6 +207,14 @@ std::optional<double> Value::number() const {
   return std::nullopt;
 }
 
+Extent Value::extent() const {
+  if (const MarkedText* t = text()) return {1, 1 + t->size() / 64};
+  if (const Sequence* s = sequence()) return s->extent;
+  if (const Dict* d = dict()) return d->extent;
+  if (const Function* f = function()) return {f->depth, 1};
+  return {};
+}
+
 bool Value::Truth() const {
   if (const std::optional<double> n = number()) return *n != 0;
   if (is_undefined() || is_none()) return false;
@@ -214,46 +223,56 @@ bool Value::Truth() const {
 }
 
 const char* Value::TypeName() const {
-  static constexpr const char* kNames[] = {"Undefined", "NoneType", "bool", "int",
-                                           "float",     "str",      "list", "dict",
-                                           "namespace", "function"};
-  if (sequence() != nullptr && sequence()->tuple) return "tuple";
+  static constexpr const char* kNames[] = {"Undefined", "NoneType", "bool",    "int",
+                                           "float",     "str",      "list",    "dict",
+                                           "namespace", "loop",     "function"};
+  static constexpr const char* kSequences[] = {"list", "tuple", "tuple", "view", "generator"};
+  if (const Sequence* s = sequence()) return kSequences[static_cast<size_t>(s->kind)];
   return kNames[data_.index()];
 }
 
-MarkedText Value::Str() const {
+MarkedText Value::Str(size_t max_bytes) const {
   if (const MarkedText* t = text()) return *t;
   if (is_undefined()) return MarkedText();
   if (is_none()) return MarkedText("None");
   if (const bool* b = As<bool>()) return MarkedText(*b ? "True" : "False");
   if (const int64_t* i = As<int64_t>()) return MarkedText(absl::StrCat(*i));
   if (const double* d = As<double>()) return MarkedText(FloatText(*d));
-  if (names() != nullptr) return MarkedText(absl::StrCat("<", names()->type_name, ">"));
+  if (names() != nullptr) return MarkedText("<namespace>");
+  if (loop() != nullptr) {
+    return MarkedText(
+        absl::StrCat("<LoopContext ", loop()->index + 1, "/", loop()->items->size(), ">"));
+  }
   if (function() != nullptr) return MarkedText(absl::StrCat("<function ", function()->name, ">"));
-  return Repr();
+  return Repr(max_bytes);
 }
 
-MarkedText Value::Repr() const {
+MarkedText Value::Repr(size_t max_bytes) const {
   MarkedText out;
-  AppendRepr(*this, 0, &out);
+  AppendRepr(*this, max_bytes, &out);
   return out;
 }
 
 std::optional<size_t> Value::Length() const {
   if (is_undefined()) return 0;
   if (const MarkedText* t = text()) return t->Length();
-  if (const Sequence* s = sequence()) return s->items->size();
+  if (const Sequence* s = sequence()) {
+    if (s->kind == SequenceKind::kGenerator) return std::nullopt;
+    return s->items->size();
+  }
   if (const Dict* d = dict()) return d->items.size();
+  if (const Loop* l = loop()) return l->items->size();
   return std::nullopt;
 }
 
-std::optional<List> Value::Items() const {
-  if (is_undefined()) return List{};
-  if (const Sequence* s = sequence()) return *s->items;
+std::shared_ptr<const List> Value::Items() const {
+  if (const Sequence* s = sequence()) return s->items;
   List items;
+  if (is_undefined()) return std::make_shared<const List>();
   if (const Dict* d = dict()) {
+    items.reserve(d->items.size());
     for (const auto& [key, value] : d->items) items.push_back(key);
-    return items;
+    return std::make_shared<const List>(std::move(items));
   }
   if (const MarkedText* t = text()) {
     for (size_t pos = 0; pos < t->size();) {
@@ -261,12 +280,37 @@ std::optional<List> Value::Items() const {
       items.push_back(Text(t->Substr(pos, length)));
       pos += length;
     }
-    return items;
+    return std::make_shared<const List>(std::move(items));
   }
-  return std::nullopt;
+  return nullptr;
 }
 
-bool Value::Equals(const Value& other) const { return EqualsAt(*this, other, 0); }
+bool Value::Equals(const Value& other) const {
+  const std::optional<double> x = number();
+  const std::optional<double> y = other.number();
+  if (x && y) {
+    const std::optional<int64_t> i = integer();
+    const std::optional<int64_t> j = other.integer();
+    return i && j ? *i == *j : *x == *y;
+  }
+  if (text() && other.text()) return text()->bytes() == other.text()->bytes();
+  if (is_none() || other.is_none()) return is_none() && other.is_none();
+  if (is_undefined() || other.is_undefined()) return is_undefined() && other.is_undefined();
+  if (sequence() && other.sequence()) return SequencesEqual(*sequence(), *other.sequence());
+  if (dict() && other.dict()) return DictsEqual(*dict(), *other.dict());
+  if (names() || other.names()) return names() == other.names();
+  if (loop() || other.loop()) return loop() == other.loop();
+  return function() != nullptr && function() == other.function();
+}
+
+bool Value::IsHashable() const {
+  if (const Sequence* s = sequence()) {
+    return s->kind != SequenceKind::kList &&
+           (!s->tuple() || std::all_of(s->items->begin(), s->items->end(),
+                                       [](const Value& item) { return item.IsHashable(); }));
+  }
+  return dict() == nullptr;
+}
 
 std::optional<int> Value::Compare(const Value& other) const {
   const std::optional<double> x = number();
@@ -281,11 +325,10 @@ std::optional<int> Value::Compare(const Value& other) const {
     const int order = text()->bytes().compare(other.text()->bytes());
     return order < 0 ? -1 : (order > 0 ? 1 : 0);
   }
-  if (sequence() && other.sequence() && sequence()->tuple == other.sequence()->tuple) {
+  if (sequence() && other.sequence() && sequence()->tuple() == other.sequence()->tuple()) {
     const List& a = *sequence()->items;
     const List& b = *other.sequence()->items;
     for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-      if (a[i].sequence() && b[i].sequence()) return std::nullopt;
       if (a[i].Equals(b[i])) continue;
       return a[i].Compare(b[i]);
     }

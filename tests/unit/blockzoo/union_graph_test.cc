@@ -23,8 +23,7 @@ class UnionGraphTest : public EngineFixture {
   }
 
   // Each chain's blocks, read back from stages in order.
-  static std::vector<std::vector<Digest>> Walk(
-      const UnionGraph& graph, size_t chains) {
+  static std::vector<std::vector<Digest>> Walk(const UnionGraph& graph, size_t chains) {
     std::vector<std::vector<Digest>> walked(chains);
     for (const Stage& stage : graph.stages()) {
       for (uint32_t s : stage.segments) {

@@ -1,5 +1,5 @@
-// In a file of its own: the replaced operators must not be inlined into code that the compiler checks for
-// matching pairs.
+// In a file of its own: the replaced operators must not be inlined into code that the compiler
+// checks for matching pairs.
 #include "tests/unit/scheduler/allocation_counter.h"
 
 #include <cstddef>

@@ -32,8 +32,8 @@ TEST_F(EngineTest, GreedyAnswerIsRepeatedAndEndsAtMaxTokens) {
 // A sequence's tokens depend neither on its batch mates, nor on chunks, nor on prefix hits.
 TEST_F(EngineTest, AnswersDoNotDependOnTheBatch) {
   for (const kernels::DType dtype :
-       {kernels::DType::kF32, kernels::DType::kQ8_0, kernels::DType::kQ4_0,
-        kernels::DType::kQ4_1, kernels::DType::kBF16, kernels::DType::kF16}) {
+       {kernels::DType::kF32, kernels::DType::kQ8_0, kernels::DType::kQ4_0, kernels::DType::kQ4_1,
+        kernels::DType::kBF16, kernels::DType::kF16}) {
     TinyShape shape;
     shape.dtype = dtype;
     const blockzoo::ChainManifest manifest = tiny_.Make("a", shape, kLayers, 9);

@@ -1,5 +1,5 @@
-// The step path allocates nothing: counts calls of operator new on the engine thread while sequences
-// decode.
+// The step path allocates nothing: counts calls of operator new on the engine thread while
+// sequences decode.
 #include <gtest/gtest.h>
 
 #include "scheduler/engine_loop.h"
@@ -31,13 +31,12 @@ TEST_F(SteadyStepTest, DecodeStepsAllocateNothing) {
     mailboxes.push_back(std::make_shared<scheduler::StreamMailbox>(
         scheduler::StreamMailbox::Options{.reserve_tokens = 512}));
     ASSERT_TRUE(inbox.Reserve().ok());
-    ASSERT_TRUE(
-        inbox.Submit({.request = std::move(request), .mailbox = mailboxes.back()}).ok());
+    ASSERT_TRUE(inbox.Submit({.request = std::move(request), .mailbox = mailboxes.back()}).ok());
   }
   loop.TakeMessages(TimePoint());
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(loop.Step());
-  // Pages are sealed and published on the way: every 64th token of a sequence makes index nodes, which
-  // is not the step path of the others. Count the steps of a page without its end.
+  // Pages are sealed and published on the way: every 64th token of a sequence makes index nodes,
+  // which is not the step path of the others. Count the steps of a page without its end.
   StartCountingAllocations();
   for (int i = 0; i < 38; ++i) {
     loop.TakeMessages(TimePoint());

@@ -60,6 +60,19 @@ TEST(RequestParser, ReadsChunksAndLeavesTheNextRequest) {
   EXPECT_EQ(left, next);
 }
 
+TEST(RequestParser, ReadsTheLastChunkInPieces) {
+  for (const size_t piece : {1u, 2u, 3u, 4u}) {
+    RequestParser parser({});
+    ASSERT_EQ(FeedAll(parser,
+                      "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+                      "0\r\nt: v\r\n\r\n",
+                      piece),
+              State::kComplete)
+        << piece;
+    EXPECT_EQ(parser.Take().body, "");
+  }
+}
+
 TEST(RequestParser, SaysContinueOnce) {
   RequestParser parser({});
   const std::string head =

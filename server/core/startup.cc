@@ -1,0 +1,54 @@
+#include "server/core/startup.h"
+
+#include "config/foundation/log.h"
+
+namespace tessera::server {
+
+kernels::CpuIsa IsaOf(CpuIsa isa) {
+  switch (isa) {
+    case CpuIsa::kAuto:
+      return kernels::CpuIsa::kAuto;
+    case CpuIsa::kAvx512:
+      return kernels::CpuIsa::kAvx512;
+    case CpuIsa::kAvx2:
+      return kernels::CpuIsa::kAvx2;
+  }
+  return kernels::CpuIsa::kAuto;
+}
+
+blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv) {
+  using Choice = blockzoo::CacheChoice;
+  Choice choice;
+  switch (kv.dtype) {
+    case KvDtype::kAuto:
+      choice.kv_dtype = Choice::KvDType::kAuto;
+      break;
+    case KvDtype::kF32:
+      choice.kv_dtype = Choice::KvDType::kF32;
+      break;
+    case KvDtype::kF16:
+      choice.kv_dtype = Choice::KvDType::kF16;
+      break;
+    case KvDtype::kBf16:
+      choice.kv_dtype = Choice::KvDType::kBF16;
+      break;
+  }
+  if (kv.key_statistics) choice.key_statistics = Choice::KeyStatistics::kOn;
+  return choice;
+}
+
+StatusOr<std::unique_ptr<blockzoo::Zoo>> OpenZooToServe(const StoreSettings& store) {
+  blockzoo::ZooOptions options;
+  options.directory = store.root;
+  options.reserve_bytes = static_cast<uint64_t>(store.reserve.bytes);
+  StatusOr<std::unique_ptr<blockzoo::Zoo>> zoo = blockzoo::Zoo::Open(options);
+  if (zoo.ok() || absl::IsNotFound(zoo.status())) return zoo;
+  // A directory that may not be written still serves.
+  options.mode = blockzoo::ZooMode::kReadOnly;
+  StatusOr<std::unique_ptr<blockzoo::Zoo>> read_only = blockzoo::Zoo::Open(options);
+  if (!read_only.ok()) return zoo;
+  LogWarning("zoo_read_only", {{"directory", store.root}, {"why", zoo.status().message()}});
+  return read_only;
+}
+
+}  // namespace tessera::server

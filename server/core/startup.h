@@ -1,0 +1,21 @@
+// What a daemon makes of its settings before it serves. `plan` and `doctor` make the same, so that
+// they speak of what the daemon would do.
+#pragma once
+
+#include <memory>
+
+#include "blockzoo/block_type.h"
+#include "blockzoo/zoo.h"
+#include "config/settings.h"
+#include "kernels/backend.h"
+
+namespace tessera::server {
+
+[[nodiscard]] kernels::CpuIsa IsaOf(CpuIsa isa);
+[[nodiscard]] blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv);
+
+// Opens the zoo for serving: read-only, with a warning in the log, where it may not be written.
+// NOT_FOUND when there is none.
+[[nodiscard]] StatusOr<std::unique_ptr<blockzoo::Zoo>> OpenZooToServe(const StoreSettings& store);
+
+}  // namespace tessera::server
