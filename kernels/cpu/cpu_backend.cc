@@ -1,4 +1,5 @@
 // The CPU backend: which instruction set, which kernels, which weight layout.
+#include <cpuid.h>
 #include <immintrin.h>
 
 #include "absl/strings/str_cat.h"
@@ -10,9 +11,14 @@
 namespace tessera::kernels {
 namespace {
 
+// Clang's __builtin_cpu_supports does not know this name.
+bool HasF16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+
 bool HasAvx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("f16c");
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && HasF16c();
 }
 
 bool HasAvx512() {

@@ -7,13 +7,13 @@
 namespace tessera::server::cli {
 namespace {
 
-struct CheckOptions {
+struct CheckConfigOptions {
   SettingsFlags flags;
   bool print = false;
   bool reference = false;
 };
 
-Status RunCheck(const CheckOptions& options) {
+Status RunCheck(const CheckConfigOptions& options) {
   if (options.reference) {
     Print(SettingsReference());
     return absl::OkStatus();
@@ -36,7 +36,7 @@ Status RunCheck(const CheckOptions& options) {
 }  // namespace
 
 void AddCheckConfig(CommandLine& line) {
-  const auto options = std::make_shared<CheckOptions>();
+  const auto options = std::make_shared<CheckConfigOptions>();
   Command command = line.Add("check-config", "Check a settings file; every problem at once");
   command.Argument("FILE", &options->flags.config, "YAML, or JSON if it is named *.json");
   command.MayBeLeftOut();

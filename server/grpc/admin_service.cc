@@ -16,30 +16,30 @@
 namespace tessera::server {
 namespace {
 
-namespace v1 = admin::v1;
+namespace admin_wire = admin::v1;
 
 constexpr Duration kDrainReport = std::chrono::milliseconds(50);
 
-v1::ModelState ToProto(ModelState state) {
+admin_wire::ModelState AdminState(ModelState state) {
   switch (state) {
     case ModelState::kUnloaded:
-      return v1::MODEL_STATE_UNLOADED;
+      return admin_wire::MODEL_STATE_UNLOADED;
     case ModelState::kLoading:
-      return v1::MODEL_STATE_LOADING;
+      return admin_wire::MODEL_STATE_LOADING;
     case ModelState::kReady:
-      return v1::MODEL_STATE_READY;
+      return admin_wire::MODEL_STATE_READY;
     case ModelState::kDraining:
-      return v1::MODEL_STATE_DRAINING;
+      return admin_wire::MODEL_STATE_DRAINING;
     case ModelState::kFailed:
-      return v1::MODEL_STATE_FAILED;
+      return admin_wire::MODEL_STATE_FAILED;
   }
-  return v1::MODEL_STATE_UNSPECIFIED;
+  return admin_wire::MODEL_STATE_UNSPECIFIED;
 }
 
-void Fill(const ModelInfo& info, v1::Model* proto) {
+void Fill(const ModelInfo& info, admin_wire::Model* proto) {
   proto->set_name(info.name);
   proto->set_revision(info.summary.revision);
-  proto->set_state(ToProto(info.state));
+  proto->set_state(AdminState(info.state));
   proto->set_blocks(info.summary.blocks);
   proto->set_max_context(info.summary.max_context);
   proto->set_running_requests(info.users);
@@ -50,7 +50,7 @@ void Fill(const ModelInfo& info, v1::Model* proto) {
   proto->mutable_loaded_time()->set_seconds(info.model->loaded_unix_seconds);
 }
 
-void Fill(const Problem& problem, v1::ConfigProblem* proto) {
+void Fill(const Problem& problem, admin_wire::ConfigProblem* proto) {
   std::string where = problem.file;
   if (problem.position.line > 0) absl::StrAppend(&where, ":", problem.position.line);
   if (problem.position.column > 0) absl::StrAppend(&where, ":", problem.position.column);
@@ -60,11 +60,11 @@ void Fill(const Problem& problem, v1::ConfigProblem* proto) {
   proto->set_hint(problem.hint);
 }
 
-void Fill(const ReloadOutcome& outcome, ReloadMode mode, v1::ReloadConfigResponse* proto) {
+void Fill(const ReloadOutcome& outcome, ReloadMode mode, admin_wire::ReloadConfigResponse* proto) {
   proto->set_applied(outcome.accepted && mode == ReloadMode::kApply);
   proto->set_generation(static_cast<uint64_t>(outcome.generation));
   for (const Change& change : outcome.changes) {
-    v1::ConfigChange* one = proto->add_changes();
+    admin_wire::ConfigChange* one = proto->add_changes();
     one->set_path(change.field);
     one->set_from(change.before);
     one->set_to(change.after);
@@ -77,22 +77,22 @@ Status InModel(const Status& status, const std::string& name) {
   return Annotate(status, absl::StrCat("model \"", name, "\""));
 }
 
-using LoadStream = MessageStream<v1::LoadModelResponse>;
-using DrainStream = MessageStream<v1::DrainResponse>;
+using LoadStream = MessageStream<admin_wire::LoadModelResponse>;
+using DrainStream = MessageStream<admin_wire::DrainResponse>;
 
-class AdminService final : public v1::AdminService::CallbackService {
+class AdminService final : public admin_wire::AdminService::CallbackService {
  public:
   explicit AdminService(AdminParts parts) : parts_(std::move(parts)) {}
 
-  grpc::ServerWriteReactor<v1::LoadModelResponse>* LoadModel(
-      grpc::CallbackServerContext*, const v1::LoadModelRequest* request) override {
+  grpc::ServerWriteReactor<admin_wire::LoadModelResponse>* LoadModel(
+      grpc::CallbackServerContext*, const admin_wire::LoadModelRequest* request) override {
     const std::shared_ptr<LoadStream> stream = LoadStream::Make();
     const std::string name = request->name();
     LogInfo("admin_load_model", {{"model", name}});
     parts_.frontend->registry().Reload(
         name,
         [stream](uint32_t done, uint32_t total) {
-          v1::LoadModelResponse message;
+          admin_wire::LoadModelResponse message;
           message.set_blocks_done(done);
           message.set_blocks_total(total);
           stream->Send(std::move(message));
@@ -102,7 +102,7 @@ class AdminService final : public v1::AdminService::CallbackService {
             stream->End(ToGrpc(InModel(model.status(), name), ""));
             return;
           }
-          v1::LoadModelResponse message;
+          admin_wire::LoadModelResponse message;
           for (const ModelInfo& info : parts_.frontend->registry().List()) {
             if (info.name == name) Fill(info, message.mutable_model());
           }
@@ -115,8 +115,8 @@ class AdminService final : public v1::AdminService::CallbackService {
   }
 
   grpc::ServerUnaryReactor* UnloadModel(grpc::CallbackServerContext* context,
-                                        const v1::UnloadModelRequest* request,
-                                        v1::UnloadModelResponse* response) override {
+                                        const admin_wire::UnloadModelRequest* request,
+                                        admin_wire::UnloadModelResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     LogInfo("admin_unload_model", {{"model", request->name()}});
     const Duration grace = request->has_grace() ? FromProto(request->grace())
@@ -140,8 +140,8 @@ class AdminService final : public v1::AdminService::CallbackService {
   }
 
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* context,
-                                       const v1::ListModelsRequest*,
-                                       v1::ListModelsResponse* response) override {
+                                       const admin_wire::ListModelsRequest*,
+                                       admin_wire::ListModelsResponse* response) override {
     for (const ModelInfo& info : parts_.frontend->registry().List()) {
       Fill(info, response->add_models());
     }
@@ -149,8 +149,8 @@ class AdminService final : public v1::AdminService::CallbackService {
   }
 
   grpc::ServerUnaryReactor* GetStats(grpc::CallbackServerContext* context,
-                                     const v1::GetStatsRequest*,
-                                     v1::GetStatsResponse* response) override {
+                                     const admin_wire::GetStatsRequest*,
+                                     admin_wire::GetStatsResponse* response) override {
     const scheduler::EngineStats stats = parts_.engine->Stats();
     response->set_running(stats.running);
     response->set_waiting(stats.waiting);
@@ -174,8 +174,8 @@ class AdminService final : public v1::AdminService::CallbackService {
   }
 
   grpc::ServerUnaryReactor* DescribePlan(grpc::CallbackServerContext* context,
-                                         const v1::DescribePlanRequest*,
-                                         v1::DescribePlanResponse* response) override {
+                                         const admin_wire::DescribePlanRequest*,
+                                         admin_wire::DescribePlanResponse* response) override {
     return OnPool(context, [this, response] {
       response->set_last_step(parts_.engine->DescribeNextPlan());
       response->set_memory(parts_.engine->DescribeMemory());
@@ -183,8 +183,8 @@ class AdminService final : public v1::AdminService::CallbackService {
     });
   }
 
-  grpc::ServerWriteReactor<v1::DrainResponse>* Drain(grpc::CallbackServerContext*,
-                                                     const v1::DrainRequest* request) override {
+  grpc::ServerWriteReactor<admin_wire::DrainResponse>* Drain(
+      grpc::CallbackServerContext*, const admin_wire::DrainRequest* request) override {
     const std::shared_ptr<DrainStream> stream = DrainStream::Make();
     Duration timeout = FromProto(request->timeout());
     if (timeout <= Duration::zero()) timeout = parts_.settings->Current()->server.drain_timeout;
@@ -194,16 +194,17 @@ class AdminService final : public v1::AdminService::CallbackService {
     return stream.get();
   }
 
-  grpc::ServerUnaryReactor* Resume(grpc::CallbackServerContext* context, const v1::ResumeRequest*,
-                                   v1::ResumeResponse*) override {
+  grpc::ServerUnaryReactor* Resume(grpc::CallbackServerContext* context,
+                                   const admin_wire::ResumeRequest*,
+                                   admin_wire::ResumeResponse*) override {
     LogInfo("admin_resume");
     parts_.set_intake(Frontend::Intake::kOpen);
     return Done(context, absl::OkStatus());
   }
 
   grpc::ServerUnaryReactor* ReloadConfig(grpc::CallbackServerContext* context,
-                                         const v1::ReloadConfigRequest* request,
-                                         v1::ReloadConfigResponse* response) override {
+                                         const admin_wire::ReloadConfigRequest* request,
+                                         admin_wire::ReloadConfigResponse* response) override {
     const ReloadMode mode = request->dry_run() ? ReloadMode::kDryRun : ReloadMode::kApply;
     return OnPool(context, [this, mode, response] {
       Fill(parts_.reload(mode), mode, response);
@@ -212,8 +213,8 @@ class AdminService final : public v1::AdminService::CallbackService {
   }
 
   grpc::ServerUnaryReactor* CheckConfig(grpc::CallbackServerContext* context,
-                                        const v1::CheckConfigRequest* request,
-                                        v1::CheckConfigResponse* response) override {
+                                        const admin_wire::CheckConfigRequest* request,
+                                        admin_wire::CheckConfigResponse* response) override {
     return OnPool(context, [request, response] {
       const TextFormat format =
           absl::EndsWith(request->file_name(), ".json") ? TextFormat::kJson : TextFormat::kYaml;
@@ -243,7 +244,7 @@ class AdminService final : public v1::AdminService::CallbackService {
   void ReportDrain(const std::shared_ptr<DrainStream>& stream, TimePoint until) {
     if (stream->closed()) return;
     const uint32_t open = parts_.frontend->open_requests();
-    v1::DrainResponse message;
+    admin_wire::DrainResponse message;
     message.set_open_requests(open);
     message.set_drained(open == 0);
     stream->Send(std::move(message));

@@ -12,18 +12,18 @@
 namespace tessera::server {
 namespace {
 
-namespace v1 = grpc::reflection::v1;
+namespace wire = grpc::reflection::v1;
 using google::protobuf::DescriptorPool;
 using google::protobuf::FileDescriptor;
 
-void NotFound(v1::ServerReflectionResponse* response) {
+void NotFound(wire::ServerReflectionResponse* response) {
   response->mutable_error_response()->set_error_code(grpc::StatusCode::NOT_FOUND);
   response->mutable_error_response()->set_error_message("there is no such name");
 }
 
 // The file and all it needs, each once.
 void AddFiles(const FileDescriptor* file, std::set<const FileDescriptor*>* seen,
-              v1::FileDescriptorResponse* response) {
+              wire::FileDescriptorResponse* response) {
   if (!seen->insert(file).second) return;
   google::protobuf::FileDescriptorProto proto;
   file->CopyTo(&proto);
@@ -31,7 +31,7 @@ void AddFiles(const FileDescriptor* file, std::set<const FileDescriptor*>* seen,
   for (int i = 0; i < file->dependency_count(); ++i) AddFiles(file->dependency(i), seen, response);
 }
 
-void AnswerFile(const FileDescriptor* file, v1::ServerReflectionResponse* response) {
+void AnswerFile(const FileDescriptor* file, wire::ServerReflectionResponse* response) {
   if (file == nullptr) {
     NotFound(response);
     return;
@@ -40,24 +40,24 @@ void AnswerFile(const FileDescriptor* file, v1::ServerReflectionResponse* respon
   AddFiles(file, &seen, response->mutable_file_descriptor_response());
 }
 
-void Answer(const v1::ServerReflectionRequest& request, const std::vector<std::string>& services,
-            v1::ServerReflectionResponse* response) {
+void Answer(const wire::ServerReflectionRequest& request, const std::vector<std::string>& services,
+            wire::ServerReflectionResponse* response) {
   const DescriptorPool* pool = DescriptorPool::generated_pool();
   response->set_valid_host(request.host());
   *response->mutable_original_request() = request;
   switch (request.message_request_case()) {
-    case v1::ServerReflectionRequest::kFileByFilename:
+    case wire::ServerReflectionRequest::kFileByFilename:
       AnswerFile(pool->FindFileByName(request.file_by_filename()), response);
       return;
-    case v1::ServerReflectionRequest::kFileContainingSymbol:
+    case wire::ServerReflectionRequest::kFileContainingSymbol:
       AnswerFile(pool->FindFileContainingSymbol(request.file_containing_symbol()), response);
       return;
-    case v1::ServerReflectionRequest::kListServices:
+    case wire::ServerReflectionRequest::kListServices:
       for (const std::string& name : services) {
         response->mutable_list_services_response()->add_service()->set_name(name);
       }
       return;
-    case v1::ServerReflectionRequest::kAllExtensionNumbersOfType:
+    case wire::ServerReflectionRequest::kAllExtensionNumbersOfType:
       // proto3 has no extensions, so a known type has none.
       if (pool->FindMessageTypeByName(request.all_extension_numbers_of_type()) == nullptr) {
         NotFound(response);
@@ -66,14 +66,14 @@ void Answer(const v1::ServerReflectionRequest& request, const std::vector<std::s
             request.all_extension_numbers_of_type());
       }
       return;
-    case v1::ServerReflectionRequest::kFileContainingExtension:
-    case v1::ServerReflectionRequest::MESSAGE_REQUEST_NOT_SET:
+    case wire::ServerReflectionRequest::kFileContainingExtension:
+    case wire::ServerReflectionRequest::MESSAGE_REQUEST_NOT_SET:
       NotFound(response);
   }
 }
 
-class Stream final
-    : public grpc::ServerBidiReactor<v1::ServerReflectionRequest, v1::ServerReflectionResponse> {
+class Stream final : public grpc::ServerBidiReactor<wire::ServerReflectionRequest,
+                                                    wire::ServerReflectionResponse> {
  public:
   explicit Stream(const std::vector<std::string>* services) : services_(services) {
     StartRead(&request_);
@@ -98,14 +98,14 @@ class Stream final
 
  private:
   const std::vector<std::string>* const services_;
-  v1::ServerReflectionRequest request_;
-  v1::ServerReflectionResponse response_;
+  wire::ServerReflectionRequest request_;
+  wire::ServerReflectionResponse response_;
 };
 
-class ReflectionService final : public v1::ServerReflection::CallbackService {
+class ReflectionService final : public wire::ServerReflection::CallbackService {
  public:
   explicit ReflectionService(std::vector<std::string> services) : services_(std::move(services)) {}
-  grpc::ServerBidiReactor<v1::ServerReflectionRequest, v1::ServerReflectionResponse>*
+  grpc::ServerBidiReactor<wire::ServerReflectionRequest, wire::ServerReflectionResponse>*
   ServerReflectionInfo(grpc::CallbackServerContext*) override {
     return new Stream(&services_);
   }

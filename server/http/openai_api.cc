@@ -23,7 +23,7 @@
 namespace tessera::server {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 constexpr size_t kMaxRequestIdBytes = 96;
 constexpr absl::string_view kModelPrefix = "/v1/models/";
@@ -125,7 +125,7 @@ class Api {
     Respond(call, std::move(response));
   }
 
-  [[nodiscard]] Json ModelJson(const ModelInfo& info) const {
+  [[nodiscard]] OrderedJson ModelJson(const ModelInfo& info) const {
     return {{"id", info.name},
             {"object", "model"},
             {"created", info.model ? info.model->loaded_unix_seconds : started_},
@@ -136,18 +136,18 @@ class Api {
   }
 
   void ListModels(const Call& call) {
-    Json data = Json::array();
+    OrderedJson data = OrderedJson::array();
     for (const ModelInfo& info : frontend_->registry().List()) data.push_back(ModelJson(info));
-    const Json body = {{"object", "list"}, {"data", std::move(data)}};
-    Respond(call, OpenAiJson(body.dump(-1, ' ', false, Json::error_handler_t::replace)));
+    const OrderedJson body = {{"object", "list"}, {"data", std::move(data)}};
+    Respond(call, OpenAiJson(body.dump(-1, ' ', false, OrderedJson::error_handler_t::replace)));
   }
 
   void ShowModel(const Call& call, const std::string& path) {
     const std::string name = DecodePercent(absl::string_view(path).substr(kModelPrefix.size()));
     for (const ModelInfo& info : frontend_->registry().List()) {
       if (info.name != name) continue;
-      return Respond(
-          call, OpenAiJson(ModelJson(info).dump(-1, ' ', false, Json::error_handler_t::replace)));
+      return Respond(call, OpenAiJson(ModelJson(info).dump(-1, ' ', false,
+                                                           OrderedJson::error_handler_t::replace)));
     }
     Respond(call, OpenAiErrorResponse(ModelNotFound(name), OpenAiEndpoint::kCompletions));
   }

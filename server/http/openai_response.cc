@@ -12,15 +12,15 @@ namespace tessera::server {
 namespace {
 
 // Clients show fields in the order in which they come.
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 using Echo = OpenAiRequest::Echo;
 using StreamUsage = OpenAiRequest::StreamUsage;
 
 // JSON has no infinity; nobody tells this from it.
 constexpr float kLowestLogprob = -9999.0F;
 
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+std::string Dump(const OrderedJson& json) {
+  return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace);
 }
 
 double Finite(float logprob) { return std::max(logprob, kLowestLogprob); }
@@ -53,7 +53,7 @@ class LogprobArrays {
       return;
     }
     logprobs_.push_back(Finite(token->logprob));
-    Json top = Json::object();
+    OrderedJson top = OrderedJson::object();
     for (const OutputTop& one : token->top) {
       // Of two tokens that read the same, the likelier one comes first and stays.
       top.emplace(TokenText(one.raw), Finite(one.logprob));
@@ -61,7 +61,7 @@ class LogprobArrays {
     top.emplace(TokenText(raw), Finite(token->logprob));
     tops_.push_back(std::move(top));
   }
-  [[nodiscard]] Json Take() && {
+  [[nodiscard]] OrderedJson Take() && {
     return {{"tokens", std::move(tokens_)},
             {"token_logprobs", std::move(logprobs_)},
             {"top_logprobs", std::move(tops_)},
@@ -69,27 +69,27 @@ class LogprobArrays {
   }
 
  private:
-  Json tokens_ = Json::array();
-  Json logprobs_ = Json::array();
-  Json tops_ = Json::array();
-  Json offsets_ = Json::array();
+  OrderedJson tokens_ = OrderedJson::array();
+  OrderedJson logprobs_ = OrderedJson::array();
+  OrderedJson tops_ = OrderedJson::array();
+  OrderedJson offsets_ = OrderedJson::array();
 };
 
-Json BytesOf(const std::string& raw) {
-  Json bytes = Json::array();
+OrderedJson BytesOf(const std::string& raw) {
+  OrderedJson bytes = OrderedJson::array();
   for (const char c : raw) bytes.push_back(static_cast<uint8_t>(c));
   return bytes;
 }
 
-Json ChatLogprob(const std::string& raw, float logprob) {
+OrderedJson ChatLogprob(const std::string& raw, float logprob) {
   return {{"token", TokenText(raw)}, {"logprob", Finite(logprob)}, {"bytes", BytesOf(raw)}};
 }
 
-Json ChatLogprobs(const std::vector<OutputToken>& tokens) {
-  Json content = Json::array();
+OrderedJson ChatLogprobs(const std::vector<OutputToken>& tokens) {
+  OrderedJson content = OrderedJson::array();
   for (const OutputToken& token : tokens) {
-    Json one = ChatLogprob(token.raw, token.logprob);
-    one["top_logprobs"] = Json::array();
+    OrderedJson one = ChatLogprob(token.raw, token.logprob);
+    one["top_logprobs"] = OrderedJson::array();
     for (const OutputTop& top : token.top) {
       one["top_logprobs"].push_back(ChatLogprob(top.raw, top.logprob));
     }
@@ -129,7 +129,7 @@ const char* FinishReasonName(scheduler::FinishReason reason) {
   return "stop";
 }
 
-void SetFinish(const OutputFinished& finished, Json* choice) {
+void SetFinish(const OutputFinished& finished, OrderedJson* choice) {
   (*choice)["finish_reason"] = FinishReasonName(finished.reason);
   if (finished.stop_text) {
     (*choice)["stop_reason"] = *finished.stop_text;
@@ -138,7 +138,7 @@ void SetFinish(const OutputFinished& finished, Json* choice) {
   }
 }
 
-Json UsageJson(const OutputUsage& usage) {
+OrderedJson UsageJson(const OutputUsage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
           {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
@@ -149,7 +149,7 @@ std::string Fingerprint(const OutputStarted& started) {
   return absl::StrCat("fp_", absl::string_view(started.model_revision).substr(0, 12));
 }
 
-Json Head(const OpenAiAnswer& answer, const char* object, const std::string& fingerprint) {
+OrderedJson Head(const OpenAiAnswer& answer, const char* object, const std::string& fingerprint) {
   return {{"id", answer.id},
           {"object", object},
           {"created", answer.created},
@@ -157,9 +157,10 @@ Json Head(const OpenAiAnswer& answer, const char* object, const std::string& fin
           {"system_fingerprint", fingerprint}};
 }
 
-Json WholeCompletion(const OpenAiAnswer& answer, size_t prompt, const CollectedOutput& output,
-                     const OutputDelta& delta) {
-  Json choice = {{"index", prompt * answer.n + delta.choice}, {"text", ""}, {"logprobs", nullptr}};
+OrderedJson WholeCompletion(const OpenAiAnswer& answer, size_t prompt,
+                            const CollectedOutput& output, const OutputDelta& delta) {
+  OrderedJson choice = {
+      {"index", prompt * answer.n + delta.choice}, {"text", ""}, {"logprobs", nullptr}};
   LogprobArrays arrays;
   uint32_t offset = 0;
   std::string text;
@@ -178,10 +179,10 @@ Json WholeCompletion(const OpenAiAnswer& answer, size_t prompt, const CollectedO
   return choice;
 }
 
-Json WholeMessage(const OpenAiAnswer& answer, const OutputDelta& delta) {
-  Json choice = {{"index", delta.choice},
-                 {"message", {{"role", "assistant"}, {"content", delta.text}}},
-                 {"logprobs", nullptr}};
+OrderedJson WholeMessage(const OpenAiAnswer& answer, const OutputDelta& delta) {
+  OrderedJson choice = {{"index", delta.choice},
+                        {"message", {{"role", "assistant"}, {"content", delta.text}}},
+                        {"logprobs", nullptr}};
   if (answer.logprobs) choice["logprobs"] = ChatLogprobs(delta.tokens);
   return choice;
 }
@@ -190,7 +191,7 @@ Json WholeMessage(const OpenAiAnswer& answer, const OutputDelta& delta) {
 
 std::string WholeAnswer(const OpenAiAnswer& answer, const std::vector<CollectedOutput>& outputs) {
   const bool chat = answer.endpoint == OpenAiEndpoint::kChat;
-  Json choices = Json::array();
+  OrderedJson choices = OrderedJson::array();
   OutputUsage usage;
   std::string fingerprint;
   for (size_t i = 0; i < outputs.size(); ++i) {
@@ -202,13 +203,14 @@ std::string WholeAnswer(const OpenAiAnswer& answer, const std::vector<CollectedO
     }
     for (const OutputFinished& finished : output.finished) {
       const OutputDelta& delta = output.choices[finished.choice];
-      Json choice = chat ? WholeMessage(answer, delta) : WholeCompletion(answer, i, output, delta);
+      OrderedJson choice =
+          chat ? WholeMessage(answer, delta) : WholeCompletion(answer, i, output, delta);
       SetFinish(finished, &choice);
       choices.push_back(std::move(choice));
       if (answer.echo != Echo::kAlone) usage.completion_tokens += finished.usage.completion_tokens;
     }
   }
-  Json body = Head(answer, chat ? "chat.completion" : "text_completion", fingerprint);
+  OrderedJson body = Head(answer, chat ? "chat.completion" : "text_completion", fingerprint);
   body["choices"] = std::move(choices);
   body["usage"] = UsageJson(usage);
   return Dump(body);
@@ -216,13 +218,13 @@ std::string WholeAnswer(const OpenAiAnswer& answer, const std::vector<CollectedO
 
 namespace {
 
-void AppendChunk(const OpenAiAnswer& answer, const std::string& fingerprint, Json choice,
+void AppendChunk(const OpenAiAnswer& answer, const std::string& fingerprint, OrderedJson choice,
                  const OutputUsage& usage, std::string* out) {
-  Json chunk =
+  OrderedJson chunk =
       Head(answer,
            answer.endpoint == OpenAiEndpoint::kChat ? "chat.completion.chunk" : "text_completion",
            fingerprint);
-  chunk["choices"] = Json::array({std::move(choice)});
+  chunk["choices"] = OrderedJson::array({std::move(choice)});
   if (answer.usage == StreamUsage::kAtTheEnd) chunk["usage"] = nullptr;
   if (answer.usage == StreamUsage::kAlways) chunk["usage"] = UsageJson(usage);
   out->append(SseEvent(Dump(chunk)));
@@ -258,7 +260,7 @@ void ChunkWriter::Begin(size_t prompt, uint32_t choice, std::string* out) {
   if (answer_.echo == Echo::kNo) return;
   const EchoedPrompt& echoed = answer_.echoed[prompt];
   choices_[index].characters = Characters(echoed.text);
-  Json chunk = {{"index", index}, {"text", echoed.text}, {"logprobs", nullptr}};
+  OrderedJson chunk = {{"index", index}, {"text", echoed.text}, {"logprobs", nullptr}};
   if (answer_.logprobs) {
     LogprobArrays arrays;
     AddPrompt(echoed, prompts_[prompt], &arrays);
@@ -274,9 +276,9 @@ void ChunkWriter::AppendDelta(size_t prompt, const OutputDelta& delta, std::stri
   Begin(prompt, delta.choice, out);
   usage_.completion_tokens += delta.token_count;
   choices_[index].tokens += delta.token_count;
-  Json chunk = {{"index", index}};
+  OrderedJson chunk = {{"index", index}};
   if (answer_.endpoint == OpenAiEndpoint::kChat) {
-    Json part = Json::object();
+    OrderedJson part = OrderedJson::object();
     if (first) part["role"] = "assistant";
     part["content"] = delta.text;
     chunk["delta"] = std::move(part);
@@ -303,9 +305,9 @@ void ChunkWriter::AppendFinished(size_t prompt, const OutputFinished& finished, 
   if (answer_.echo != Echo::kAlone) {
     usage_.completion_tokens += finished.usage.completion_tokens - choices_[index].tokens;
   }
-  Json chunk = {{"index", index}};
+  OrderedJson chunk = {{"index", index}};
   if (answer_.endpoint == OpenAiEndpoint::kChat) {
-    chunk["delta"] = Json::object();
+    chunk["delta"] = OrderedJson::object();
     // An answer without a word has its role all the same.
     if (silent) chunk["delta"] = {{"role", "assistant"}, {"content", ""}};
   } else {
@@ -318,11 +320,11 @@ void ChunkWriter::AppendFinished(size_t prompt, const OutputFinished& finished, 
 
 void ChunkWriter::Finish(std::string* out) const {
   if (answer_.usage != StreamUsage::kNever) {
-    Json chunk = Head(
+    OrderedJson chunk = Head(
         answer_,
         answer_.endpoint == OpenAiEndpoint::kChat ? "chat.completion.chunk" : "text_completion",
         fingerprint_);
-    chunk["choices"] = Json::array();
+    chunk["choices"] = OrderedJson::array();
     chunk["usage"] = UsageJson(usage_);
     out->append(SseEvent(Dump(chunk)));
   }

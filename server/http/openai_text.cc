@@ -13,7 +13,7 @@
 namespace tessera::server {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 struct TokenizeRequest {
   std::string model;
@@ -75,12 +75,12 @@ StatusOr<std::string> Tokenize(const LoadedModel& model, const TokenizeRequest& 
   } else {
     TESSERA_ASSIGN_OR_RETURN(ids, EncodePrompt(model, request.prompt));
   }
-  Json body = {{"count", ids.size()},
-               {"max_model_len", model.max_context},
-               {"tokens", ids},
-               {"token_strs", nullptr}};
+  OrderedJson body = {{"count", ids.size()},
+                      {"max_model_len", model.max_context},
+                      {"tokens", ids},
+                      {"token_strs", nullptr}};
   if (request.token_strings) {
-    body["token_strs"] = Json::array();
+    body["token_strs"] = OrderedJson::array();
     for (const TokenId id : ids) {
       std::string text;
       Utf8Repair repair;
@@ -100,7 +100,7 @@ StatusOr<std::string> Detokenize(const LoadedModel& model, const DetokenizeReque
     for (FieldViolation& one : report.details.violations) one.field.replace(0, 3, "tokens");
     return MakeError(report.details, report.message);
   }
-  return Json({{"prompt", decoded->text}}).dump();
+  return OrderedJson({{"prompt", decoded->text}}).dump();
 }
 
 void Answer(const std::shared_ptr<Exchange>& exchange, const std::string& request_id,

@@ -45,11 +45,13 @@ class ChatTemplate {
   ~ChatTemplate();
 
   // Segments in order, neighbours of different origin. INVALID_ARGUMENT when the template refuses
-  // the messages (its own words), fails at a line, or a JSON field is broken; RESOURCE_EXHAUSTED
-  // when it needs more than 500,000 steps or writes more than 4 × input + 64 KiB.
+  // the messages (its own words), fails at a line, or a field is no JSON or no UTF-8;
+  // RESOURCE_EXHAUSTED when it needs more than 500,000 steps, nests deeper than 400 levels, writes
+  // more than 4 × input + 64 KiB, or builds more than 16 × input + 16 MiB on the way.
   [[nodiscard]] StatusOr<std::vector<TextSegment>> Render(const ChatInput& input) const;
 
-  // The variables that the template reads before it sets them: what `args_json` may name.
+  // The variables that the template reads before it sets them, less those that ChatInput has fields
+  // for: what `args_json` may name.
   [[nodiscard]] const std::set<std::string>& keys() const;
   [[nodiscard]] size_t source_bytes() const;
 

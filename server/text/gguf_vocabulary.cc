@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-Status FieldError(absl::string_view field, absl::string_view why) {
+Status AssetError(absl::string_view field, absl::string_view why) {
   return Error(absl::StatusCode::kInvalidArgument,
                {"gguf_vocabulary.json is not usable", std::string(field), std::string(why),
                 "import the model again"});
@@ -21,8 +21,8 @@ Status FieldError(absl::string_view field, absl::string_view why) {
 StatusOr<const Json*> FindArray(const Json& object, const char* name) {
   const auto it = object.find(name);
   if (it == object.end()) return static_cast<const Json*>(nullptr);
-  if (!it->is_array()) return FieldError(name, "must be an array");
-  if (it->size() > kMaxVocabularyTokens) return FieldError(name, "has too many entries");
+  if (!it->is_array()) return AssetError(name, "must be an array");
+  if (it->size() > kMaxVocabularyTokens) return AssetError(name, "has too many entries");
   return &*it;
 }
 
@@ -33,10 +33,10 @@ Status ReadStrings(const Json& object, const char* name, std::vector<std::string
   for (const Json& value : *array) {
     const auto* text = value.get_ptr<const std::string*>();
     if (text == nullptr) {
-      return FieldError(absl::StrCat(name, "[", out->size(), "]"), "must be a string");
+      return AssetError(absl::StrCat(name, "[", out->size(), "]"), "must be a string");
     }
     if (text->size() > kMaxTokenTextBytes) {
-      return FieldError(absl::StrCat(name, "[", out->size(), "]"), "is too long");
+      return AssetError(absl::StrCat(name, "[", out->size(), "]"), "is too long");
     }
     out->push_back(*text);
   }
@@ -50,12 +50,12 @@ Status ReadNumbers(const Json& object, const char* name, std::vector<Number>* ou
   out->reserve(array->size());
   for (const Json& value : *array) {
     if (!value.is_number()) {
-      return FieldError(absl::StrCat(name, "[", out->size(), "]"), "must be a number");
+      return AssetError(absl::StrCat(name, "[", out->size(), "]"), "must be a number");
     }
     const double number = value.get<double>();
     if (number < double{std::numeric_limits<Number>::lowest()} ||
         number > double{std::numeric_limits<Number>::max()}) {
-      return FieldError(absl::StrCat(name, "[", out->size(), "]"), "is out of range");
+      return AssetError(absl::StrCat(name, "[", out->size(), "]"), "is out of range");
     }
     out->push_back(static_cast<Number>(number));
   }
@@ -65,7 +65,7 @@ Status ReadNumbers(const Json& object, const char* name, std::vector<Number>* ou
 Status ReadId(const Json& object, const char* name, std::optional<int64_t>* out) {
   const auto it = object.find(name);
   if (it == object.end()) return absl::OkStatus();
-  if (!it->is_number_integer()) return FieldError(name, "must be an integer");
+  if (!it->is_number_integer()) return AssetError(name, "must be an integer");
   *out = it->get<int64_t>();
   return absl::OkStatus();
 }
@@ -73,7 +73,7 @@ Status ReadId(const Json& object, const char* name, std::optional<int64_t>* out)
 Status ReadFlag(const Json& object, const char* name, std::optional<bool>* out) {
   const auto it = object.find(name);
   if (it == object.end()) return absl::OkStatus();
-  if (!it->is_boolean()) return FieldError(name, "must be true or false");
+  if (!it->is_boolean()) return AssetError(name, "must be true or false");
   *out = it->get<bool>();
   return absl::OkStatus();
 }
@@ -81,7 +81,7 @@ Status ReadFlag(const Json& object, const char* name, std::optional<bool>* out) 
 Status ReadText(const Json& object, const char* name, std::string* out) {
   const auto it = object.find(name);
   if (it == object.end()) return absl::OkStatus();
-  if (!it->is_string()) return FieldError(name, "must be a string");
+  if (!it->is_string()) return AssetError(name, "must be a string");
   *out = it->get<std::string>();
   return absl::OkStatus();
 }
@@ -90,7 +90,7 @@ Status ReadText(const Json& object, const char* name, std::string* out) {
 
 StatusOr<GgufVocabulary> ParseGgufVocabulary(absl::string_view json_text) {
   const Json object = Json::parse(json_text.begin(), json_text.end(), nullptr, false);
-  if (!object.is_object()) return FieldError("", "it is not a JSON object");
+  if (!object.is_object()) return AssetError("", "it is not a JSON object");
   GgufVocabulary v;
   TESSERA_RETURN_IF_ERROR(ReadText(object, "model", &v.model));
   TESSERA_RETURN_IF_ERROR(ReadText(object, "pre", &v.pre));

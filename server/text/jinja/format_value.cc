@@ -75,14 +75,17 @@ StatusOr<std::string> FloatDigits(double value, const FormatSpec& spec) {
 
 StatusOr<std::string> IntegerDigits(int64_t value, const FormatSpec& spec) {
   const uint64_t size = value < 0 ? 0 - static_cast<uint64_t>(value) : value;
-  unsigned base = 10;
+  uint64_t base = 10;
   if (spec.type == 'b') base = 2;
   if (spec.type == 'o') base = 8;
   if (spec.type == 'x' || spec.type == 'X') base = 16;
+  const char* const names = spec.type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string digits;
-  for (uint64_t rest = size; rest > 0 || digits.empty(); rest /= base) {
-    digits.push_back((spec.type == 'X' ? "0123456789ABCDEF" : "0123456789abcdef")[rest % base]);
-  }
+  uint64_t rest = size;
+  do {
+    digits.push_back(names[rest % base]);
+    rest /= base;
+  } while (rest > 0);
   std::reverse(digits.begin(), digits.end());
   if (spec.alternate && base != 10) digits = absl::StrCat("0", std::string(1, spec.type), digits);
   return digits;

@@ -39,7 +39,7 @@ bool IsFilter(const Value& v) { return v.text() && FindFilter(v.text()->bytes())
 bool IsTest(const Value& v) { return v.text() && FindTest(v.text()->bytes()); }
 
 template <bool (*kOf)(absl::string_view)>
-StatusOr<Value> TextIs(Interpreter& interpreter, const Value& self, const BoundArgs&) {
+StatusOr<Value> IfText(Interpreter& interpreter, const Value& self, const BoundArgs&) {
   TESSERA_ASSIGN_OR_RETURN(const MarkedText text, interpreter.Str(self));
   TESSERA_RETURN_IF_ERROR(interpreter.Spend(text.size() / 64));
   return Value::Bool(kOf(text.bytes()));
@@ -114,8 +114,8 @@ constexpr Builtin kTests[] = {
     {"escaped", Is<IsEscaped>},
     {"filter", Is<IsFilter>},
     {"test", Is<IsTest>},
-    {"lower", TextIs<IsLower>},
-    {"upper", TextIs<IsUpper>},
+    {"lower", IfText<IsLower>},
+    {"upper", IfText<IsUpper>},
     {"even", Parity<0>},
     {"odd", Parity<1>},
     {"divisibleby", DivisibleBy, "num"},

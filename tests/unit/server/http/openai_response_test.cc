@@ -14,7 +14,7 @@ namespace tessera::server {
 namespace {
 
 using Json = nlohmann::json;
-using Echo = OpenAiRequest::Echo;
+using EchoMode = OpenAiRequest::Echo;
 using StreamUsage = OpenAiRequest::StreamUsage;
 using scheduler::FinishReason;
 
@@ -161,7 +161,7 @@ TEST(OpenAiResponse, ChatLogprobsHaveBytes) {
       {"token":"A","logprob":-0.5,"bytes":[65]},{"token":"B","logprob":-2.0,"bytes":[66]}]}]})"));
 }
 
-OpenAiAnswer EchoAnswer(Echo echo) {
+OpenAiAnswer EchoAnswer(EchoMode echo) {
   OpenAiAnswer answer = Answer(OpenAiEndpoint::kCompletions);
   answer.logprobs = true;
   answer.echo = echo;
@@ -173,13 +173,13 @@ TEST(OpenAiResponse, AnEchoComesBeforeTheOutput) {
   CollectedOutput output =
       Collected(Delta(0, "c", 1, {Token("c", -3)}), Finished(0, FinishReason::kMaxTokens, 1));
   output.prompt_tokens = {Token("a", -1), Token("b", -2)};
-  Json choice = Json::parse(WholeAnswer(EchoAnswer(Echo::kBefore), {output}))["choices"][0];
+  Json choice = Json::parse(WholeAnswer(EchoAnswer(EchoMode::kBefore), {output}))["choices"][0];
   EXPECT_EQ(choice["text"], "abc");
   EXPECT_EQ(choice["logprobs"]["tokens"], Json({"<s>", "a", "b", "c"}));
   EXPECT_EQ(choice["logprobs"]["token_logprobs"], Json({nullptr, -1.0, -2.0, -3.0}));
   EXPECT_EQ(choice["logprobs"]["text_offset"], Json({0, 0, 1, 2}));
   EXPECT_EQ(choice["logprobs"]["top_logprobs"][0], nullptr);
-  const Json alone = Json::parse(WholeAnswer(EchoAnswer(Echo::kAlone), {output}));
+  const Json alone = Json::parse(WholeAnswer(EchoAnswer(EchoMode::kAlone), {output}));
   EXPECT_EQ(alone["choices"][0]["text"], "ab");
   EXPECT_EQ(alone["choices"][0]["logprobs"]["tokens"], Json({"<s>", "a", "b"}));
   EXPECT_EQ(alone["usage"]["completion_tokens"], 0);
@@ -261,7 +261,7 @@ TEST(OpenAiResponse, AStreamOfSeveralPromptsWithUsageInEachChunk) {
 }
 
 TEST(OpenAiResponse, AStreamEchoesOnceAndCountsOffsetsOn) {
-  ChunkWriter writer(EchoAnswer(Echo::kBefore));
+  ChunkWriter writer(EchoAnswer(EchoMode::kBefore));
   std::string out;
   OutputBatch batch;
   batch.started = Started(3, 0);
@@ -285,7 +285,7 @@ TEST(OpenAiResponse, AStreamEchoesOnceAndCountsOffsetsOn) {
 }
 
 TEST(OpenAiResponse, AStreamOfAnEchoAloneHasNoOutput) {
-  ChunkWriter writer(EchoAnswer(Echo::kAlone));
+  ChunkWriter writer(EchoAnswer(EchoMode::kAlone));
   std::string out;
   OutputBatch batch;
   batch.started = Started(3, 0);
