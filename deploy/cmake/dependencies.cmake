@@ -25,7 +25,7 @@ tessera_find(ICU libicu-dev COMPONENTS uc)
 tessera_find(Boost libboost1.81-dev)
 tessera_find(CLI11 libcli11-dev CONFIG)
 tessera_find(PkgConfig pkg-config)
-foreach(pair "libhwy;libhwy-dev" "libpcre2-8;libpcre2-dev" "sentencepiece;libsentencepiece-dev"
+foreach(pair "libpcre2-8;libpcre2-dev" "sentencepiece;libsentencepiece-dev"
              "grpc++;libgrpc++-dev")
   list(GET pair 0 module)
   list(GET pair 1 package)

@@ -21,9 +21,9 @@ Status NotJson(absl::string_view field, absl::string_view why) {
 
 // Takes the parser's events, so that neither depth nor size of the text decides about the stack,
 // and looks equal keys up by hash.
-class Reader : public nlohmann::json_sax<Json> {
+class JsonReader : public nlohmann::json_sax<Json> {
  public:
-  Reader(TextOrigin origin, absl::string_view field) : origin_(origin), field_(field) {}
+  JsonReader(TextOrigin origin, absl::string_view field) : origin_(origin), field_(field) {}
 
   bool null() override { return Add(Value::MakeNone()); }
   bool boolean(bool value) override { return Add(Value::Bool(value)); }
@@ -141,9 +141,9 @@ void AppendString(absl::string_view text, bool ascii, std::string* out) {
   out->push_back('"');
 }
 
-class Writer {
+class JsonWriter {
  public:
-  explicit Writer(const JsonFormat& format) : format_(format) {}
+  explicit JsonWriter(const JsonFormat& format) : format_(format) {}
 
   Status Write(const Value& value, int depth) {
     if (out_.size() > format_.max_bytes) return absl::OkStatus();
@@ -242,7 +242,7 @@ class Writer {
 }  // namespace
 
 StatusOr<Value> FromJson(absl::string_view text, TextOrigin origin, absl::string_view field) {
-  Reader reader(origin, field);
+  JsonReader reader(origin, field);
   if (!Json::sax_parse(text.begin(), text.end(), &reader)) {
     return reader.status().ok() ? NotJson(field, "it does not parse") : reader.status();
   }
@@ -250,7 +250,7 @@ StatusOr<Value> FromJson(absl::string_view text, TextOrigin origin, absl::string
 }
 
 StatusOr<MarkedText> ToJson(const Value& value, const JsonFormat& format) {
-  Writer writer(format);
+  JsonWriter writer(format);
   TESSERA_RETURN_IF_ERROR(writer.Write(value, 0));
   return MarkedText(std::move(writer.out()), TextOrigin::kData);
 }

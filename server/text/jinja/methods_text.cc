@@ -102,9 +102,9 @@ StatusOr<std::optional<Window>> WindowOf(Interpreter& interpreter, const MarkedT
       Window{absl::string_view(text.bytes()).substr(first, last - first), first});
 }
 
-enum class Missing { kMinusOne, kError };
+enum class IfMissing { kMinusOne, kError };
 
-template <Side kSide, Missing kMissing>
+template <Side kSide, IfMissing kIfMissing>
 StatusOr<Value> Find(Interpreter& interpreter, const Value& self, const BoundArgs& args) {
   TESSERA_ASSIGN_OR_RETURN(const MarkedText* part, TextArg(args[0], "what to find"));
   TESSERA_ASSIGN_OR_RETURN(const std::optional<Window> window,
@@ -118,7 +118,7 @@ StatusOr<Value> Find(Interpreter& interpreter, const Value& self, const BoundArg
     const MarkedText before = self.text()->Substr(0, window->first_byte + at);
     return Value::Int(static_cast<int64_t>(before.Length()));
   }
-  if (kMissing == Missing::kError) return Interpreter::Fail("substring not found");
+  if (kIfMissing == IfMissing::kError) return Interpreter::Fail("substring not found");
   return Value::Int(-1);
 }
 
@@ -251,10 +251,10 @@ constexpr Builtin kTextMethods[] = {
     {"splitlines", SplitLinesMethod, "? keepends"},
     {"partition", Partition<Side::kLeft>, "sep"},
     {"rpartition", Partition<Side::kRight>, "sep"},
-    {"find", Find<Side::kLeft, Missing::kMinusOne>, "sub ? start end"},
-    {"rfind", Find<Side::kRight, Missing::kMinusOne>, "sub ? start end"},
-    {"index", Find<Side::kLeft, Missing::kError>, "sub ? start end"},
-    {"rindex", Find<Side::kRight, Missing::kError>, "sub ? start end"},
+    {"find", Find<Side::kLeft, IfMissing::kMinusOne>, "sub ? start end"},
+    {"rfind", Find<Side::kRight, IfMissing::kMinusOne>, "sub ? start end"},
+    {"index", Find<Side::kLeft, IfMissing::kError>, "sub ? start end"},
+    {"rindex", Find<Side::kRight, IfMissing::kError>, "sub ? start end"},
     {"count", CountMethod, "sub ? start end"},
     {"startswith", Edge<Side::kLeft>, "prefix ? start end"},
     {"endswith", Edge<Side::kRight>, "suffix ? start end"},

@@ -7,7 +7,7 @@
 namespace tessera::server::jinja {
 namespace {
 
-class Reader {
+class VariableReader {
  public:
   void Visit(const Body& body) {
     for (const auto& node : body) VisitNode(*node);
@@ -18,7 +18,7 @@ class Reader {
   // Forgets what was set while it lives.
   class Block {
    public:
-    explicit Block(Reader* reader) : reader_(reader), begin_(reader->order_.size()) {}
+    explicit Block(VariableReader* reader) : reader_(reader), begin_(reader->order_.size()) {}
     ~Block() {
       while (reader_->order_.size() > begin_) {
         reader_->set_.erase(reader_->order_.back());
@@ -31,7 +31,7 @@ class Reader {
     }
 
    private:
-    Reader* reader_;
+    VariableReader* reader_;
     size_t begin_;
   };
 
@@ -146,7 +146,7 @@ class Reader {
 }  // namespace
 
 std::set<std::string> VariablesRead(const Body& body) {
-  Reader reader;
+  VariableReader reader;
   reader.Visit(body);
   return std::move(reader.read());
 }
