@@ -6,7 +6,8 @@
 #   deploy/quickstart.sh [QUESTION]     deploy/quickstart.sh --stop     deploy/quickstart.sh --status
 #
 # Settings, from the environment: TESSERA_HOME (zoo, log and pid file; default $XDG_CACHE_HOME/tessera if that is
-# set, else .cache/tessera in this checkout), TESSERA_GRPC (127.0.0.1:50051), TESSERA_HTTP (127.0.0.1:8080).
+# set, else .cache/tessera in this checkout), TESSERA_GRPC (127.0.0.1:50051), TESSERA_HTTP (127.0.0.1:8080),
+# TESSERA_METRICS (127.0.0.1:9400).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,6 +15,7 @@ if [ -n "${XDG_CACHE_HOME:-}" ]; then home_default=$XDG_CACHE_HOME/tessera; else
 home=${TESSERA_HOME:-$home_default}
 grpc=${TESSERA_GRPC:-127.0.0.1:50051}
 http=${TESSERA_HTTP:-127.0.0.1:8080}
+metrics=${TESSERA_METRICS:-127.0.0.1:9400}
 tessera=$root/build/release/tessera
 zoo=$home/zoo
 pid_file=$home/daemon.pid
@@ -128,7 +130,7 @@ if [ -n "$pid" ] && [[ $(readlink "/proc/$pid/exe") == *" (deleted)" ]]; then
 fi
 if [ -z "$pid" ]; then
   say "starting the daemon on $grpc (gRPC) and $http (HTTP)"
-  setsid nohup "$tessera" serve --zoo "$zoo" --listen "$grpc" --http "$http" >"$log" 2>&1 </dev/null &
+  setsid nohup "$tessera" serve --zoo "$zoo" --listen "$grpc" --http "$http" --metrics "$metrics" >"$log" 2>&1 </dev/null &
   pid=$!
   echo "$pid" >"$pid_file"
 fi

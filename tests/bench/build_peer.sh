@@ -68,6 +68,10 @@ for name in avx512 avx2; do
 done
 # The programs find their libraries beside themselves, so a copied folder stays whole.
 for name in native avx512 avx2; do
+  if [ "$name" = avx512 ] && ! grep -q avx512_bf16 /proc/cpuinfo; then
+    echo "avx512: $dir/avx512/bin (this processor cannot run it)"
+    continue
+  fi
   printf '%s: ' "$name"
   LD_LIBRARY_PATH=$dir/$name/bin "$dir/$name/bin/llama-bench" --help >/dev/null && echo "$dir/$name/bin"
 done

@@ -52,9 +52,15 @@ def smollm2():
     return path
 
 
+def peer_build():
+    """The peer's build to stand beside: AVX-512 where the processor has it, else what its compiler finds here."""
+    flags = set(pathlib.Path("/proc/cpuinfo").read_text().split())
+    return "avx512" if {"avx512_vnni", "avx512_bf16", "avx512vbmi"} <= flags else "native"
+
+
 def peer_decode(arguments, path):
     """llama-bench's tokens a second, one run of 128 tokens."""
-    bin_folder = arguments.peer_dir / "avx512" / "bin"
+    bin_folder = arguments.peer_dir / peer_build() / "bin"
     line = [bin_folder / "llama-bench", "-m", path, "-t", THREADS, "-p", 0, "-n", 128, "-r", 1, "-o", "json"]
     done = subprocess.run([str(part) for part in line], capture_output=True, text=True, check=True,
                           env={**os.environ, "LD_LIBRARY_PATH": str(bin_folder)})
@@ -74,7 +80,7 @@ def one_stream(arguments):
                 ours.append((timing["completion_tokens"] - 1) / timing["timings"]["decode_s"])
                 peer.append(peer_decode(arguments, path))
         ours, peer = statistics.median(ours), statistics.median(peer)
-        yield Row(f"a {kind} decode, one stream, {THREADS} threads", f"{ours:.1f} tokens/s", f"llama.cpp {peer:.1f}",
+        yield Row(f"a {kind} decode, one stream, {THREADS} threads", f"{ours:.1f} tokens/s", f"llama.cpp ({peer_build()}) {peer:.1f}",
                   ours / peer, ">= 1.0x", ours >= peer)
 
 
