@@ -110,7 +110,16 @@ TEST_F(ZooModelSourceTest, MakesRoomWithinTheBudget) {
   registry_.reset();
   Serve(2 * bytes + bytes / 2);
   for (const char* name : {"m1", "m2"}) ASSERT_TRUE(Acquire(name).ok());
+  // What is dropped stays mapped until the pool has time for it; the load waits for that.
+  std::promise<void> open;
+  const std::shared_future<void> gate = open.get_future().share();
+  for (size_t i = 0; i < WorkPool::Options{}.threads; ++i) pool_.Post([gate] { gate.wait(); });
+  std::thread opener([&open] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    open.set_value();
+  });
   const StatusOr<ModelPtr> third = Acquire("m3");
+  opener.join();
   ASSERT_TRUE(third.ok()) << third.status();
   EXPECT_EQ(StateOf("m1"), ModelState::kUnloaded);
   EXPECT_EQ(StateOf("m2"), ModelState::kReady);
