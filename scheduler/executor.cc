@@ -186,7 +186,7 @@ bool Executor::GatherRows(const LiveChains::Graph& graph, const blockzoo::Stage&
     auto use = segment.uses.begin();
     for (const PlannedRows& planned : plan.sequences) {
       const LiveChain& live = *planned.sequence->request->chain;
-      if (graph.chains[live.slot] != &live) continue;
+      if (live.graph != graph.index) continue;
       while (use != segment.uses.end() && use->chain < live.slot) ++use;
       if (use == segment.uses.end()) break;
       if (use->chain != live.slot) continue;

@@ -60,8 +60,11 @@ void LiveChains::Rebuild() {
     const uint64_t width = chain->info.chain->width();
     auto graph = std::find_if(graphs_.begin(), graphs_.end(),
                               [&](const Graph& g) { return g.width == width; });
-    if (graph == graphs_.end()) graph = graphs_.insert(graph, Graph{.width = width});
-    chain->graph = static_cast<uint32_t>(graph - graphs_.begin());
+    if (graph == graphs_.end()) {
+      const auto index = static_cast<uint32_t>(graphs_.size());
+      graph = graphs_.insert(graph, Graph{.width = width, .index = index});
+    }
+    chain->graph = graph->index;
     chain->slot = static_cast<uint32_t>(graph->chains.size());
     graph->chains.push_back(chain.get());
   }

@@ -42,6 +42,7 @@ class LiveChains {
     blockzoo::UnionGraph graph;
     std::vector<LiveChain*> chains;
     uint64_t width = 0;
+    uint32_t index = 0;  // LiveChain::graph of its chains
   };
   [[nodiscard]] const std::vector<Graph>& graphs() const { return graphs_; }
   [[nodiscard]] const std::vector<std::unique_ptr<LiveChain>>& chains() const { return chains_; }

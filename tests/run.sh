@@ -188,7 +188,7 @@ sanitized() {
   local wanted='^(unit_(config|kernels|kvcache|blockzoo|scheduler)|property|kernels)_test$' targets
   mapfile -t targets < <(test_targets tsan "$wanted")
   if [ ${#targets[@]} -gt 0 ] && step "tsan build" build tsan "${targets[@]}"; then
-    step "tsan tests" cpp_tests tsan '^(unit_(config|kernels|kvcache|blockzoo|scheduler)|property|kernels)_test\.'
+    step "tsan tests" cpp_tests tsan '^(unit_(config|kernels|kvcache|blockzoo|scheduler)|property|kernels)\.'
   fi
   if compgen -G "tests/fuzz/*_fuzz.cc" >/dev/null; then
     step "fuzz configure" build fuzz help >/dev/null
