@@ -8,11 +8,11 @@
 # Installing needs root: run as root, or as a user who may use sudo.
 set -euo pipefail
 
-build=(build-essential cmake ninja-build ccache lld pkg-config
+build=(build-essential cmake ninja-build ccache lld
        libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev
        nlohmann-json3-dev prometheus-cpp-dev libyaml-cpp-dev libpcre2-dev libicu-dev
        libsentencepiece-dev libssl-dev libboost1.81-dev libcli11-dev libspdlog-dev zlib1g-dev
-       libgtest-dev libgmock-dev libbenchmark-dev python3 python3-pip python3-venv ca-certificates)
+       libgtest-dev python3 python3-pip python3-venv ca-certificates)
 test=(clang-14 libclang-rt-14-dev git)
 optional=(clang-format-14 clang-tidy-14)
 

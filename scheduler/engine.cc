@@ -67,6 +67,7 @@ void Engine::Impl::Run() {
       next_publish = after + std::chrono::milliseconds(50);
     }
   }
+  loop.EndTurn();
 }
 
 void Engine::Impl::Publish() {

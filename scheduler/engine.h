@@ -40,6 +40,8 @@ struct EngineOptions {
   uint32_t park_above_tokens = 2048;               // backlog of a mailbox that parks its sequences
   Duration park_limit = std::chrono::seconds(30);  // then ABORTED
   const Clock* clock = nullptr;                    // null: the machine's
+  // Called by the engine thread after it has pushed to mailboxes, once for many; must not wait.
+  std::function<void()> after_turn;
 };
 
 // A chain as the engine runs it.
@@ -58,8 +60,7 @@ struct EngineStats {
   uint64_t rows = 0;
   uint64_t step_ns = 0;    // wall time of steps
   uint64_t kernel_ns = 0;  // part of it inside kernels
-  // The engine thread's own time outside kernels: planning and answering in processor time, launch
-  // set-up in wall time.
+  // The engine thread's own processor time outside kernels: planning, set-up, answering.
   uint64_t overhead_ns = 0;
   uint64_t preemptions = 0;
   uint64_t computed_prompt_tokens = 0;

@@ -1,7 +1,5 @@
 #include "scheduler/engine_loop.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -11,12 +9,6 @@
 
 namespace tessera::scheduler {
 namespace {
-
-uint64_t ThreadNanoseconds() {
-  timespec time{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
-}
 
 Status DeadlinePassed() {
   return WithReason(
@@ -91,6 +83,7 @@ void EngineLoop::Accept(Submission submission) {
   auto request = std::make_unique<Request>(std::move(spec), std::move(submission.mailbox), chain);
   ++chain->sequences;
   planner_.AddWaiting(request->choices.front().get());
+  NoteDeadlines(*request);
   TESSERA_CHECK(requests_.emplace(id, std::move(request)).second);
 }
 
@@ -143,8 +136,9 @@ void EngineLoop::CheckBacklog(Request& request, TimePoint now) {
   }
 }
 
-// Deadlines of every request, and readers that fell behind.
+// Deadlines of every request, and readers that fell behind; when there is something to see.
 void EngineLoop::CheckTimes(TimePoint now) {
+  if (now < next_deadline_ && !readers_behind_) return;
   stats_.parked = 0;
   for (const auto& [id, request] : requests_) {
     const GenerationRequest& spec = request->spec;
@@ -172,17 +166,26 @@ void EngineLoop::CheckTimes(TimePoint now) {
     }
   }
   Retire();
+  readers_behind_ = stats_.parked > 0;
+  next_deadline_ = TimePoint::max();
+  for (const auto& [id, request] : requests_) NoteDeadlines(*request);
+}
+
+// Those that have passed have been acted on.
+void EngineLoop::NoteDeadlines(const Request& request) {
+  const GenerationRequest& spec = request.spec;
+  if (request.ended) return;
+  if (spec.deadline) next_deadline_ = std::min(next_deadline_, *spec.deadline);
+  if (!request.admitted && spec.queue_deadline) {
+    next_deadline_ = std::min(next_deadline_, *spec.queue_deadline);
+  }
+  if (spec.stopping.soft_deadline) {
+    next_deadline_ = std::min(next_deadline_, *spec.stopping.soft_deadline);
+  }
 }
 
 TimePoint EngineLoop::NextWake() const {
-  TimePoint next = clock_.Now() + std::chrono::seconds(1);
-  for (const auto& [id, request] : requests_) {
-    const GenerationRequest& spec = request->spec;
-    if (spec.deadline) next = std::min(next, *spec.deadline);
-    if (!request->admitted && spec.queue_deadline) next = std::min(next, *spec.queue_deadline);
-    if (spec.stopping.soft_deadline) next = std::min(next, *spec.stopping.soft_deadline);
-  }
-  return next;
+  return std::min(next_deadline_, clock_.Now() + std::chrono::seconds(1));
 }
 
 void EngineLoop::NoteAdmissions(TimePoint now) {
@@ -216,6 +219,7 @@ bool EngineLoop::Step() {
   stats_.preemptions += planner_.preemptions() - preemptions;
   NoteAdmissions(start);
   TellPlanWatchers();
+  EndTurn();
   if (plan_.rows() == 0) {
     stepped_before_ = false;
     PublishGauges();
@@ -226,6 +230,7 @@ bool EngineLoop::Step() {
   const TimePoint computed = clock_.Now();
   const uint64_t computed_cpu = ThreadNanoseconds();
   CommitStep(computed);
+  EndTurn();
   const TimePoint end = clock_.Now();
   stats_.overhead_ns +=
       planned_cpu - start_cpu + ThreadNanoseconds() - computed_cpu + executor_.setup_ns();
@@ -244,6 +249,10 @@ bool EngineLoop::Step() {
   return true;
 }
 
+void EngineLoop::EndTurn() {
+  if (options_.after_turn) options_.after_turn();
+}
+
 void EngineLoop::CommitRows(const PlannedRows& planned) {
   Sequence& sequence = *planned.sequence;
   const uint32_t prompt = sequence.prompt_tokens();
@@ -260,9 +269,8 @@ void EngineLoop::CommitRows(const PlannedRows& planned) {
 
 void EngineLoop::PushProgress(const PlannedRows& planned) {
   const Sequence& sequence = *planned.sequence;
-  const Request& request = *sequence.request;
-  if (!request.spec.output.progress || planned.position >= sequence.prompt_tokens()) return;
-  request.mailbox->PushProgress(
+  if (!sequence.progress || planned.position >= sequence.prompt_tokens()) return;
+  sequence.request->mailbox->PushProgress(
       {.prompt_tokens_done = std::min(sequence.computed, sequence.prompt_tokens()),
        .prompt_tokens_total = sequence.prompt_tokens()});
 }
@@ -271,6 +279,11 @@ void EngineLoop::CommitStep(TimePoint now) {
   for (const PlannedRows& planned : plan_.sequences) CommitRows(planned);
   for (size_t i = 0; i < plan_.samples.size(); ++i) {
     const PlannedSample& planned = plan_.samples[i];
+    constexpr size_t kAhead = 4;
+    if (i + kAhead < plan_.samples.size()) {
+      // Its reader has it in another processor's cache.
+      __builtin_prefetch(plan_.samples[i + kAhead].sequence->request->mailbox.get(), 1);
+    }
     if (planned.prompt_index > 0) {
       TakePromptSample(planned, i);
       continue;
@@ -279,14 +292,23 @@ void EngineLoop::CommitStep(TimePoint now) {
     if (!request.forked && request.spec.n > 1) ForkChoices(request);
     TakeDraw(planned, i, now);
   }
+  CountNewTokens();
   FinishScored(now);
   Retire();
+}
+
+void EngineLoop::CountNewTokens() {
+  for (const std::unique_ptr<LiveChain>& chain : chains_.chains()) {
+    if (chain->new_tokens == 0) continue;
+    chain->info.metrics.tokens_completion.Inc(chain->new_tokens);
+    chain->new_tokens = 0;
+  }
 }
 
 void EngineLoop::FinishScored(TimePoint now) {
   for (const PlannedRows& planned : plan_.sequences) {
     Sequence& sequence = *planned.sequence;
-    if (!sequence.request->spec.score_only || sequence.uncomputed() > 0) continue;
+    if (!sequence.score_only || sequence.uncomputed() > 0) continue;
     Finish(sequence, {.reason = FinishReason::kMaxTokens}, now);
   }
 }
@@ -296,15 +318,15 @@ void EngineLoop::TakePromptSample(const PlannedSample& planned, size_t index) {
   const kernels::SampleResult& result = plan_.results[index];
   const uint32_t top_count = plan_.sample_rows[index].top_logprobs;
   sequence.prompt_reported = planned.prompt_index;
-  sequence.request->mailbox->PushToken(
-      {.choice = sequence.choice,
-       .token = sequence.tokens[planned.prompt_index],
-       .rank = result.rank,
-       .logprob = result.logprob,
-       .has_logprob = true,
-       .is_argmax = result.is_argmax,
-       .is_prompt = true},
-      std::span(plan_.top).subspan(index * plan_.top_stride, top_count));
+  PushToken(*sequence.request,
+            {.choice = sequence.choice,
+             .token = sequence.tokens[planned.prompt_index],
+             .rank = result.rank,
+             .logprob = result.logprob,
+             .has_logprob = true,
+             .is_argmax = result.is_argmax,
+             .is_prompt = true},
+            std::span(plan_.top).subspan(index * plan_.top_stride, top_count));
 }
 
 // All choices have drawn from the prompt's last logits; each now gets its own copy of the open

@@ -37,6 +37,8 @@ class EngineLoop {
   void TakeMessages(TimePoint until);
   // Runs one step; false when there was nothing to run.
   bool Step();
+  // Pushes to mailboxes are over for now: EngineOptions::after_turn.
+  void EndTurn();
   // When the loop must look again although no message comes (a deadline, a parked reader).
   [[nodiscard]] TimePoint NextWake() const;
 
@@ -56,6 +58,7 @@ class EngineLoop {
   void ReleaseRequest(RequestId id);
   void CheckTimes(TimePoint now);
   void CheckBacklog(Request& request, TimePoint now);
+  void NoteDeadlines(const Request& request);
   void NoteAdmissions(TimePoint now);
   void PublishGauges();
   void TellPlanWatchers();
@@ -67,9 +70,12 @@ class EngineLoop {
   void TakePromptSample(const PlannedSample& planned, size_t index);
   void TakeDraw(const PlannedSample& planned, size_t index, TimePoint now);
   void ForkChoices(Request& request);
+  void CountNewTokens();
   void FinishScored(TimePoint now);
   void AppendToken(Sequence& sequence, const kernels::SampleResult& result,
                    std::span<const kernels::TokenLogprob> top, TimePoint now);
+  void PushToken(Request& request, const TokenEvent& event,
+                 std::span<const kernels::TokenLogprob> top);
   void Show(Sequence& sequence, const Sequence::Held& held);
   void ShowSafe(Sequence& sequence);
   void ShowUntil(Sequence& sequence, uint64_t end_byte);
@@ -92,7 +98,9 @@ class EngineLoop {
   std::vector<kvcache::KvCache::SealedPage> sealed_;
   std::unordered_map<uint64_t, std::unique_ptr<Request>> requests_;
   std::vector<std::function<void(std::string)>> plan_watchers_;
-  std::vector<uint64_t> ended_;  // requests to retire after the step
+  std::vector<uint64_t> ended_;                 // requests to retire after the step
+  TimePoint next_deadline_ = TimePoint::max();  // of all requests
+  bool readers_behind_ = false;                 // some are parked, or should be
   TimePoint last_step_end_{};
   bool stepped_before_ = false;
   EngineStats stats_;

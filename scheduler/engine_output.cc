@@ -23,7 +23,6 @@ TokenEvent EventOf(const Sequence& sequence, const kernels::SampleResult& result
 
 void ObserveToken(Sequence& sequence, TimePoint now) {
   const ModelMetrics& metrics = sequence.request->chain->info.metrics;
-  metrics.tokens_completion.Inc();
   if (!sequence.first_token_at) {
     sequence.first_token_at = now;
     metrics.ttft_seconds.Observe(Seconds(now - sequence.request->spec.arrival));
@@ -38,12 +37,13 @@ void ObserveToken(Sequence& sequence, TimePoint now) {
 
 void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& result,
                              std::span<const kernels::TokenLogprob> top, TimePoint now) {
-  const Request& request = *sequence.request;
+  Request& request = *sequence.request;
   const StoppingSettings& stopping = request.spec.stopping;
   const TokenId token = result.token;
   sequence.tokens.push_back(token);
   CountOutput(sequence, token);
   ++stats_.output_tokens;
+  ++request.chain->new_tokens;
   ObserveToken(sequence, now);
 
   TokenEvent event = EventOf(sequence, result);
@@ -55,7 +55,7 @@ void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& re
     ShowUntil(sequence, UINT64_MAX);
     if (!stopping.include_stop) event.visible_bytes = 0;
     ++sequence.emitted;
-    request.mailbox->PushToken(event, top);
+    PushToken(request, event, top);
     Finish(sequence,
            {.reason = is_end ? FinishReason::kEos : FinishReason::kStop, .stop_token = token}, now);
     return;
@@ -64,7 +64,7 @@ void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& re
   StopMatcher::Match match;
   if (stopping.stop.empty()) {
     ++sequence.emitted;
-    request.mailbox->PushToken(event, top);
+    PushToken(request, event, top);
   } else {
     const absl::string_view bytes = request.chain->info.tokens->Of(token);
     const uint64_t begin = sequence.stop.seen_bytes();
@@ -93,9 +93,15 @@ void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& re
   }
 }
 
+void EngineLoop::PushToken(Request& request, const TokenEvent& event,
+                           std::span<const kernels::TokenLogprob> top) {
+  request.mailbox->PushToken(event, top);
+  if (request.mailbox->backlog_tokens() > options_.park_above_tokens) readers_behind_ = true;
+}
+
 void EngineLoop::Show(Sequence& sequence, const Sequence::Held& held) {
   ++sequence.emitted;
-  sequence.request->mailbox->PushToken(held.event, held.top);
+  PushToken(*sequence.request, held.event, held.top);
 }
 
 // Tokens whose bytes no stop string can claim any more.

@@ -25,6 +25,7 @@ struct Needs {
   uint64_t workspace_per_row = 0;
   uint64_t max_width = 0;
   uint64_t head_dim = 0;
+  uint64_t stateful_blocks = 0;  // of one chain
 };
 
 Needs NeedsOf(const LiveChains& chains) {
@@ -33,13 +34,16 @@ Needs NeedsOf(const LiveChains& chains) {
     const blockzoo::Chain& chain = *live->info.chain;
     needs.width = std::max(needs.width, chain.width());
     needs.vocab = std::max(needs.vocab, chain.vocab());
+    uint64_t stateful = 0;
     for (const auto& block : chain.blocks()) {
+      if (!block->state().empty()) ++stateful;
       needs.workspace_per_row = std::max(needs.workspace_per_row, block->workspace_bytes_per_row());
       needs.max_width = std::max(needs.max_width, block->max_width());
       for (const kvcache::StateSpec& state : block->state()) {
         needs.head_dim = std::max<uint64_t>(needs.head_dim, state.format.head_dim);
       }
     }
+    needs.stateful_blocks = std::max(needs.stateful_blocks, stateful);
   }
   return needs;
 }
@@ -75,23 +79,24 @@ Status Executor::Prepare(const LiveChains& chains) {
   members_.reserve(chains.chains().size());
   step_rows_.resize(limits_.max_rows);
   tokens_.resize(limits_.max_rows);
-  append_page_.resize(limits_.max_rows);
+  append_page_.resize(needs.stateful_blocks * limits_.max_rows);
   append_slot_.resize(limits_.max_rows);
-  attention_plan_.reserve(limits_.max_sequences);
+  attention_plan_.resize(needs.stateful_blocks * limits_.max_sequences);
+  stateful_.reserve(needs.stateful_blocks);
   head_samples_.reserve(size_t{limits_.max_rows} + limits_.max_sequences);
   seal_pages_.reserve(4096);
   return absl::OkStatus();
 }
 
 void Executor::Run(const LiveChains& chains, StepPlan& plan) {
-  kernel_ns_ = 0;
+  kernel_ns_ = gather_ns_ = gather_cpu_ns_ = 0;
   const uint64_t start = Nanoseconds();
   FillRotary(plan);
   kernel_ns_ += Nanoseconds() - start;
   for (const LiveChains::Graph& graph : chains.graphs()) {
     for (const blockzoo::Stage& stage : graph.graph.stages()) RunStage(graph, stage, plan);
   }
-  setup_ns_ = Nanoseconds() - start - kernel_ns_;
+  setup_ns_ = Nanoseconds() - start - kernel_ns_ - gather_ns_ + gather_cpu_ns_;
 }
 
 void Executor::ReserveAngles(const LiveChains& chains) {
@@ -159,7 +164,13 @@ void Executor::FillRotary(const StepPlan& plan) {
 
 void Executor::RunStage(const LiveChains::Graph& graph, const blockzoo::Stage& stage,
                         StepPlan& plan) {
-  if (!GatherRows(graph, stage, plan)) return;
+  const uint64_t start = Nanoseconds();
+  const uint64_t start_cpu = ThreadNanoseconds();
+  const bool runs = GatherRows(graph, stage, plan);
+  if (runs) GatherState(graph);
+  gather_cpu_ns_ += ThreadNanoseconds() - start_cpu;
+  gather_ns_ += Nanoseconds() - start;
+  if (!runs) return;
   // Rows of one launch have equal head sizes: their blocks have one signature.
   const blockzoo::Chain& chain = *runs_.front().planned->sequence->request->chain->info.chain;
   rotary_.clear();
@@ -167,8 +178,12 @@ void Executor::RunStage(const LiveChains::Graph& graph, const blockzoo::Stage& s
     const Angles& angles = AnglesOf(r, chain.rotary_frequencies()[r].size());
     rotary_.push_back({.cosine = angles.cosine.data(), .sine = angles.sine.data()});
   }
-  const size_t blocks = graph.graph.segments()[stage.segments.front()].blocks.size();
-  for (size_t block = 0; block < blocks; ++block) RunBlock(graph, stage, block, plan);
+  const auto& blocks = graph.graph.segments()[stage.segments.front()].blocks;
+  size_t stateful = 0;
+  for (size_t block = 0; block < blocks.size(); ++block) {
+    RunBlock(graph, {.block = block, .stateful = stateful}, plan);
+    if (!blocks[block]->state().empty()) ++stateful;
+  }
 }
 
 // Compact rows of the stage: segment by segment, chain by chain, in plan order. False when none
@@ -207,43 +222,56 @@ bool Executor::GatherRows(const LiveChains::Graph& graph, const blockzoo::Stage&
   return compact > 0;
 }
 
-// Where each row's key and value go and what it reads, in its own chain's table of this block.
-void Executor::GatherState(const blockzoo::Segment& segment, size_t member, size_t block,
-                           const StepPlan& plan) {
-  const MemberRuns& runs = member_runs_[member];
-  for (uint32_t r = runs.run_begin; r < runs.run_end; ++r) {
-    const RowRun& run = runs_[r];
-    const Sequence& sequence = *run.planned->sequence;
-    const blockzoo::Chain& chain = *sequence.request->chain->info.chain;
-    const uint32_t table = chain.first_table(run.first_block + block);
-    const PageId* pages = sequence.cache.table(table);
-    const uint32_t shared = sequence.cache.shared_tokens(table);
-    for (uint32_t i = 0; i < run.planned->rows; ++i) {
-      const uint32_t position = run.planned->position + i;
-      append_page_[run.first + i] =
-          position < shared ? PageId() : pages[position / kernels::kPageTokens];
-      append_slot_[run.first + i] = static_cast<uint8_t>(position % kernels::kPageTokens);
+// Where each row's key and value go and what it reads, in its own chain's table of each block of
+// the stage that has state. Sequence by sequence: its tables lie side by side.
+void Executor::GatherState(const LiveChains::Graph& graph) {
+  TESSERA_CHECK(runs_.size() <= limits_.max_sequences);
+  for (const MemberRuns& member : member_runs_) {
+    const blockzoo::Segment& segment = graph.graph.segments()[member.segment];
+    stateful_.clear();
+    for (size_t block = 0; block < segment.blocks.size(); ++block) {
+      if (!segment.blocks[block]->state().empty()) stateful_.push_back(block);
     }
-    attention_plan_.push_back({.q_begin = static_cast<int32_t>(run.first),
-                               .q_rows = static_cast<int32_t>(run.planned->rows),
-                               .position = static_cast<int32_t>(run.planned->position),
-                               .page_table = pages});
+    if (stateful_.empty()) continue;
+    for (uint32_t r = member.run_begin; r < member.run_end; ++r) GatherState(r);
   }
 }
 
-void Executor::RunBlock(const LiveChains::Graph& graph, const blockzoo::Stage& stage, size_t block,
-                        StepPlan& plan) {
+void Executor::GatherState(uint32_t r) {
+  const RowRun& run = runs_[r];
+  const PlannedRows& planned = *run.planned;
+  const kvcache::SequenceCache& cache = planned.sequence->cache;
+  const blockzoo::Chain& chain = *planned.sequence->request->chain->info.chain;
+  for (uint32_t i = 0; i < planned.rows; ++i) {
+    append_slot_[run.first + i] =
+        static_cast<uint8_t>((planned.position + i) % kernels::kPageTokens);
+  }
+  for (size_t s = 0; s < stateful_.size(); ++s) {
+    const uint32_t table = chain.first_table(run.first_block + stateful_[s]);
+    const PageId* pages = cache.table(table);
+    const uint32_t shared = cache.shared_tokens(table);
+    PageId* append = &append_page_[s * limits_.max_rows + run.first];
+    for (uint32_t i = 0; i < planned.rows; ++i) {
+      const uint32_t position = planned.position + i;
+      append[i] = position < shared ? PageId() : pages[position / kernels::kPageTokens];
+    }
+    attention_plan_[s * limits_.max_sequences + r] = {
+        .q_begin = static_cast<int32_t>(run.first),
+        .q_rows = static_cast<int32_t>(planned.rows),
+        .position = static_cast<int32_t>(planned.position),
+        .page_table = pages};
+  }
+}
+
+void Executor::RunBlock(const LiveChains::Graph& graph, BlockAt at, StepPlan& plan) {
   members_.clear();
-  attention_plan_.clear();
   int32_t rows = 0;
-  for (size_t m = 0; m < member_runs_.size(); ++m) {
-    const MemberRuns& runs = member_runs_[m];
-    const blockzoo::Segment& segment = graph.graph.segments()[runs.segment];
-    const blockzoo::BoundBlock* bound = segment.blocks[block].get();
+  for (const MemberRuns& runs : member_runs_) {
+    const blockzoo::BoundBlock* bound = graph.graph.segments()[runs.segment].blocks[at.block].get();
     members_.push_back({.block = bound, .row_begin = runs.row_begin, .row_count = runs.row_count});
-    if (!bound->state().empty()) GatherState(segment, m, block, plan);
     rows = runs.row_begin + runs.row_count;
   }
+  const bool stateful = !members_.front().block->state().empty();
   blockzoo::Launch launch{.context = context_.get(),
                           .scratch = &scratch_,
                           .members = members_,
@@ -253,12 +281,16 @@ void Executor::RunBlock(const LiveChains::Graph& graph, const blockzoo::Stage& s
                           .tokens = tokens_.data(),
                           .rotary = rotary_,
                           .arena = cache_.arena(),
-                          .append_page = append_page_.data(),
                           .append_slot = append_slot_.data(),
-                          .attention_plan = attention_plan_,
+                          .attention_plan = {},
                           .logits = nullptr};
+  if (stateful) {
+    launch.append_page = append_page_.data() + at.stateful * limits_.max_rows;
+    launch.attention_plan =
+        std::span(attention_plan_).subspan(at.stateful * limits_.max_sequences, runs_.size());
+  }
   if (members_.front().block->is_head()) {
-    RunHead(launch, stage, block, graph, plan);
+    RunHead(launch, at.block, graph, plan);
     return;
   }
   const uint64_t start = Nanoseconds();
@@ -268,8 +300,8 @@ void Executor::RunBlock(const LiveChains::Graph& graph, const blockzoo::Stage& s
 
 // The head runs over the rows whose logits are wanted, tile by tile, each tile sampled before the
 // next.
-void Executor::RunHead(blockzoo::Launch& launch, const blockzoo::Stage& stage, size_t block,
-                       const LiveChains::Graph& graph, StepPlan& plan) {
+void Executor::RunHead(blockzoo::Launch& launch, size_t block, const LiveChains::Graph& graph,
+                       StepPlan& plan) {
   for (const MemberRuns& runs : member_runs_) {
     const blockzoo::Segment& segment = graph.graph.segments()[runs.segment];
     const blockzoo::BoundBlock* bound = segment.blocks[block].get();

@@ -45,6 +45,11 @@ class Executor {
 
  private:
   struct Angles;
+  // A block of the stage being run, by its place among all and among those with state.
+  struct BlockAt {
+    size_t block;
+    size_t stateful;
+  };
 
   void ReserveAngles(const LiveChains& chains);
   [[nodiscard]] Angles& AnglesOf(size_t index, size_t pairs);
@@ -53,12 +58,11 @@ class Executor {
   void RunStage(const LiveChains::Graph& graph, const blockzoo::Stage& stage, StepPlan& plan);
   bool GatherRows(const LiveChains::Graph& graph, const blockzoo::Stage& stage,
                   const StepPlan& plan);
-  void GatherState(const blockzoo::Segment& segment, size_t member, size_t block,
-                   const StepPlan& plan);
-  void RunBlock(const LiveChains::Graph& graph, const blockzoo::Stage& stage, size_t block,
-                StepPlan& plan);
-  void RunHead(blockzoo::Launch& launch, const blockzoo::Stage& stage, size_t block,
-               const LiveChains::Graph& graph, StepPlan& plan);
+  void GatherState(const LiveChains::Graph& graph);
+  void GatherState(uint32_t run);
+  void RunBlock(const LiveChains::Graph& graph, BlockAt at, StepPlan& plan);
+  void RunHead(blockzoo::Launch& launch, size_t block, const LiveChains::Graph& graph,
+               StepPlan& plan);
   void Sample(StepPlan& plan, size_t first, size_t last, int32_t vocab);
 
   Limits limits_;
@@ -99,12 +103,16 @@ class Executor {
   std::vector<blockzoo::LaunchMember> members_;
   std::vector<int32_t> step_rows_;
   std::vector<TokenId> tokens_;
-  std::vector<PageId> append_page_;
+  // State of those rows, for each block of the stage that has any, in order.
+  std::vector<PageId> append_page_;  // [blocks, max_rows]
   std::vector<uint8_t> append_slot_;
-  std::vector<kernels::AttentionRow> attention_plan_;
-  std::vector<uint32_t> head_samples_;  // samples of the head being run, by row
+  std::vector<kernels::AttentionRow> attention_plan_;  // [blocks, max_sequences]
+  std::vector<size_t> stateful_;                       // those blocks, of the member being gathered
+  std::vector<uint32_t> head_samples_;                 // samples of the head being run, by row
   std::vector<PageId> seal_pages_;
   uint64_t kernel_ns_ = 0;
+  uint64_t gather_ns_ = 0;      // wall time
+  uint64_t gather_cpu_ns_ = 0;  // processor time of the same
   uint64_t setup_ns_ = 0;
 };
 

@@ -43,20 +43,22 @@ void AddBadWords(const Sequence& sequence, std::vector<TokenId>& banned) {
 }  // namespace
 
 Sequence::Sequence(Request* owner, uint32_t index)
-    : request(owner), choice(index), stop(&owner->spec.stopping.stop) {
+    : request(owner),
+      choice(index),
+      prompt_length(static_cast<uint32_t>(owner->spec.prompt.size())),
+      score_only(owner->spec.score_only),
+      progress(owner->spec.output.progress),
+      penalties(HasPenalty(owner->spec.sampling)),
+      stop(&owner->spec.stopping.stop) {
   const GenerationRequest& spec = owner->spec;
   tokens.reserve(spec.prompt.size() + spec.stopping.max_tokens);
   tokens.assign(spec.prompt.begin(), spec.prompt.end());
   banned.reserve(spec.stopping.end_token_ids.size() + spec.stopping.stop_token_ids.size() +
                  spec.sampling.bad_words.size());
-  if (HasPenalty(spec.sampling)) {
+  if (penalties) {
     counts.reserve(spec.prompt.size() + spec.stopping.max_tokens);
     CountPrompt(*this, spec.prompt);
   }
-}
-
-uint32_t Sequence::prompt_tokens() const {
-  return static_cast<uint32_t>(request->spec.prompt.size());
 }
 
 Request::Request(GenerationRequest given, std::shared_ptr<StreamMailbox> box, LiveChain* live)
@@ -68,7 +70,7 @@ Request::Request(GenerationRequest given, std::shared_ptr<StreamMailbox> box, Li
 }
 
 void CountOutput(Sequence& sequence, TokenId token) {
-  if (!HasPenalty(sequence.request->spec.sampling)) return;
+  if (!sequence.penalties) return;
   const auto at = FindCount(sequence, token);
   if (at != sequence.counts.end() && at->id == token) {
     ++at->in_output;

@@ -25,8 +25,14 @@ enum class SequencePhase : uint8_t { kWaiting, kRunning, kFinished };
 struct Sequence {
   Sequence(Request* request, uint32_t choice);
 
+  // What every step asks comes first, with the request's facts among it: a step touches hundreds of
+  // sequences, and each line of memory that it does not need counts.
   Request* request;
   uint32_t choice;
+  uint32_t prompt_length;
+  bool score_only;
+  bool progress;   // OutputSettings::progress
+  bool penalties;  // `counts` is kept
   SequencePhase phase = SequencePhase::kWaiting;
   // Prompt, then output. Room for everything is reserved at the start.
   std::vector<TokenId> tokens;
@@ -54,7 +60,7 @@ struct Sequence {
   std::vector<kernels::TokenCount> counts;
   std::vector<TokenId> banned;  // of the next draw
 
-  [[nodiscard]] uint32_t prompt_tokens() const;
+  [[nodiscard]] uint32_t prompt_tokens() const { return prompt_length; }
   [[nodiscard]] uint32_t output_tokens() const {
     return static_cast<uint32_t>(tokens.size()) - prompt_tokens();
   }

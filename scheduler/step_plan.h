@@ -18,6 +18,10 @@ struct PlannedRows {
   uint32_t first_row = 0;
   uint32_t rows = 0;
   uint32_t position = 0;  // of the first row
+  // What the rows of a plan are sorted by: union graph and slot, request, choice.
+  uint64_t chain_order = 0;
+  uint64_t request = 0;
+  uint32_t choice = 0;
 };
 
 // One use of a row's logits. Several may name one row (choices of one prompt).

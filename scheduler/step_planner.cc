@@ -1,6 +1,7 @@
 #include "scheduler/step_planner.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "config/foundation/check.h"
@@ -148,7 +149,13 @@ void StepPlanner::Admit(TimePoint now, std::vector<Sequence*>& admitted) {
 
 bool StepPlanner::GrowOne(Sequence* sequence, uint32_t rows) {
   if (!cache_.Grow(sequence->cache, sequence->computed + rows).ok()) return false;
-  chosen_.push_back({.sequence = sequence, .rows = rows, .position = sequence->computed});
+  const LiveChain& chain = *sequence->request->chain;
+  chosen_.push_back({.sequence = sequence,
+                     .rows = rows,
+                     .position = sequence->computed,
+                     .chain_order = uint64_t{chain.graph} << 32 | chain.slot,
+                     .request = sequence->request->spec.id.value,
+                     .choice = sequence->choice});
   return true;
 }
 
@@ -179,13 +186,8 @@ Sequence* StepPlanner::Victim() const {
 
 void StepPlanner::Emit(StepPlan& plan) {
   std::sort(chosen_.begin(), chosen_.end(), [](const PlannedRows& a, const PlannedRows& b) {
-    const LiveChain& x = *a.sequence->request->chain;
-    const LiveChain& y = *b.sequence->request->chain;
-    if (x.graph != y.graph) return x.graph < y.graph;
-    if (x.slot != y.slot) return x.slot < y.slot;
-    const uint64_t x_id = a.sequence->request->spec.id.value;
-    const uint64_t y_id = b.sequence->request->spec.id.value;
-    return x_id != y_id ? x_id < y_id : a.sequence->choice < b.sequence->choice;
+    return std::tie(a.chain_order, a.request, a.choice) <
+           std::tie(b.chain_order, b.request, b.choice);
   });
   uint32_t row = 0;
   for (PlannedRows& planned : chosen_) {
@@ -210,9 +212,14 @@ void StepPlanner::EmitSamples(const PlannedRows& planned, StepPlan& plan) const 
     plan.sample_rows.push_back(prompt_index > 0 ? PromptRow(*choice, prompt_index)
                                                 : DrawRow(*choice));
   };
+  const uint32_t last = planned.first_row + planned.rows - 1;
+  if (sequence.output_tokens() > 0 && planned.rows == sequence.uncomputed()) {
+    add(last, &sequence, 0);
+    return;
+  }
   const uint32_t prompt = sequence.prompt_tokens();
   // Prompt log-probabilities are reported once: not again for tokens recomputed after a preemption.
-  if (request.WantsPromptLogprobs() && sequence.choice == 0 && sequence.output_tokens() == 0) {
+  if (sequence.choice == 0 && sequence.output_tokens() == 0 && request.WantsPromptLogprobs()) {
     for (uint32_t i = 0; i < planned.rows; ++i) {
       const uint32_t predicted = planned.position + i + 1;
       if (predicted < prompt && predicted >= request.spec.output.prompt_logprobs_from &&
@@ -221,8 +228,7 @@ void StepPlanner::EmitSamples(const PlannedRows& planned, StepPlan& plan) const 
       }
     }
   }
-  if (planned.rows != sequence.uncomputed() || request.spec.score_only) return;
-  const uint32_t last = planned.first_row + planned.rows - 1;
+  if (planned.rows != sequence.uncomputed() || sequence.score_only) return;
   if (request.forked || request.spec.n == 1) {
     add(last, &sequence, 0);
     return;

@@ -57,6 +57,9 @@ Status DaemonParts::MakeEngine(const Settings& settings) {
   options.inbox = InboxLimits(settings.admission);
   options.park_above_tokens = static_cast<uint32_t>(settings.limits.stream_buffer.tokens);
   options.park_limit = settings.limits.stream_buffer.stall;
+  pool_ = std::make_unique<WorkPool>(WorkPool::Options{});
+  pump_ = std::make_unique<OutputPump>(pool_.get());
+  options.after_turn = [pump = pump_.get()] { pump->Flush(); };
   TESSERA_ASSIGN_OR_RETURN(engine_,
                            scheduler::Engine::Create(options, backend_, engine_metrics_.get()));
   return absl::OkStatus();
@@ -64,7 +67,6 @@ Status DaemonParts::MakeEngine(const Settings& settings) {
 
 void DaemonParts::MakeFrontend() {
   const Settings& settings = *settings_->Current();
-  pool_ = std::make_unique<WorkPool>(WorkPool::Options{});
   timer_ = std::make_unique<Timer>();
   binder_ = std::make_unique<blockzoo::ChainBinder>(backend_, CacheChoiceOf(settings.engine.kv));
   source_ =
@@ -79,6 +81,7 @@ void DaemonParts::MakeFrontend() {
   frontend_ = std::make_unique<Frontend>(Frontend::Parts{.engine = engine_.get(),
                                                          .registry = models_.get(),
                                                          .pool = pool_.get(),
+                                                         .pump = pump_.get(),
                                                          .timer = timer_.get(),
                                                          .settings = settings_.get(),
                                                          .metrics = server_metrics_.get()});

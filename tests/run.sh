@@ -154,10 +154,10 @@ python_tests() {
 fuzz() {
   local limit=-max_total_time=${TESSERA_FUZZ_SECONDS:-20} target name corpus log
   [ -z "${TESSERA_FUZZ_RUNS:-}" ] || limit=-runs=$TESSERA_FUZZ_RUNS
-  for target in build/fuzz/fuzz/*_fuzz; do
+  for target in build/asan/fuzz/*_fuzz; do
     [ -x "$target" ] || continue
     name=$(basename "$target")
-    corpus=build/fuzz/corpus/$name
+    corpus=build/asan/corpus/$name
     log=$reports/$name.log
     mkdir -p "$corpus" "$reports/findings"
     if [ -d "tests/fuzz/corpus/$name" ]; then cp -n tests/fuzz/corpus/"$name"/* "$corpus"/; fi
@@ -183,17 +183,13 @@ sanitized() {
   if step "asan build" build asan; then
     step "asan tests" cpp_tests asan
     TESSERA_BINARY=$root/build/asan/tessera step "asan end to end" python_tests asan-e2e tests/e2e -m "not timing"
+    step "fuzz" fuzz
   fi
   step "tsan configure" build tsan help >/dev/null
   local wanted='^(unit_(config|kernels|kvcache|blockzoo|scheduler)|property|kernels)_test$' targets
   mapfile -t targets < <(test_targets tsan "$wanted")
   if [ ${#targets[@]} -gt 0 ] && step "tsan build" build tsan "${targets[@]}"; then
-    step "tsan tests" cpp_tests tsan '^(unit_(config|kernels|kvcache|blockzoo|scheduler)|property|kernels)\.'
-  fi
-  if compgen -G "tests/fuzz/*_fuzz.cc" >/dev/null; then
-    step "fuzz configure" build fuzz help >/dev/null
-    mapfile -t targets < <(test_targets fuzz '_fuzz$')
-    if [ ${#targets[@]} -gt 0 ] && step "fuzz build" build fuzz "${targets[@]}"; then step "fuzz" fuzz; fi
+    step "tsan tests" cpp_tests tsan "${wanted/_test\$/\\.}"
   fi
 }
 

@@ -1,5 +1,7 @@
 #include "config/foundation/clock.h"
 
+#include <time.h>
+
 #include <ctime>
 
 namespace tessera {
@@ -16,6 +18,12 @@ class MachineClock final : public Clock {
 const Clock& SystemClock() {
   static const MachineClock* clock = new MachineClock;
   return *clock;
+}
+
+uint64_t ThreadNanoseconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
 }
 
 }  // namespace tessera

@@ -23,6 +23,9 @@ class Clock {
 // The machine's clocks. Never destroyed.
 [[nodiscard]] const Clock& SystemClock();
 
+// Processor time that the calling thread has used; a system call.
+[[nodiscard]] uint64_t ThreadNanoseconds();
+
 class ManualClock final : public Clock {
  public:
   [[nodiscard]] TimePoint Now() const override {

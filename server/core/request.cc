@@ -7,6 +7,7 @@
 #include "config/foundation/check.h"
 #include "config/foundation/log.h"
 #include "server/core/errors.h"
+#include "server/core/output_pump.h"
 #include "server/core/sampling_settings.h"
 #include "server/core/text_ops.h"
 #include "server/text/tokenizer.h"
@@ -178,7 +179,7 @@ Status Request::Submit(const ModelPtr& model) {
   scheduler::StreamMailbox::Options options;
   scheduler::Inbox& inbox = context_.parts.engine->inbox();
   options.on_ready = [weak = weak_from_this()] {
-    if (const auto self = weak.lock()) self->Notify();
+    if (auto self = weak.lock()) self->context_.parts.pump->Add(std::move(self));
   };
   options.on_drained = [&inbox] { inbox.Wake(); };
   // A reader that had its sequence parked wakes the engine when it has read.
@@ -278,13 +279,21 @@ void Request::End(const Status& reason) {
 }
 
 void Request::Notify() {
-  {
-    const std::lock_guard lock(notify_mutex_);
-    notify_again_ = notifying_;
-    if (notifying_) return;
-    notifying_ = true;
-  }
+  if (!BeginNotifying()) return;
   context_.parts.pool->Post([self = shared_from_this()] { self->RunSink(); });
+}
+
+void Request::NotifyHere() {
+  if (BeginNotifying()) RunSink();
+}
+
+// False when a thread is at it already: it will look again.
+bool Request::BeginNotifying() {
+  const std::lock_guard lock(notify_mutex_);
+  notify_again_ = notifying_;
+  if (notifying_) return false;
+  notifying_ = true;
+  return true;
 }
 
 void Request::RunSink() {

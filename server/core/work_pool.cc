@@ -22,42 +22,56 @@ void WorkPool::Stop() {
 
 void WorkPool::Post(std::function<void()> job) {
   bool wake = false;
-  bool run_here = false;
   {
     const std::lock_guard lock(mutex_);
-    run_here = stopping_;
-    if (!run_here) jobs_.push_back(std::move(job));
-    wake = idle_ > 0;
+    if (!stopping_) {
+      jobs_.push_back(std::move(job));
+      wake = TakeWake();
+      job = nullptr;
+    }
   }
-  if (run_here) {
-    job();
-  } else if (wake) {
-    ready_.notify_one();
-  }
+  if (job) job();
+  if (wake) ready_.notify_one();
 }
 
 bool WorkPool::Offer(std::function<void()> job) {
+  bool wake = false;
   {
     const std::lock_guard lock(mutex_);
     if (stopping_ || jobs_.size() >= options_.max_offered) return false;
     jobs_.push_back(std::move(job));
+    wake = TakeWake();
   }
-  ready_.notify_one();
+  if (wake) ready_.notify_one();
+  return true;
+}
+
+// One thread is woken at a time, and wakes the next when it finds more than it takes: whoever posts
+// many jobs at once pays for one wake.
+bool WorkPool::TakeWake() {
+  if (jobs_.empty() || idle_ == 0 || waking_) return false;
+  waking_ = true;
   return true;
 }
 
 void WorkPool::Run() {
   while (true) {
     std::function<void()> job;
+    bool wake = false;
     {
       std::unique_lock lock(mutex_);
-      ++idle_;
-      ready_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
-      --idle_;
+      while (!stopping_ && jobs_.empty()) {
+        ++idle_;
+        ready_.wait(lock);
+        --idle_;
+        waking_ = false;
+      }
       if (jobs_.empty()) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
+      wake = TakeWake();
     }
+    if (wake) ready_.notify_one();
     job();
   }
 }

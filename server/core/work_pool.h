@@ -33,12 +33,14 @@ class WorkPool {
 
  private:
   void Run();
+  [[nodiscard]] bool TakeWake();
 
   const Options options_;
   std::mutex mutex_;
   std::condition_variable ready_;
   std::deque<std::function<void()>> jobs_;
-  size_t idle_ = 0;  // threads that wait
+  size_t idle_ = 0;      // threads that wait
+  bool waking_ = false;  // one of them has been told to look
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

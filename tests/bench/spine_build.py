@@ -77,9 +77,9 @@ def quickstart(_arguments):
 
 def fuzz(_arguments):
     with clean_clone() as clone:
-        timed(["cmake", "--preset", "fuzz"], clone)
-        timed(["ninja", "-C", "build/fuzz"], clone)
-        for target in sorted((clone / "build" / "fuzz" / "fuzz").glob("*_fuzz")):
+        timed(["cmake", "--preset", "asan"], clone)
+        timed(["ninja", "-C", "build/asan"], clone)
+        for target in sorted((clone / "build" / "asan" / "fuzz").glob("*_fuzz")):
             corpus = clone / "tests" / "fuzz" / "corpus" / target.name
             corpus.mkdir(parents=True, exist_ok=True)
             took, output = timed([str(target), f"-runs={FUZZ_RUNS}", "-max_len=4096", "-timeout=20", str(corpus)], clone)

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "server/core/frontend.h"
+#include "server/core/output_pump.h"
 #include "tests/support/engine_fixture.h"
 #include "tests/unit/server/core/core_fixture.h"
 
@@ -138,6 +139,9 @@ class FrontendFixture : public EngineFixture {
 
   // Everything but the settings has its daemon's shape.
   void StartFrontend(scheduler::EngineOptions options = {}, Settings settings = {}) {
+    pool_ = std::make_unique<server::WorkPool>(server::WorkPool::Options{.max_offered = 4});
+    pump_ = std::make_unique<server::OutputPump>(pool_.get());
+    options.after_turn = [pump = pump_.get()] { pump->Flush(); };
     Start(options);
     const TinyShape shape{.vocab = kByteVocab, .max_context = kContext};
     chain_ = Bind(tiny_.Make("bytes", shape, {1, 2, 3}, 1));
@@ -145,7 +149,6 @@ class FrontendFixture : public EngineFixture {
     source_ = std::make_unique<ChainSource>(engine_.get(), chain_);
     registry_ =
         std::make_unique<server::ModelRegistry>(source_.get(), server::ModelRegistry::Options{});
-    pool_ = std::make_unique<server::WorkPool>(server::WorkPool::Options{.max_offered = 4});
     timer_ = std::make_unique<server::Timer>();
     settings_ = std::make_unique<SettingsStore>(std::make_shared<const Settings>(settings), "",
                                                 Overrides{});
@@ -153,6 +156,7 @@ class FrontendFixture : public EngineFixture {
         std::make_unique<server::Frontend>(server::Frontend::Parts{.engine = engine_.get(),
                                                                    .registry = registry_.get(),
                                                                    .pool = pool_.get(),
+                                                                   .pump = pump_.get(),
                                                                    .timer = timer_.get(),
                                                                    .settings = settings_.get()});
   }
@@ -211,6 +215,7 @@ class FrontendFixture : public EngineFixture {
   std::unique_ptr<ChainSource> source_;
   std::unique_ptr<server::ModelRegistry> registry_;
   std::unique_ptr<server::WorkPool> pool_;
+  std::unique_ptr<server::OutputPump> pump_;  // the engine's, until that has ended
   std::unique_ptr<server::Timer> timer_;
   std::unique_ptr<SettingsStore> settings_;
   std::unique_ptr<server::Frontend> frontend_;
