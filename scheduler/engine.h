@@ -40,8 +40,9 @@ struct EngineOptions {
   uint32_t park_above_tokens = 2048;               // backlog of a mailbox that parks its sequences
   Duration park_limit = std::chrono::seconds(30);  // then ABORTED
   const Clock* clock = nullptr;                    // null: the machine's
-  // Called by the engine thread after it has pushed to mailboxes, once for many; must not wait.
-  std::function<void()> after_turn;
+  // Tells the readers of these mailboxes (StreamMailbox::Tell), all that a turn of the engine has
+  // filled; engine thread, must not wait, may move them out. Null: the engine thread tells them.
+  std::function<void(std::vector<std::shared_ptr<StreamMailbox>>& ready)> tell;
 };
 
 // A chain as the engine runs it.

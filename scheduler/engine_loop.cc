@@ -37,6 +37,7 @@ EngineLoop::EngineLoop(const EngineOptions& options, const kernels::Backend& bac
   admitted_.reserve(options.max_running + 1);
   sealed_.reserve(4096);
   ended_.reserve(options.max_running + 1);
+  ready_.reserve(options.inbox.max_requests + options.max_running);
   requests_.reserve(options.inbox.max_requests + options.max_running);
 }
 
@@ -73,9 +74,10 @@ void EngineLoop::Accept(Submission submission) {
   GenerationRequest& spec = submission.request;
   LiveChain* chain = chains_.Find(spec.chain);
   if (chain == nullptr) {
-    submission.mailbox->PushError(
+    const Status status =
         WithReason(absl::UnavailableError("the chain was unloaded while the request waited"),
-                   "MODEL_UNLOADED"));
+                   "MODEL_UNLOADED");
+    if (submission.mailbox->PushError(status)) ready_.push_back(submission.mailbox);
     inbox_.NoteAdmitted(spec.prompt.size());
     return;
   }
@@ -107,7 +109,7 @@ void EngineLoop::LeaveWaiting(Request& request) {
 void EngineLoop::FailRequest(Request& request, const Status& status) {
   if (request.ended) return;
   request.ended = true;
-  request.mailbox->PushError(status);
+  if (request.mailbox->PushError(status)) ready_.push_back(request.mailbox);
   ended_.push_back(request.spec.id.value);
 }
 
@@ -196,9 +198,9 @@ void EngineLoop::NoteAdmissions(TimePoint now) {
     if (!request.admitted) {
       LeaveWaiting(request);
       const Duration wait = now - request.spec.arrival;
-      request.mailbox->PushStarted({.prompt_tokens = sequence->prompt_tokens(),
-                                    .cached_tokens = cached,
-                                    .queue_wait = wait});
+      const StartedEvent event{
+          .prompt_tokens = sequence->prompt_tokens(), .cached_tokens = cached, .queue_wait = wait};
+      if (request.mailbox->PushStarted(event)) ready_.push_back(request.mailbox);
       metrics.queue_seconds.Observe(Seconds(wait));
       metrics.prompt_tokens.Observe(sequence->prompt_tokens());
       metrics.tokens_prompt.Inc(sequence->prompt_tokens());
@@ -250,7 +252,13 @@ bool EngineLoop::Step() {
 }
 
 void EngineLoop::EndTurn() {
-  if (options_.after_turn) options_.after_turn();
+  if (ready_.empty()) return;
+  if (options_.tell) {
+    options_.tell(ready_);
+  } else {
+    for (const std::shared_ptr<StreamMailbox>& mailbox : ready_) mailbox->Tell();
+  }
+  ready_.clear();
 }
 
 void EngineLoop::CommitRows(const PlannedRows& planned) {
@@ -270,16 +278,24 @@ void EngineLoop::CommitRows(const PlannedRows& planned) {
 void EngineLoop::PushProgress(const PlannedRows& planned) {
   const Sequence& sequence = *planned.sequence;
   if (!sequence.progress || planned.position >= sequence.prompt_tokens()) return;
-  sequence.request->mailbox->PushProgress(
-      {.prompt_tokens_done = std::min(sequence.computed, sequence.prompt_tokens()),
-       .prompt_tokens_total = sequence.prompt_tokens()});
+  const std::shared_ptr<StreamMailbox>& mailbox = sequence.request->mailbox;
+  const ProgressEvent event{
+      .prompt_tokens_done = std::min(sequence.computed, sequence.prompt_tokens()),
+      .prompt_tokens_total = sequence.prompt_tokens()};
+  if (mailbox->PushProgress(event)) ready_.push_back(mailbox);
 }
 
 void EngineLoop::CommitStep(TimePoint now) {
-  for (const PlannedRows& planned : plan_.sequences) CommitRows(planned);
+  // The kernels have pushed what belongs to sequences out of the near caches.
+  constexpr size_t kAhead = 4;
+  for (size_t i = 0; i < plan_.sequences.size(); ++i) {
+    if (i + kAhead < plan_.sequences.size()) {
+      __builtin_prefetch(plan_.sequences[i + kAhead].sequence, 1);
+    }
+    CommitRows(plan_.sequences[i]);
+  }
   for (size_t i = 0; i < plan_.samples.size(); ++i) {
     const PlannedSample& planned = plan_.samples[i];
-    constexpr size_t kAhead = 4;
     if (i + kAhead < plan_.samples.size()) {
       // Its reader has it in another processor's cache.
       __builtin_prefetch(plan_.samples[i + kAhead].sequence->request->mailbox.get(), 1);

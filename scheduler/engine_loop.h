@@ -37,7 +37,7 @@ class EngineLoop {
   void TakeMessages(TimePoint until);
   // Runs one step; false when there was nothing to run.
   bool Step();
-  // Pushes to mailboxes are over for now: EngineOptions::after_turn.
+  // Tells the readers of what was pushed.
   void EndTurn();
   // When the loop must look again although no message comes (a deadline, a parked reader).
   [[nodiscard]] TimePoint NextWake() const;
@@ -98,9 +98,10 @@ class EngineLoop {
   std::vector<kvcache::KvCache::SealedPage> sealed_;
   std::unordered_map<uint64_t, std::unique_ptr<Request>> requests_;
   std::vector<std::function<void(std::string)>> plan_watchers_;
-  std::vector<uint64_t> ended_;                 // requests to retire after the step
-  TimePoint next_deadline_ = TimePoint::max();  // of all requests
-  bool readers_behind_ = false;                 // some are parked, or should be
+  std::vector<uint64_t> ended_;                        // requests to retire after the step
+  std::vector<std::shared_ptr<StreamMailbox>> ready_;  // their readers are to be told
+  TimePoint next_deadline_ = TimePoint::max();         // of all requests
+  bool readers_behind_ = false;                        // some are parked, or should be
   TimePoint last_step_end_{};
   bool stepped_before_ = false;
   EngineStats stats_;

@@ -61,11 +61,11 @@ void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& re
     return;
   }
 
-  StopMatcher::Match match;
   if (stopping.stop.empty()) {
     ++sequence.emitted;
     PushToken(request, event, top);
   } else {
+    StopMatcher::Match match;
     const absl::string_view bytes = request.chain->info.tokens->Of(token);
     const uint64_t begin = sequence.stop.seen_bytes();
     if (past_minimum) {
@@ -77,13 +77,13 @@ void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& re
                              .begin = begin,
                              .end = begin + bytes.size(),
                              .top = {top.begin(), top.end()}});
+    if (match.stop_index >= 0) {
+      ShowUntil(sequence, stopping.include_stop ? match.end : match.begin);
+      Finish(sequence, {.reason = FinishReason::kStop, .stop_index = match.stop_index}, now);
+      return;
+    }
+    ShowSafe(sequence);
   }
-  if (match.stop_index >= 0) {
-    ShowUntil(sequence, stopping.include_stop ? match.end : match.begin);
-    Finish(sequence, {.reason = FinishReason::kStop, .stop_index = match.stop_index}, now);
-    return;
-  }
-  ShowSafe(sequence);
   const bool full = sequence.tokens.size() >= request.chain->info.chain->max_context();
   if (full || sequence.output_tokens() >= stopping.max_tokens) {
     ShowUntil(sequence, UINT64_MAX);
@@ -95,7 +95,7 @@ void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& re
 
 void EngineLoop::PushToken(Request& request, const TokenEvent& event,
                            std::span<const kernels::TokenLogprob> top) {
-  request.mailbox->PushToken(event, top);
+  if (request.mailbox->PushToken(event, top)) ready_.push_back(request.mailbox);
   if (request.mailbox->backlog_tokens() > options_.park_above_tokens) readers_behind_ = true;
 }
 
@@ -151,7 +151,7 @@ void EngineLoop::Finish(Sequence& sequence, FinishedEvent event, TimePoint now) 
     request.ended = true;
     ended_.push_back(request.spec.id.value);
   }
-  request.mailbox->PushFinished(event);
+  if (request.mailbox->PushFinished(event)) ready_.push_back(request.mailbox);
 }
 
 }  // namespace tessera::scheduler

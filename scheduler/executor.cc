@@ -233,7 +233,11 @@ void Executor::GatherState(const LiveChains::Graph& graph) {
       if (!segment.blocks[block]->state().empty()) stateful_.push_back(block);
     }
     if (stateful_.empty()) continue;
-    for (uint32_t r = member.run_begin; r < member.run_end; ++r) GatherState(r);
+    for (uint32_t r = member.run_begin; r < member.run_end; ++r) {
+      constexpr uint32_t kAhead = 4;
+      if (r + kAhead < member.run_end) runs_[r + kAhead].planned->sequence->cache.Prefetch();
+      GatherState(r);
+    }
   }
 }
 

@@ -40,6 +40,42 @@ void AddBadWords(const Sequence& sequence, std::vector<TokenId>& banned) {
   }
 }
 
+void FindBanned(Sequence& sequence) {
+  const StoppingSettings& stopping = sequence.request->spec.stopping;
+  sequence.banned.clear();
+  if (sequence.output_tokens() < stopping.min_tokens) {
+    sequence.banned.insert(sequence.banned.end(), stopping.end_token_ids.begin(),
+                           stopping.end_token_ids.end());
+    sequence.banned.insert(sequence.banned.end(), stopping.stop_token_ids.begin(),
+                           stopping.stop_token_ids.end());
+  }
+  AddBadWords(sequence, sequence.banned);
+  std::sort(sequence.banned.begin(), sequence.banned.end());
+}
+
+// The spans point into the request, which outlives its sequences.
+kernels::SampleRow FirstRow(const GenerationRequest& spec, uint32_t choice) {
+  const SamplingSettings& sampling = spec.sampling;
+  kernels::SampleRow row;
+  row.temperature = sampling.temperature;
+  row.top_p = sampling.top_p;
+  row.min_p = sampling.min_p;
+  row.typical_p = sampling.typical_p;
+  row.top_k = sampling.top_k;
+  row.repetition_penalty = sampling.repetition_penalty;
+  row.presence_penalty = sampling.presence_penalty;
+  row.frequency_penalty = sampling.frequency_penalty;
+  row.seed = sampling.seed + choice;
+  row.bias = sampling.bias;
+  row.allowed = sampling.allowed;
+  if (spec.output.logprobs.has_value()) {
+    row.want_logprob = true;
+    row.top_logprobs = *spec.output.logprobs;
+    row.logprob_ids = spec.output.logprob_ids;
+  }
+  return row;
+}
+
 }  // namespace
 
 Sequence::Sequence(Request* owner, uint32_t index)
@@ -49,7 +85,9 @@ Sequence::Sequence(Request* owner, uint32_t index)
       score_only(owner->spec.score_only),
       progress(owner->spec.output.progress),
       penalties(HasPenalty(owner->spec.sampling)),
-      stop(&owner->spec.stopping.stop) {
+      bans(owner->spec.stopping.min_tokens > 0 || !owner->spec.sampling.bad_words.empty()),
+      stop(&owner->spec.stopping.stop),
+      draw(FirstRow(owner->spec, index)) {
   const GenerationRequest& spec = owner->spec;
   tokens.reserve(spec.prompt.size() + spec.stopping.max_tokens);
   tokens.assign(spec.prompt.begin(), spec.prompt.end());
@@ -80,37 +118,11 @@ void CountOutput(Sequence& sequence, TokenId token) {
 }
 
 kernels::SampleRow DrawRow(Sequence& sequence) {
-  const GenerationRequest& spec = sequence.request->spec;
-  const SamplingSettings& sampling = spec.sampling;
-  sequence.banned.clear();
-  if (sequence.output_tokens() < spec.stopping.min_tokens) {
-    sequence.banned.insert(sequence.banned.end(), spec.stopping.end_token_ids.begin(),
-                           spec.stopping.end_token_ids.end());
-    sequence.banned.insert(sequence.banned.end(), spec.stopping.stop_token_ids.begin(),
-                           spec.stopping.stop_token_ids.end());
-  }
-  AddBadWords(sequence, sequence.banned);
-  std::sort(sequence.banned.begin(), sequence.banned.end());
-  kernels::SampleRow row;
-  row.temperature = sampling.temperature;
-  row.top_p = sampling.top_p;
-  row.min_p = sampling.min_p;
-  row.typical_p = sampling.typical_p;
-  row.top_k = sampling.top_k;
-  row.repetition_penalty = sampling.repetition_penalty;
-  row.presence_penalty = sampling.presence_penalty;
-  row.frequency_penalty = sampling.frequency_penalty;
-  row.seed = sampling.seed + sequence.choice;
+  if (sequence.bans) FindBanned(sequence);
+  kernels::SampleRow row = sequence.draw;
   row.counter = sequence.output_tokens();
   row.counts = sequence.counts;
-  row.bias = sampling.bias;
-  row.allowed = sampling.allowed;
   row.banned = sequence.banned;
-  if (spec.output.logprobs.has_value()) {
-    row.want_logprob = true;
-    row.top_logprobs = *spec.output.logprobs;
-    row.logprob_ids = spec.output.logprob_ids;
-  }
   return row;
 }
 

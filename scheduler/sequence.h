@@ -33,6 +33,7 @@ struct Sequence {
   bool score_only;
   bool progress;   // OutputSettings::progress
   bool penalties;  // `counts` is kept
+  bool bans;       // there may be tokens to ban
   SequencePhase phase = SequencePhase::kWaiting;
   // Prompt, then output. Room for everything is reserved at the start.
   std::vector<TokenId> tokens;
@@ -59,6 +60,7 @@ struct Sequence {
   // Occurrences for the penalties, sorted by id; empty when no penalty is set.
   std::vector<kernels::TokenCount> counts;
   std::vector<TokenId> banned;  // of the next draw
+  kernels::SampleRow draw;      // what DrawRow begins with: all that no token changes
 
   [[nodiscard]] uint32_t prompt_tokens() const { return prompt_length; }
   [[nodiscard]] uint32_t output_tokens() const {

@@ -22,46 +22,54 @@ StreamMailbox::StreamMailbox(Options options) : options_(std::move(options)) {
   pending_.finished.reserve(1);
 }
 
-// on_ready runs under the lock, so that none can follow Close.
 template <typename Change>
-void StreamMailbox::Push(const Change& change) {
+bool StreamMailbox::Push(const Change& change) {
   const std::lock_guard lock(mutex_);
-  if (closed_ || ended_) return;
-  const bool was_empty = pending_.empty();
+  if (closed_ || ended_) return false;
   change();
-  if (was_empty && options_.on_ready) options_.on_ready();
+  return !std::exchange(pending_any_, true);
 }
 
-void StreamMailbox::PushStarted(const StartedEvent& event) {
-  Push([&] { pending_.started = event; });
+bool StreamMailbox::PushStarted(const StartedEvent& event) {
+  return Push([&] { pending_.started = event; });
 }
 
-void StreamMailbox::PushProgress(const ProgressEvent& event) {
-  Push([&] { pending_.progress = event; });
+bool StreamMailbox::PushProgress(const ProgressEvent& event) {
+  return Push([&] { pending_.progress = event; });
 }
 
-void StreamMailbox::PushToken(const TokenEvent& event, std::span<const kernels::TokenLogprob> top) {
-  Push([&] {
-    pending_.tokens.push_back(event);
-    pending_.tokens.back().top_begin = static_cast<uint32_t>(pending_.top.size());
-    pending_.tokens.back().top_count = static_cast<uint32_t>(top.size());
-    pending_.top.insert(pending_.top.end(), top.begin(), top.end());
+bool StreamMailbox::PushToken(const TokenEvent& event, std::span<const kernels::TokenLogprob> top) {
+  return Push([&] {
+    TokenEvent& pushed = pending_.tokens.emplace_back(event);
+    if (!top.empty()) {
+      pushed.top_begin = static_cast<uint32_t>(pending_.top.size());
+      pending_.top.insert(pending_.top.end(), top.begin(), top.end());
+    }
+    pushed.top_count = static_cast<uint32_t>(top.size());
     backlog_.fetch_add(1, std::memory_order_relaxed);
   });
 }
 
-void StreamMailbox::PushFinished(const FinishedEvent& event) {
-  Push([&] {
+bool StreamMailbox::PushFinished(const FinishedEvent& event) {
+  return Push([&] {
     pending_.finished.push_back(event);
     ended_ = event.last;
   });
 }
 
-void StreamMailbox::PushError(Status error) {
-  Push([&] {
+bool StreamMailbox::PushError(Status error) {
+  return Push([&] {
     pending_.error = std::move(error);
     ended_ = true;
   });
+}
+
+void StreamMailbox::Tell() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_) return;
+  }
+  if (options_.on_ready) options_.on_ready();
 }
 
 bool StreamMailbox::Drain(MailboxBatch& batch) {
@@ -69,7 +77,7 @@ bool StreamMailbox::Drain(MailboxBatch& batch) {
   uint32_t taken = 0;
   {
     const std::lock_guard lock(mutex_);
-    if (pending_.empty()) return false;
+    if (!std::exchange(pending_any_, false)) return false;
     std::swap(pending_, batch);
     if (pending_.tokens.capacity() < options_.reserve_tokens) {
       pending_.tokens.reserve(options_.reserve_tokens);
@@ -83,6 +91,7 @@ bool StreamMailbox::Drain(MailboxBatch& batch) {
 void StreamMailbox::Close() {
   const std::lock_guard lock(mutex_);
   closed_ = true;
+  pending_any_ = false;
   pending_.Clear();
   backlog_.store(0, std::memory_order_relaxed);
 }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "config/foundation/log.h"
 #include "server/core/errors.h"
+#include "server/core/output_pump.h"
 #include "server/core/startup.h"
 
 namespace tessera::server {
@@ -58,8 +59,7 @@ Status DaemonParts::MakeEngine(const Settings& settings) {
   options.park_above_tokens = static_cast<uint32_t>(settings.limits.stream_buffer.tokens);
   options.park_limit = settings.limits.stream_buffer.stall;
   pool_ = std::make_unique<WorkPool>(WorkPool::Options{});
-  pump_ = std::make_unique<OutputPump>(pool_.get());
-  options.after_turn = [pump = pump_.get()] { pump->Flush(); };
+  options.tell = [pool = pool_.get()](auto& ready) { PumpOutput(*pool, ready); };
   TESSERA_ASSIGN_OR_RETURN(engine_,
                            scheduler::Engine::Create(options, backend_, engine_metrics_.get()));
   return absl::OkStatus();
@@ -81,7 +81,6 @@ void DaemonParts::MakeFrontend() {
   frontend_ = std::make_unique<Frontend>(Frontend::Parts{.engine = engine_.get(),
                                                          .registry = models_.get(),
                                                          .pool = pool_.get(),
-                                                         .pump = pump_.get(),
                                                          .timer = timer_.get(),
                                                          .settings = settings_.get(),
                                                          .metrics = server_metrics_.get()});

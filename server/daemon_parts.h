@@ -13,7 +13,6 @@
 #include "kernels/backend.h"
 #include "scheduler/engine.h"
 #include "server/core/frontend.h"
-#include "server/core/output_pump.h"
 #include "server/core/memory_plan.h"
 #include "server/core/zoo_model_source.h"
 #include "server/daemon.h"
@@ -70,7 +69,6 @@ class DaemonParts {
   std::unique_ptr<blockzoo::Zoo> zoo_;
   std::shared_ptr<const kernels::Backend> backend_;
   std::unique_ptr<WorkPool> pool_;
-  std::unique_ptr<OutputPump> pump_;  // the engine's, until that has ended
   std::unique_ptr<Timer> timer_;
   std::unique_ptr<scheduler::Engine> engine_;
   std::unique_ptr<blockzoo::ChainBinder> binder_;

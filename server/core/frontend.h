@@ -19,8 +19,6 @@
 
 namespace tessera::server {
 
-class OutputPump;
-
 // Thread-safe; no call waits.
 class Frontend {
  public:
@@ -28,7 +26,6 @@ class Frontend {
     scheduler::Engine* engine = nullptr;
     ModelRegistry* registry = nullptr;
     WorkPool* pool = nullptr;
-    OutputPump* pump = nullptr;  // which the engine flushes (EngineOptions::after_turn)
     Timer* timer = nullptr;
     SettingsStore* settings = nullptr;
     ServerMetrics* metrics = nullptr;  // may be null

@@ -4,8 +4,6 @@
 #include <iterator>
 #include <utility>
 
-#include "server/core/request.h"
-
 namespace tessera::server {
 namespace {
 
@@ -14,17 +12,17 @@ constexpr size_t kStreams = 16;
 
 }  // namespace
 
-void OutputPump::Flush() {
-  for (size_t begin = 0; begin < ready_.size(); begin += kStreams) {
-    const size_t end = std::min(ready_.size(), begin + kStreams);
-    std::vector<std::shared_ptr<Request>> streams(
-        std::make_move_iterator(ready_.begin() + static_cast<ptrdiff_t>(begin)),
-        std::make_move_iterator(ready_.begin() + static_cast<ptrdiff_t>(end)));
-    pool_->Post([streams = std::move(streams)] {
-      for (const std::shared_ptr<Request>& request : streams) request->NotifyHere();
+void PumpOutput(WorkPool& pool, std::vector<std::shared_ptr<scheduler::StreamMailbox>>& ready) {
+  for (size_t begin = 0; begin < ready.size(); begin += kStreams) {
+    const auto first = ready.begin() + static_cast<ptrdiff_t>(begin);
+    const auto last = first + static_cast<ptrdiff_t>(std::min(kStreams, ready.size() - begin));
+    std::vector<std::shared_ptr<scheduler::StreamMailbox>> streams(std::make_move_iterator(first),
+                                                                   std::make_move_iterator(last));
+    pool.Post([streams = std::move(streams)] {
+      for (const std::shared_ptr<scheduler::StreamMailbox>& mailbox : streams) mailbox->Tell();
     });
   }
-  ready_.clear();
+  ready.clear();
 }
 
 }  // namespace tessera::server

@@ -4,27 +4,13 @@
 #include <memory>
 #include <vector>
 
+#include "scheduler/stream_mailbox.h"
 #include "server/core/work_pool.h"
 
 namespace tessera::server {
 
-class Request;
-
-// Engine thread only. A step answers hundreds of streams: posting each would take the pool's lock,
-// and often wake one of its threads, once a stream.
-class OutputPump {
- public:
-  // The pool outlives it.
-  explicit OutputPump(WorkPool* pool) : pool_(pool) {}
-
-  // `request` has output for its sink.
-  void Add(std::shared_ptr<Request> request) { ready_.push_back(std::move(request)); }
-  // Posts what was added; the engine calls it at the end of a turn (EngineOptions::after_turn).
-  void Flush();
-
- private:
-  WorkPool* pool_;
-  std::vector<std::shared_ptr<Request>> ready_;
-};
+// EngineOptions::tell of a server: posts jobs that tell the readers of `ready`, and empties it. A
+// step answers hundreds of streams: a job for each would take the pool's lock once a stream.
+void PumpOutput(WorkPool& pool, std::vector<std::shared_ptr<scheduler::StreamMailbox>>& ready);
 
 }  // namespace tessera::server

@@ -7,7 +7,6 @@
 #include "config/foundation/check.h"
 #include "config/foundation/log.h"
 #include "server/core/errors.h"
-#include "server/core/output_pump.h"
 #include "server/core/sampling_settings.h"
 #include "server/core/text_ops.h"
 #include "server/text/tokenizer.h"
@@ -179,7 +178,7 @@ Status Request::Submit(const ModelPtr& model) {
   scheduler::StreamMailbox::Options options;
   scheduler::Inbox& inbox = context_.parts.engine->inbox();
   options.on_ready = [weak = weak_from_this()] {
-    if (auto self = weak.lock()) self->context_.parts.pump->Add(std::move(self));
+    if (const auto self = weak.lock()) self->NotifyHere();
   };
   options.on_drained = [&inbox] { inbox.Wake(); };
   // A reader that had its sequence parked wakes the engine when it has read.

@@ -42,8 +42,6 @@ class Request : public std::enable_shared_from_this<Request> {
   void OnModel(StatusOr<ModelPtr> model);
   void OnLoadProgress(uint32_t blocks_done, uint32_t blocks_total);
 
-  // Tells the sink that there is output, on this thread, a pool's; unless another is at it.
-  void NotifyHere();
   [[nodiscard]] bool Take(OutputBatch& batch);
   void Cancel();
   void End(const Status& reason);
@@ -65,7 +63,9 @@ class Request : public std::enable_shared_from_this<Request> {
   [[nodiscard]] StatusOr<scheduler::GenerationRequest> MakeRequest(
       const LoadedModel& model, uint32_t continuation_from) const;
   [[nodiscard]] OutputAssembler::Options AssemblerOptions(const ModelPtr& model) const;
+  // Tells the sink that there is output: on the pool; on this thread, a pool's.
   void Notify();
+  void NotifyHere();
   [[nodiscard]] bool BeginNotifying();
   void RunSink();
   // Gives back what the phase holds; false when it had ended. `status` is for the records.

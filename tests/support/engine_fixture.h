@@ -32,10 +32,10 @@ class Reader {
   explicit Reader(uint32_t choices) {
     answer_.tokens.resize(choices);
     mailbox_ = std::make_shared<scheduler::StreamMailbox>(
-        scheduler::StreamMailbox::Options{.on_ready = [this] {
-          const std::lock_guard lock(mutex_);
-          ready_ = true;
-          changed_.notify_one();
+        scheduler::StreamMailbox::Options{.on_ready = [signal = signal_] {
+          const std::lock_guard lock(signal->mutex);
+          signal->ready = true;
+          signal->changed.notify_one();
         }});
   }
   ~Reader() { mailbox_->Close(); }
@@ -49,12 +49,13 @@ class Reader {
     scheduler::MailboxBatch batch;
     for (;;) {
       {
-        std::unique_lock lock(mutex_);
-        if (!changed_.wait_for(lock, std::chrono::seconds(60), [&] { return ready_; })) {
+        std::unique_lock lock(signal_->mutex);
+        if (!signal_->changed.wait_for(lock, std::chrono::seconds(60),
+                                       [&] { return signal_->ready; })) {
           answer_.error = absl::DeadlineExceededError("the engine gave no answer for 60 s");
           return answer_;
         }
-        ready_ = false;
+        signal_->ready = false;
       }
       if (mailbox_->Drain(batch) && Take(batch)) return answer_;
     }
@@ -80,9 +81,12 @@ class Reader {
     return batch.error.has_value() || (!answer_.finished.empty() && answer_.finished.back().last);
   }
 
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool ready_ = false;
+  struct Signal {
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool ready = false;
+  };
+  std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
   Answer answer_;
   std::shared_ptr<scheduler::StreamMailbox> mailbox_;
 };

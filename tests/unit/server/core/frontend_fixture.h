@@ -140,8 +140,7 @@ class FrontendFixture : public EngineFixture {
   // Everything but the settings has its daemon's shape.
   void StartFrontend(scheduler::EngineOptions options = {}, Settings settings = {}) {
     pool_ = std::make_unique<server::WorkPool>(server::WorkPool::Options{.max_offered = 4});
-    pump_ = std::make_unique<server::OutputPump>(pool_.get());
-    options.after_turn = [pump = pump_.get()] { pump->Flush(); };
+    options.tell = [pool = pool_.get()](auto& ready) { server::PumpOutput(*pool, ready); };
     Start(options);
     const TinyShape shape{.vocab = kByteVocab, .max_context = kContext};
     chain_ = Bind(tiny_.Make("bytes", shape, {1, 2, 3}, 1));
@@ -156,7 +155,6 @@ class FrontendFixture : public EngineFixture {
         std::make_unique<server::Frontend>(server::Frontend::Parts{.engine = engine_.get(),
                                                                    .registry = registry_.get(),
                                                                    .pool = pool_.get(),
-                                                                   .pump = pump_.get(),
                                                                    .timer = timer_.get(),
                                                                    .settings = settings_.get()});
   }
@@ -215,7 +213,6 @@ class FrontendFixture : public EngineFixture {
   std::unique_ptr<ChainSource> source_;
   std::unique_ptr<server::ModelRegistry> registry_;
   std::unique_ptr<server::WorkPool> pool_;
-  std::unique_ptr<server::OutputPump> pump_;  // the engine's, until that has ended
   std::unique_ptr<server::Timer> timer_;
   std::unique_ptr<SettingsStore> settings_;
   std::unique_ptr<server::Frontend> frontend_;
