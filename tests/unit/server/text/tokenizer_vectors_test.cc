@@ -2,7 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -202,29 +201,16 @@ TEST(TokenizerVectors, RealTextRoundTripsAndRangesCoverIt) {
   EXPECT_EQ(end, text.size());
 }
 
-void Report(const char* name, const Tokenizer& tokenizer, const std::string& text) {
-  const EncodeOptions options{AddSpecial::kNone, ParseSpecial::kOff};
-  ASSERT_TRUE(tokenizer.Encode(text, options).ok());
-  const auto begin = std::chrono::steady_clock::now();
-  ASSERT_TRUE(tokenizer.Encode(text, options).ok());
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  std::printf("  %s: %.1f MB/s\n", name, 1e-6 * static_cast<double>(text.size()) / seconds);
-  ::testing::Test::RecordProperty(name, std::to_string(1e-6 * text.size() / seconds));
-  // Far below what it reaches, so that a busy machine passes and a quadratic loop does not.
-  EXPECT_LT(seconds, 30.0);
-}
-
-TEST(TokenizerVectors, SpeedOnRealText) {
-  const auto text_path = TestDataPath("texts/wiki.test.raw");
+// Merging takes n log n steps: a quadratic loop would not come back within the test's time.
+TEST(TokenizerVectors, OneLongWordRoundTrips) {
   const auto gpt2 = TestDataPath("tokenizers/ggml-vocab-gpt-2.gguf");
-  if (!text_path.has_value() || !gpt2.has_value()) GTEST_SKIP() << "shared data is missing";
-  const std::string text = ReadWholeFile(*text_path);
-  Report("gpt-2", *FromGguf(*gpt2), text);
-  Report("llama-spm", *FromGguf(*TestDataPath("tokenizers/ggml-vocab-llama-spm.gguf")), text);
-  Report("deepseek-llm", *FromGguf(*TestDataPath("tokenizers/ggml-vocab-deepseek-llm.gguf")), text);
-  Report("qwen3", *Qwen(), text);
-  Report("one character", *FromGguf(*gpt2), std::string(1 << 20, 'a'));
+  if (!gpt2.has_value()) GTEST_SKIP() << "shared data is missing";
+  const TokenizerPtr tokenizer = FromGguf(*gpt2);
+  ASSERT_NE(tokenizer, nullptr);
+  const std::string text(1 << 18, 'a');
+  const auto ids = tokenizer->Encode(text, {AddSpecial::kNone, ParseSpecial::kOff});
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(DecodeBytes(tokenizer->token_bytes(), *ids, {}), text);
 }
 
 }  // namespace
