@@ -61,7 +61,8 @@ struct EngineStats {
   uint64_t rows = 0;
   uint64_t step_ns = 0;    // wall time of steps
   uint64_t kernel_ns = 0;  // part of it inside kernels
-  // The engine thread's own processor time outside kernels: planning, set-up, answering.
+  // The engine thread's own time outside kernels: planning, gathering and answering in processor
+  // time, the few instructions between two kernels in wall time.
   uint64_t overhead_ns = 0;
   uint64_t preemptions = 0;
   uint64_t computed_prompt_tokens = 0;
