@@ -44,6 +44,8 @@ StatusOr<std::unique_ptr<SlabArena>> SlabArena::Create(uint64_t arena_bytes, uin
                   .why = std::strerror(errno),
                   .fix = "give the cache less memory or raise the limit on address space"});
   }
+  // Attention walks pages all over the arena: few translations where the system grants large ones.
+  madvise(base, slabs * slab, MADV_HUGEPAGE);
   return std::unique_ptr<SlabArena>(new SlabArena(
       static_cast<std::byte*>(base), std::countr_zero(slab), static_cast<uint32_t>(slabs)));
 }

@@ -57,7 +57,8 @@ struct AttentionCall {
   float scale;
   float* scratch;  // AttentionScratchFloats(head_dim)
 };
-inline constexpr int kMaxItems = 24;
+// With these a page and what the items keep fit in a first-level cache of 32 KiB.
+inline constexpr int kMaxItems = 12;
 inline constexpr int64_t AttentionScratchFloats(int64_t head_dim) {
   return kMaxItems * ((head_dim + 15) / 16 * 16 + 64 + 16);
 }

@@ -1,7 +1,7 @@
 // Times of the CPU kernels on the shapes of SmolLM2-135M, beside what the machine can read and
 // multiply.
 //
-//   kernel_bench [threads] [avx512|avx2] [forward]
+//   kernel_bench [threads] [avx512|avx2] [forward|attention]
 #include <immintrin.h>
 
 #include <algorithm>
@@ -99,6 +99,36 @@ double DotPeakGops(ThreadPool& pool) {
   constexpr int kLoops = 20000;
   const double seconds = BestSeconds(500, [&] { pool.Run([](int) { DotLoop(kLoops); }); });
   return 12.0 * 64 * kLoops * pool.threads() / seconds * 1e-9;
+}
+
+// The same for multiply-adds of floats.
+template <bool k512>
+__attribute__((target("avx2,fma,avx512f"))) void FmaLoop(int loops) {
+  for (int i = 0; i < loops; ++i) {
+#define TESSERA_FMA(reg, n) "vfmadd231ps %%" reg "15, %%" reg "15, %%" reg #n "\n"
+#define TESSERA_FMAS(reg)                                                             \
+  TESSERA_FMA(reg, 0)                                                                 \
+  TESSERA_FMA(reg, 1) TESSERA_FMA(reg, 2) TESSERA_FMA(reg, 3) TESSERA_FMA(reg, 4)     \
+      TESSERA_FMA(reg, 5) TESSERA_FMA(reg, 6) TESSERA_FMA(reg, 7) TESSERA_FMA(reg, 8) \
+          TESSERA_FMA(reg, 9) TESSERA_FMA(reg, 10) TESSERA_FMA(reg, 11)
+#define TESSERA_CLOBBERED \
+  "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11"
+    if constexpr (k512) {
+      __asm__ volatile(TESSERA_FMAS("zmm") : : : TESSERA_CLOBBERED);
+    } else {
+      __asm__ volatile(TESSERA_FMAS("ymm") : : : TESSERA_CLOBBERED);
+    }
+#undef TESSERA_FMA
+#undef TESSERA_FMAS
+#undef TESSERA_CLOBBERED
+  }
+}
+
+double FmaPeakGflops(ThreadPool& pool, bool wide) {
+  constexpr int kLoops = 20000;
+  const double seconds = BestSeconds(
+      200, [&] { pool.Run([&](int) { wide ? FmaLoop<true>(kLoops) : FmaLoop<false>(kLoops); }); });
+  return 2.0 * 12 * (wide ? 16 : 8) * kLoops * pool.threads() / seconds * 1e-9;
 }
 
 struct Weight {
@@ -362,6 +392,43 @@ class Forward {
   double part_[8] = {};
 };
 
+// Attention of `rows` new tokens after a cached prefix, in turn over as many layers as a model has,
+// so that pages come from where they lie in a real step; beside the peak of multiply-adds. Only
+// what a row sees is counted.
+void Attention(Bench& bench, double peak) {
+  constexpr int kMost = 1088;
+  for (const DType dtype : {DType::kF16, DType::kF32}) {
+    const KvFormat kv = {dtype, kKvHeads, kHeadDim, false};
+    const size_t pages = kMost / kPageTokens;
+    Aligned arena(kv.page_bytes() * pages * kLayers);
+    std::vector<PageId> table;
+    for (uint32_t i = 0; i < pages * kLayers; ++i) {
+      table.push_back(PageId(i * static_cast<uint32_t>(kv.page_bytes() / kPageUnitBytes)));
+    }
+    for (const auto& [rows, position] : {std::pair{1, 1056}, {32, 0}, {32, 1024}, {512, 512}}) {
+      const double all = BestSeconds(rows >= 512 ? 5 : 20, [&] {
+        for (size_t layer = 0; layer < kLayers; ++layer) {
+          const AttentionRow row = {
+              .q_rows = rows, .position = position, .page_table = table.data() + layer * pages};
+          bench.Run<AttentionOp>({.kv = kv, .q_heads = kQHeads}, {.kv = kv,
+                                                                  .q_heads = kQHeads,
+                                                                  .scale = 0.125f,
+                                                                  .q = bench.View().x,
+                                                                  .out = bench.Y(),
+                                                                  .arena = arena.data,
+                                                                  .plan = {&row, 1}});
+        }
+      });
+      const double seconds = all / kLayers;
+      const double seen = rows * (position + 0.5 * (rows + 1));
+      const double gflops = 4 * seen * kQHeads * kHeadDim / seconds * 1e-9;
+      std::printf("attention %-4s rows %3d after %4d  %9.2f us  %6.1f GFLOP/s (%3.0f %% of %.0f)\n",
+                  InfoOf(dtype).name, rows, position, seconds * 1e6, gflops, 100 * gflops / peak,
+                  peak);
+    }
+  }
+}
+
 void Shapes(Bench& bench, double peak) {
   const double gbps = ReadGbps(bench.pool, size_t{96} << 20);
   std::printf("read, %d threads: 96 MB %.1f GB/s, 8 MB %.1f GB/s; dot peak %.0f GMAC/s\n",
@@ -391,7 +458,10 @@ int main(int argc, char** argv) {
   Bench bench(isa, std::max(1, threads));
   std::printf("%s, %d threads\n", bench.backend->name().c_str(), bench.pool.threads());
   const double peak = __builtin_cpu_supports("avx512vnni") ? DotPeakGops(bench.pool) : 0;
-  if (argc <= 3) Shapes(bench, peak);
+  const std::string only = argc > 3 ? argv[3] : "";
+  if (only.empty()) Shapes(bench, peak);
+  if (only != "forward") Attention(bench, FmaPeakGflops(bench.pool, isa == CpuIsa::kAvx512));
+  if (only == "attention") return 0;
   for (const DType dtype : {DType::kQ4_1, DType::kQ8_0}) {
     Forward forward(bench, dtype);
     forward.Print(1, false);

@@ -22,6 +22,7 @@ struct Attention {
     float* p;       // [items, 64] scores, then probabilities
     float* sum;     // [items, 16]
     float max[kMaxItems];
+    int64_t next;  // bytes from this page to the one read after it
     // The items that read the current page, and how many of its tokens each sees; never falling.
     int active;
     int item[kMaxItems];
@@ -48,7 +49,10 @@ struct Attention {
     for (int64_t d = 0; d < w.call->head_dim; ++d, k += kTokens * kElement) {
       F key[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) key[v] = Plane::Load(k + v * 16 * kElement);
+      for (int v = 0; v < V; ++v) {
+        key[v] = Plane::Load(k + v * 16 * kElement);
+        __builtin_prefetch(k + v * 16 * kElement + w.next, 0, 2);
+      }
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n) {
         const F x = S::Set1(q[n][d]);
@@ -76,32 +80,43 @@ struct Attention {
     for (; token < tokens; token += 16) Scores<N, 1>(w, keys, first, token);
   }
 
-  // Scores to probabilities; keeps maximum, sum and accumulators of one item.
-  static void Softmax(Work& w, int index) {
+  // The item's maximum with this page's; what it summed under a smaller one is scaled down.
+  TESSERA_SIMD void Raise(Work& w, int index) {
     const int item = w.item[index];
     const int seen = w.seen[index];
     float* p = w.p + item * kTokens;
     const F nothing = S::Set1(-__builtin_inff());
     F largest = nothing;
     for (int t = 0; t < seen; t += 16) {
-      const F s = S::KeepFirst(S::Load(p + t), seen - t, nothing);
-      S::Store(p + t, s);
+      F s = S::Load(p + t);
+      if (seen - t < 16) {
+        s = S::KeepFirst(s, seen - t, nothing);
+        S::Store(p + t, s);
+      }
       largest = S::Max(largest, s);
     }
     const float page_max = S::ReduceMax(largest);
     const float old_max = w.max[item];
-    float* sum = w.sum + item * 16;
-    F lanes = S::Load(sum);
     if (page_max > old_max) {
       const F factor = Math<S>::Exp(S::Set1(old_max - page_max));
       w.max[item] = page_max;
-      lanes = S::Mul(lanes, factor);
+      float* sum = w.sum + item * 16;
+      S::Store(sum, S::Mul(S::Load(sum), factor));
       float* acc = w.acc + item * w.width;
       for (int64_t d = 0; d < w.width; d += 16) S::Store(acc + d, S::Mul(S::Load(acc + d), factor));
     }
+  }
+
+  // Scores to probabilities and their sum.
+  TESSERA_SIMD void Weigh(Work& w, int index) {
+    const int item = w.item[index];
+    const int seen = w.seen[index];
+    float* p = w.p + item * kTokens;
+    float* sum = w.sum + item * 16;
     const F top = S::Set1(w.max[item]);
+    F lanes = S::Load(sum);
     for (int t = 0; t < seen; t += 16) {
-      const F e = Math<S>::Exp(S::Sub(S::Load(p + t), top));
+      const F e = Math<S>::ExpUpTo90(S::Sub(S::Load(p + t), top));
       S::Store(p + t, e);
       lanes = S::Add(lanes, e);
     }
@@ -132,6 +147,7 @@ struct Attention {
           value[v] = Plane::LoadN(at, left);
         } else {
           value[v] = Plane::Load(at + v * 16 * kElement);
+          __builtin_prefetch(at + v * 16 * kElement + w.next, 0, 2);
         }
       }
 #pragma GCC unroll 8
@@ -164,7 +180,9 @@ struct Attention {
   template <int N>
   static void Some(Work& w, const std::byte* keys, const std::byte* values, int first) {
     AllScores<N>(w, keys, first);
-    for (int n = 0; n < N; ++n) Softmax(w, first + n);
+    // Two loops: the maximum of one item is found while that of another is waited for.
+    for (int n = 0; n < N; ++n) Raise(w, first + n);
+    for (int n = 0; n < N; ++n) Weigh(w, first + n);
     // Tokens that all N see go together; what only the later ones see must not reach the others,
     // not even as a product with zero.
     const int common = w.seen[first];
@@ -174,9 +192,10 @@ struct Attention {
     }
   }
 
-  static void Page(Work& w, uint32_t page, int64_t logical_page, uint32_t heads) {
+  static void Page(Work& w, uint32_t page, uint32_t next, int64_t logical_page, uint32_t heads) {
     const AttentionCall& c = *w.call;
     const std::byte* at = c.arena + uint64_t{page} * 512;
+    w.next = (int64_t{next} - int64_t{page}) * 512;
     w.active = 0;
     for (int32_t i = 0; i < c.queries; ++i) {
       const int64_t seen = c.position + i + 1 - logical_page * kTokens;
@@ -217,11 +236,14 @@ struct Attention {
     }
     if (c.table != nullptr) {
       const int64_t pages = (int64_t{c.position} + c.queries + kTokens - 1) / kTokens;
-      for (int64_t i = 0; i < pages; ++i) Page(w, c.table[i], i, 0);
+      for (int64_t i = 0; i < pages; ++i) {
+        Page(w, c.table[i], c.table[i + 1 < pages ? i + 1 : i], i, 0);
+      }
     } else {
       for (int64_t i = 0; i < c.entry_count; ++i) {
         const uint32_t packed = c.entries[2 * i + 1];
-        Page(w, c.entries[2 * i], packed & 0xffffff, packed >> 24);
+        const uint32_t next = c.entries[2 * (i + 1 < c.entry_count ? i + 1 : i)];
+        Page(w, c.entries[2 * i], next, packed & 0xffffff, packed >> 24);
       }
     }
     for (int i = 0; i < items; ++i) Finish(w, i);

@@ -20,7 +20,7 @@ struct Avx2 {
   };
   static constexpr int kIntTiles1 = 2, kIntTiles = 1, kIntRows = 3;
   static constexpr int kFloatTiles1 = 4, kFloatTiles = 2, kFloatRows = 3;
-  static constexpr int kItems = 3, kVecs = 2;
+  static constexpr int kItems = 6, kVecs = 1;
   static constexpr bool kBiasedDot = false;
 
   TESSERA_SIMD F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
