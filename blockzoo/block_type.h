@@ -66,7 +66,8 @@ struct Launch {
   const PageId* append_page = nullptr;   // [rows]; invalid: shared page, not written
   const uint8_t* append_slot = nullptr;  // [rows]
   std::span<const kernels::AttentionRow> attention_plan;
-  float* logits = nullptr;  // [rows, vocab]; written by the lm_head
+  uint32_t attention_table = 0;  // AttentionOp::Params::table
+  float* logits = nullptr;       // [rows, vocab]; written by the lm_head
 };
 
 // A block bound to one backend. Immutable, thread-safe; shared by every chain that names it.

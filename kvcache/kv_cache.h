@@ -36,6 +36,7 @@ class SequenceCache {
   [[nodiscard]] const CacheLayout* layout() const { return layout_.get(); }
   // Pages of table `table`, in position order: page p holds tokens [64 p, 64 p + 64).
   [[nodiscard]] const PageId* table(size_t table) const { return pages_.data() + table * stride_; }
+  [[nodiscard]] uint32_t table_stride() const { return stride_; }  // pages to the next table
   [[nodiscard]] uint32_t page_count() const { return page_count_; }
   // Tokens of this table, from the start, that lie in sealed pages: computing them again must not
   // write. A multiple of 64, at least committed_tokens() rounded down; may exceed it (a partial

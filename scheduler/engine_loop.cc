@@ -271,41 +271,38 @@ void EngineLoop::CommitRows(const PlannedRows& planned) {
   }
   sealed_.clear();
   cache_.Commit(sequence.cache, std::span(sequence.tokens).first(sequence.computed), &sealed_);
-  if (!sealed_.empty()) executor_.Seal(*sequence.request->chain->info.chain, sealed_);
+  if (!sealed_.empty()) executor_.Seal(*sequence.chain->info.chain, sealed_);
   PushProgress(planned);
 }
 
 void EngineLoop::PushProgress(const PlannedRows& planned) {
   const Sequence& sequence = *planned.sequence;
   if (!sequence.progress || planned.position >= sequence.prompt_tokens()) return;
-  const std::shared_ptr<StreamMailbox>& mailbox = sequence.request->mailbox;
   const ProgressEvent event{
       .prompt_tokens_done = std::min(sequence.computed, sequence.prompt_tokens()),
       .prompt_tokens_total = sequence.prompt_tokens()};
-  if (mailbox->PushProgress(event)) ready_.push_back(mailbox);
+  if (sequence.mailbox->PushProgress(event)) ready_.push_back(sequence.mailbox);
 }
 
 void EngineLoop::CommitStep(TimePoint now) {
-  // The kernels have pushed what belongs to sequences out of the near caches.
-  constexpr size_t kAhead = 4;
+  constexpr size_t kAhead = 8;
   for (size_t i = 0; i < plan_.sequences.size(); ++i) {
-    if (i + kAhead < plan_.sequences.size()) {
-      __builtin_prefetch(plan_.sequences[i + kAhead].sequence, 1);
-    }
+    if (i + kAhead < plan_.sequences.size()) plan_.sequences[i + kAhead].sequence->Prefetch();
+    const Sequence& sequence = *plan_.sequences[i].sequence;
+    // For the second loop: the mailbox, which its reader has in another processor's cache, and the
+    // end of the tokens.
+    sequence.mailbox->Prefetch();
+    __builtin_prefetch(sequence.tokens.data() + sequence.tokens.size(), 1);
     CommitRows(plan_.sequences[i]);
   }
   for (size_t i = 0; i < plan_.samples.size(); ++i) {
     const PlannedSample& planned = plan_.samples[i];
-    if (i + kAhead < plan_.samples.size()) {
-      // Its reader has it in another processor's cache.
-      __builtin_prefetch(plan_.samples[i + kAhead].sequence->request->mailbox.get(), 1);
-    }
+    Sequence& sequence = *planned.sequence;
     if (planned.prompt_index > 0) {
       TakePromptSample(planned, i);
       continue;
     }
-    Request& request = *planned.sequence->request;
-    if (!request.forked && request.spec.n > 1) ForkChoices(request);
+    if (sequence.forks && !sequence.request->forked) ForkChoices(*sequence.request);
     TakeDraw(planned, i, now);
   }
   CountNewTokens();
@@ -318,6 +315,7 @@ void EngineLoop::CountNewTokens() {
     if (chain->new_tokens == 0) continue;
     chain->info.metrics.tokens_completion.Inc(chain->new_tokens);
     chain->new_tokens = 0;
+    chain->token_gaps.Flush();
   }
 }
 
@@ -334,7 +332,7 @@ void EngineLoop::TakePromptSample(const PlannedSample& planned, size_t index) {
   const kernels::SampleResult& result = plan_.results[index];
   const uint32_t top_count = plan_.sample_rows[index].top_logprobs;
   sequence.prompt_reported = planned.prompt_index;
-  PushToken(*sequence.request,
+  PushToken(sequence,
             {.choice = sequence.choice,
              .token = sequence.tokens[planned.prompt_index],
              .rank = result.rank,

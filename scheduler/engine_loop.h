@@ -74,7 +74,11 @@ class EngineLoop {
   void FinishScored(TimePoint now);
   void AppendToken(Sequence& sequence, const kernels::SampleResult& result,
                    std::span<const kernels::TokenLogprob> top, TimePoint now);
-  void PushToken(Request& request, const TokenEvent& event,
+  bool EndByToken(Sequence& sequence, TokenEvent event, std::span<const kernels::TokenLogprob> top,
+                  TimePoint now);
+  bool EndByText(Sequence& sequence, const TokenEvent& event,
+                 std::span<const kernels::TokenLogprob> top, TimePoint now);
+  void PushToken(Sequence& sequence, const TokenEvent& event,
                  std::span<const kernels::TokenLogprob> top);
   void Show(Sequence& sequence, const Sequence::Held& held);
   void ShowSafe(Sequence& sequence);

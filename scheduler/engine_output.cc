@@ -8,7 +8,8 @@
 namespace tessera::scheduler {
 namespace {
 
-bool Contains(const std::vector<TokenId>& ids, TokenId token) {
+template <typename Ids>
+bool Contains(const Ids& ids, TokenId token) {
   return std::find(ids.begin(), ids.end(), token) != ids.end();
 }
 
@@ -17,18 +18,18 @@ TokenEvent EventOf(const Sequence& sequence, const kernels::SampleResult& result
           .token = result.token,
           .rank = result.rank,
           .logprob = result.logprob,
-          .has_logprob = sequence.request->spec.output.logprobs.has_value(),
+          .has_logprob = sequence.logprobs,
           .is_argmax = result.is_argmax};
 }
 
 void ObserveToken(Sequence& sequence, TimePoint now) {
-  const ModelMetrics& metrics = sequence.request->chain->info.metrics;
   if (!sequence.first_token_at) {
+    const ModelMetrics& metrics = sequence.chain->info.metrics;
     sequence.first_token_at = now;
     metrics.ttft_seconds.Observe(Seconds(now - sequence.request->spec.arrival));
     metrics.prefill_seconds.Observe(Seconds(now - sequence.admitted_at));
   } else {
-    metrics.itl_seconds.Observe(Seconds(now - sequence.last_token_at));
+    sequence.chain->token_gaps.Add(Seconds(now - sequence.last_token_at));
   }
   sequence.last_token_at = now;
 }
@@ -37,71 +38,78 @@ void ObserveToken(Sequence& sequence, TimePoint now) {
 
 void EngineLoop::AppendToken(Sequence& sequence, const kernels::SampleResult& result,
                              std::span<const kernels::TokenLogprob> top, TimePoint now) {
-  Request& request = *sequence.request;
-  const StoppingSettings& stopping = request.spec.stopping;
   const TokenId token = result.token;
   sequence.tokens.push_back(token);
   CountOutput(sequence, token);
   ++stats_.output_tokens;
-  ++request.chain->new_tokens;
+  ++sequence.chain->new_tokens;
   ObserveToken(sequence, now);
 
-  TokenEvent event = EventOf(sequence, result);
-  const bool past_minimum = sequence.output_tokens() > stopping.min_tokens;
-  const bool is_end =
-      past_minimum && !stopping.ignore_eos && Contains(stopping.end_token_ids, token);
-  const bool is_stop = past_minimum && Contains(stopping.stop_token_ids, token);
-  if (is_end || is_stop) {
-    ShowUntil(sequence, UINT64_MAX);
-    if (!stopping.include_stop) event.visible_bytes = 0;
+  const TokenEvent event = EventOf(sequence, result);
+  if (Contains(sequence.last_tokens, token) && EndByToken(sequence, event, top, now)) return;
+  if (!sequence.stop_strings) {
     ++sequence.emitted;
-    PushToken(request, event, top);
-    Finish(sequence,
-           {.reason = is_end ? FinishReason::kEos : FinishReason::kStop, .stop_token = token}, now);
+    PushToken(sequence, event, top);
+  } else if (EndByText(sequence, event, top, now)) {
     return;
   }
-
-  if (stopping.stop.empty()) {
-    ++sequence.emitted;
-    PushToken(request, event, top);
-  } else {
-    StopMatcher::Match match;
-    const absl::string_view bytes = request.chain->info.tokens->Of(token);
-    const uint64_t begin = sequence.stop.seen_bytes();
-    if (past_minimum) {
-      match = sequence.stop.Add(bytes);
-    } else {
-      sequence.stop.Skip(bytes);
-    }
-    sequence.held.push_back({.event = event,
-                             .begin = begin,
-                             .end = begin + bytes.size(),
-                             .top = {top.begin(), top.end()}});
-    if (match.stop_index >= 0) {
-      ShowUntil(sequence, stopping.include_stop ? match.end : match.begin);
-      Finish(sequence, {.reason = FinishReason::kStop, .stop_index = match.stop_index}, now);
-      return;
-    }
-    ShowSafe(sequence);
-  }
-  const bool full = sequence.tokens.size() >= request.chain->info.chain->max_context();
-  if (full || sequence.output_tokens() >= stopping.max_tokens) {
+  if (sequence.tokens.size() >= sequence.max_length) {
     ShowUntil(sequence, UINT64_MAX);
-    const bool by_limit = sequence.output_tokens() >= stopping.max_tokens && !full;
-    Finish(sequence, {.reason = by_limit ? FinishReason::kMaxTokens : FinishReason::kContextFull},
-           now);
+    const bool full = sequence.tokens.size() >= sequence.chain->info.chain->max_context();
+    Finish(sequence, {.reason = full ? FinishReason::kContextFull : FinishReason::kMaxTokens}, now);
   }
 }
 
-void EngineLoop::PushToken(Request& request, const TokenEvent& event,
+// Ends the sequence by `event`, which has one of its last tokens; false when it is too early.
+bool EngineLoop::EndByToken(Sequence& sequence, TokenEvent event,
+                            std::span<const kernels::TokenLogprob> top, TimePoint now) {
+  const StoppingSettings& stopping = sequence.request->spec.stopping;
+  if (sequence.output_tokens() <= stopping.min_tokens) return false;
+  const bool is_end = !stopping.ignore_eos && Contains(stopping.end_token_ids, event.token);
+  ShowUntil(sequence, UINT64_MAX);
+  if (!stopping.include_stop) event.visible_bytes = 0;
+  ++sequence.emitted;
+  PushToken(sequence, event, top);
+  Finish(sequence,
+         {.reason = is_end ? FinishReason::kEos : FinishReason::kStop, .stop_token = event.token},
+         now);
+  return true;
+}
+
+// Shows what no stop string can claim any more; true when one has ended the sequence.
+bool EngineLoop::EndByText(Sequence& sequence, const TokenEvent& event,
+                           std::span<const kernels::TokenLogprob> top, TimePoint now) {
+  const StoppingSettings& stopping = sequence.request->spec.stopping;
+  StopMatcher::Match match;
+  const absl::string_view bytes = sequence.chain->info.tokens->Of(event.token);
+  const uint64_t begin = sequence.stop.seen_bytes();
+  if (sequence.output_tokens() > stopping.min_tokens) {
+    match = sequence.stop.Add(bytes);
+  } else {
+    sequence.stop.Skip(bytes);
+  }
+  sequence.held.push_back({.event = event,
+                           .begin = begin,
+                           .end = begin + bytes.size(),
+                           .top = {top.begin(), top.end()}});
+  if (match.stop_index >= 0) {
+    ShowUntil(sequence, stopping.include_stop ? match.end : match.begin);
+    Finish(sequence, {.reason = FinishReason::kStop, .stop_index = match.stop_index}, now);
+    return true;
+  }
+  ShowSafe(sequence);
+  return false;
+}
+
+void EngineLoop::PushToken(Sequence& sequence, const TokenEvent& event,
                            std::span<const kernels::TokenLogprob> top) {
-  if (request.mailbox->PushToken(event, top)) ready_.push_back(request.mailbox);
-  if (request.mailbox->backlog_tokens() > options_.park_above_tokens) readers_behind_ = true;
+  if (sequence.mailbox->PushToken(event, top)) ready_.push_back(sequence.mailbox);
+  if (sequence.mailbox->backlog_tokens() > options_.park_above_tokens) readers_behind_ = true;
 }
 
 void EngineLoop::Show(Sequence& sequence, const Sequence::Held& held) {
   ++sequence.emitted;
-  PushToken(*sequence.request, held.event, held.top);
+  PushToken(sequence, held.event, held.top);
 }
 
 // Tokens whose bytes no stop string can claim any more.

@@ -81,7 +81,8 @@ Status Executor::Prepare(const LiveChains& chains) {
   tokens_.resize(limits_.max_rows);
   append_page_.resize(needs.stateful_blocks * limits_.max_rows);
   append_slot_.resize(limits_.max_rows);
-  attention_plan_.resize(needs.stateful_blocks * limits_.max_sequences);
+  attention_plan_.resize(limits_.max_sequences);
+  tables_.reserve(needs.stateful_blocks);
   stateful_.reserve(needs.stateful_blocks);
   head_samples_.reserve(size_t{limits_.max_rows} + limits_.max_sequences);
   seal_pages_.reserve(4096);
@@ -130,7 +131,7 @@ Executor::Angles& Executor::AnglesOf(size_t index, size_t pairs) {
 
 // Rows [begin, end) of a sequence's planned rows.
 void Executor::FillAngles(const PlannedRows& planned, uint32_t begin, uint32_t end) {
-  const blockzoo::Chain& chain = *planned.sequence->request->chain->info.chain;
+  const blockzoo::Chain& chain = *planned.sequence->chain->info.chain;
   for (size_t r = 0; r < chain.rotary_frequencies().size(); ++r) {
     const std::vector<float>& frequencies = chain.rotary_frequencies()[r];
     Angles& angles = AnglesOf(r, frequencies.size());
@@ -172,7 +173,7 @@ void Executor::RunStage(const LiveChains::Graph& graph, const blockzoo::Stage& s
   gather_ns_ += Nanoseconds() - start;
   if (!runs) return;
   // Rows of one launch have equal head sizes: their blocks have one signature.
-  const blockzoo::Chain& chain = *runs_.front().planned->sequence->request->chain->info.chain;
+  const blockzoo::Chain& chain = *runs_.front().planned->sequence->chain->info.chain;
   rotary_.clear();
   for (size_t r = 0; r < chain.rotary_frequencies().size(); ++r) {
     const Angles& angles = AnglesOf(r, chain.rotary_frequencies()[r].size());
@@ -200,11 +201,10 @@ bool Executor::GatherRows(const LiveChains::Graph& graph, const blockzoo::Stage&
     // Planned rows and uses are both in slot order: one merge.
     auto use = segment.uses.begin();
     for (const PlannedRows& planned : plan.sequences) {
-      const LiveChain& live = *planned.sequence->request->chain;
-      if (live.graph != graph.index) continue;
-      while (use != segment.uses.end() && use->chain < live.slot) ++use;
+      if (planned.graph() != graph.index) continue;
+      while (use != segment.uses.end() && use->chain < planned.slot()) ++use;
       if (use == segment.uses.end()) break;
-      if (use->chain != live.slot) continue;
+      if (use->chain != planned.slot()) continue;
       runs_.push_back({.planned = &planned, .first = compact, .first_block = use->first_block});
       for (uint32_t i = 0; i < planned.rows; ++i) {
         step_rows_[compact] = static_cast<int32_t>(planned.first_row + i);
@@ -233,9 +233,20 @@ void Executor::GatherState(const LiveChains::Graph& graph) {
       if (!segment.blocks[block]->state().empty()) stateful_.push_back(block);
     }
     if (stateful_.empty()) continue;
+    // Members of a launch have equal blocks: the tables of their chains lie equally far apart.
+    const RowRun& first = runs_[member.run_begin];
+    const blockzoo::Chain& chain = *first.planned->sequence->chain->info.chain;
+    const size_t base = chain.first_table(first.first_block + stateful_.front());
+    tables_.clear();
+    for (size_t block : stateful_) {
+      tables_.push_back(static_cast<uint32_t>(chain.first_table(first.first_block + block) - base));
+    }
     for (uint32_t r = member.run_begin; r < member.run_end; ++r) {
       constexpr uint32_t kAhead = 4;
-      if (r + kAhead < member.run_end) runs_[r + kAhead].planned->sequence->cache.Prefetch();
+      if (r + kAhead < member.run_end) {
+        runs_[r + kAhead].planned->sequence->cache.Prefetch();
+        __builtin_prefetch(&attention_plan_[r + kAhead], 1);
+      }
       GatherState(r);
     }
   }
@@ -245,13 +256,19 @@ void Executor::GatherState(uint32_t r) {
   const RowRun& run = runs_[r];
   const PlannedRows& planned = *run.planned;
   const kvcache::SequenceCache& cache = planned.sequence->cache;
-  const blockzoo::Chain& chain = *planned.sequence->request->chain->info.chain;
+  const blockzoo::Chain& chain = *planned.sequence->chain->info.chain;
+  const size_t base = chain.first_table(run.first_block + stateful_.front());
+  attention_plan_[r] = {.q_begin = static_cast<int32_t>(run.first),
+                        .q_rows = static_cast<int32_t>(planned.rows),
+                        .position = static_cast<int32_t>(planned.position),
+                        .table_stride = cache.table_stride(),
+                        .page_table = cache.table(base)};
   for (uint32_t i = 0; i < planned.rows; ++i) {
     append_slot_[run.first + i] =
         static_cast<uint8_t>((planned.position + i) % kernels::kPageTokens);
   }
   for (size_t s = 0; s < stateful_.size(); ++s) {
-    const uint32_t table = chain.first_table(run.first_block + stateful_[s]);
+    const size_t table = base + tables_[s];
     const PageId* pages = cache.table(table);
     const uint32_t shared = cache.shared_tokens(table);
     PageId* append = &append_page_[s * limits_.max_rows + run.first];
@@ -259,11 +276,6 @@ void Executor::GatherState(uint32_t r) {
       const uint32_t position = planned.position + i;
       append[i] = position < shared ? PageId() : pages[position / kernels::kPageTokens];
     }
-    attention_plan_[s * limits_.max_sequences + r] = {
-        .q_begin = static_cast<int32_t>(run.first),
-        .q_rows = static_cast<int32_t>(planned.rows),
-        .position = static_cast<int32_t>(planned.position),
-        .page_table = pages};
   }
 }
 
@@ -287,11 +299,12 @@ void Executor::RunBlock(const LiveChains::Graph& graph, BlockAt at, StepPlan& pl
                           .arena = cache_.arena(),
                           .append_slot = append_slot_.data(),
                           .attention_plan = {},
+                          .attention_table = 0,
                           .logits = nullptr};
   if (stateful) {
     launch.append_page = append_page_.data() + at.stateful * limits_.max_rows;
-    launch.attention_plan =
-        std::span(attention_plan_).subspan(at.stateful * limits_.max_sequences, runs_.size());
+    launch.attention_plan = std::span(attention_plan_).first(runs_.size());
+    launch.attention_table = tables_[at.stateful];
   }
   if (members_.front().block->is_head()) {
     RunHead(launch, at.block, graph, plan);
@@ -309,7 +322,7 @@ void Executor::RunHead(blockzoo::Launch& launch, size_t block, const LiveChains:
   for (const MemberRuns& runs : member_runs_) {
     const blockzoo::Segment& segment = graph.graph.segments()[runs.segment];
     const blockzoo::BoundBlock* bound = segment.blocks[block].get();
-    const auto& first_chain = *runs_[runs.run_begin].planned->sequence->request->chain;
+    const auto& first_chain = *runs_[runs.run_begin].planned->sequence->chain;
     const int32_t vocab = static_cast<int32_t>(first_chain.info.chain->vocab());
     size_t sample = 0;
     uint32_t r = runs.run_begin;
@@ -332,6 +345,7 @@ void Executor::RunHead(blockzoo::Launch& launch, size_t block, const LiveChains:
             }
             step_rows_[tile++] = row;
           }
+          __builtin_prefetch(&(plan.sample_rows.data() + sample + 8)->logits, 1);
           plan.sample_rows[sample].logits = logits_.data() + int64_t{tile - 1} * vocab;
           head_samples_.push_back(static_cast<uint32_t>(sample++));
         }

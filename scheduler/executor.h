@@ -103,12 +103,14 @@ class Executor {
   std::vector<blockzoo::LaunchMember> members_;
   std::vector<int32_t> step_rows_;
   std::vector<TokenId> tokens_;
-  // State of those rows, for each block of the stage that has any, in order.
-  std::vector<PageId> append_page_;  // [blocks, max_rows]
-  std::vector<uint8_t> append_slot_;
-  std::vector<kernels::AttentionRow> attention_plan_;  // [blocks, max_sequences]
+  // State of those rows. Blocks that have any share the attention plan; each reads tables of its
+  // own, this many after those of the first.
+  std::vector<kernels::AttentionRow> attention_plan_;  // [max_sequences]
   std::vector<size_t> stateful_;                       // those blocks, of the member being gathered
-  std::vector<uint32_t> head_samples_;                 // samples of the head being run, by row
+  std::vector<uint32_t> tables_;                       // [stateful blocks]
+  std::vector<PageId> append_page_;                    // [stateful blocks, max_rows]
+  std::vector<uint8_t> append_slot_;
+  std::vector<uint32_t> head_samples_;  // samples of the head being run, by row
   std::vector<PageId> seal_pages_;
   uint64_t kernel_ns_ = 0;
   uint64_t gather_ns_ = 0;      // wall time

@@ -16,6 +16,7 @@ Status LiveChains::Add(ChainId id, const EngineChain& info) {
   auto chain = std::make_unique<LiveChain>();
   chain->id = id;
   chain->info = info;
+  chain->token_gaps = HistogramBatch(info.metrics.itl_seconds);
   chains_.push_back(std::move(chain));
   Rebuild();
   return absl::OkStatus();

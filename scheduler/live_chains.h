@@ -19,11 +19,14 @@ namespace tessera::scheduler {
 struct LiveChain {
   ChainId id;
   EngineChain info;
-  uint32_t graph = 0;       // which union graph
-  uint32_t slot = 0;        // index of the chain in that graph
-  uint32_t sequences = 0;   // requests that still refer to it
-  uint32_t new_tokens = 0;  // output of the step being committed, not yet in the metrics
-  bool removed = false;     // no new requests; dropped when sequences is 0
+  uint32_t graph = 0;      // which union graph
+  uint32_t slot = 0;       // index of the chain in that graph
+  uint32_t sequences = 0;  // requests that still refer to it
+  // Of the step being committed, not yet in the metrics: output tokens, and the times between two
+  // of a request.
+  uint32_t new_tokens = 0;
+  HistogramBatch token_gaps;
+  bool removed = false;  // no new requests; dropped when sequences is 0
   std::function<void()> on_dropped;
 };
 

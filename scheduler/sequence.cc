@@ -76,19 +76,38 @@ kernels::SampleRow FirstRow(const GenerationRequest& spec, uint32_t choice) {
   return row;
 }
 
+uint32_t MaxLength(const Request& request) {
+  const GenerationRequest& spec = request.spec;
+  return static_cast<uint32_t>(std::min<uint64_t>(spec.prompt.size() + spec.stopping.max_tokens,
+                                                  request.chain->info.chain->max_context()));
+}
+
 }  // namespace
 
 Sequence::Sequence(Request* owner, uint32_t index)
     : request(owner),
-      choice(index),
+      chain(owner->chain),
+      mailbox(owner->mailbox),
       prompt_length(static_cast<uint32_t>(owner->spec.prompt.size())),
+      choice(index),
+      max_length(MaxLength(*owner)),
       score_only(owner->spec.score_only),
+      logprobs(owner->spec.output.logprobs.has_value()),
       progress(owner->spec.output.progress),
       penalties(HasPenalty(owner->spec.sampling)),
       bans(owner->spec.stopping.min_tokens > 0 || !owner->spec.sampling.bad_words.empty()),
+      stop_strings(!owner->spec.stopping.stop.empty()),
+      forks(owner->spec.n > 1),
+      request_id(owner->spec.id.value),
       stop(&owner->spec.stopping.stop),
       draw(FirstRow(owner->spec, index)) {
   const GenerationRequest& spec = owner->spec;
+  const StoppingSettings& stopping = spec.stopping;
+  last_tokens.assign(stopping.stop_token_ids.begin(), stopping.stop_token_ids.end());
+  if (!stopping.ignore_eos) {
+    last_tokens.insert(last_tokens.end(), stopping.end_token_ids.begin(),
+                       stopping.end_token_ids.end());
+  }
   tokens.reserve(spec.prompt.size() + spec.stopping.max_tokens);
   tokens.assign(spec.prompt.begin(), spec.prompt.end());
   banned.reserve(spec.stopping.end_token_ids.size() + spec.stopping.stop_token_ids.size() +

@@ -1,12 +1,14 @@
 // One generation in progress, and the request that it answers. Owned by the engine thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "config/foundation/clock.h"
 #include "kernels/ops/sample.h"
 #include "kvcache/kv_cache.h"
@@ -22,31 +24,59 @@ struct Request;
 enum class SequencePhase : uint8_t { kWaiting, kRunning, kFinished };
 
 // A choice of a request: tokens, position, sampler and cache state.
-struct Sequence {
+//
+// What an ordinary step of decoding asks fills the first kHotLines lines of memory, with the facts
+// of the request among it: a step touches hundreds of sequences, and its kernels push them out of
+// the near caches each time.
+struct alignas(64) Sequence {
   Sequence(Request* request, uint32_t choice);
 
-  // What every step asks comes first, with the request's facts among it: a step touches hundreds of
-  // sequences, and each line of memory that it does not need counts.
   Request* request;
-  uint32_t choice;
-  uint32_t prompt_length;
-  bool score_only;
-  bool progress;   // OutputSettings::progress
-  bool penalties;  // `counts` is kept
-  bool bans;       // there may be tokens to ban
-  SequencePhase phase = SequencePhase::kWaiting;
+  LiveChain* chain;
+  std::shared_ptr<StreamMailbox> mailbox;
   // Prompt, then output. Room for everything is reserved at the start.
   std::vector<TokenId> tokens;
+  uint32_t prompt_length;
   uint32_t computed = 0;  // leading tokens whose state is in the cache
-  kvcache::SequenceCache cache;
-  uint32_t preemptions = 0;
-  uint32_t emitted = 0;          // output tokens shown to the reader
-  uint32_t prompt_reported = 0;  // last prompt token whose log-probability was reported
-  std::optional<TimePoint> parked_since;
-  TimePoint admitted_at{};
-  std::optional<TimePoint> first_token_at;
-  TimePoint last_token_at{};
 
+  TimePoint last_token_at{};
+  std::optional<TimePoint> first_token_at;
+  std::optional<TimePoint> parked_since;
+  uint32_t choice;
+  uint32_t emitted = 0;  // output tokens shown to the reader
+  uint32_t max_length;   // tokens, by max_tokens and the chain's context
+  SequencePhase phase = SequencePhase::kWaiting;
+  bool score_only;
+  bool logprobs;      // OutputSettings::logprobs
+  bool progress;      // OutputSettings::progress
+  bool penalties;     // `counts` is kept
+  bool bans;          // there may be tokens to ban
+  bool stop_strings;  // `stop` has some
+  bool forks;         // one of several choices
+
+  // End and stop tokens that end it once min_tokens are out.
+  absl::InlinedVector<TokenId, 6> last_tokens;
+  uint64_t request_id;
+  kvcache::SequenceCache cache;
+
+  static constexpr int kHotLines = 4;
+  // Begins to bring the hot lines near, to be written.
+  void Prefetch() const {
+    for (int line = 0; line < kHotLines; ++line) {
+      __builtin_prefetch(reinterpret_cast<const std::byte*>(this) + 64 * line, 1);
+    }
+  }
+
+  // The same for what DrawRow and the next row read.
+  void PrefetchDraw() const {
+    __builtin_prefetch(tokens.data() + computed);
+    const auto* begin = reinterpret_cast<const std::byte*>(&draw);
+    for (size_t at = 0; at < sizeof(draw); at += 64) __builtin_prefetch(begin + at);
+  }
+
+  uint32_t preemptions = 0;
+  uint32_t prompt_reported = 0;  // last prompt token whose log-probability was reported
+  TimePoint admitted_at{};
   StopMatcher stop;
   // Tokens that a stop string may still claim, with their ends in output bytes.
   struct Held {

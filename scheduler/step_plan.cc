@@ -8,7 +8,7 @@ namespace {
 uint32_t RowsOfChain(const StepPlan& plan, const LiveChain* chain) {
   uint32_t rows = 0;
   for (const PlannedRows& planned : plan.sequences) {
-    if (planned.sequence->request->chain == chain) rows += planned.rows;
+    if (planned.sequence->chain == chain) rows += planned.rows;
   }
   return rows;
 }

@@ -2,6 +2,7 @@
 // printed and tested; the executor runs it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -22,6 +23,9 @@ struct PlannedRows {
   uint64_t chain_order = 0;
   uint64_t request = 0;
   uint32_t choice = 0;
+
+  [[nodiscard]] uint32_t graph() const { return static_cast<uint32_t>(chain_order >> 32); }
+  [[nodiscard]] uint32_t slot() const { return static_cast<uint32_t>(chain_order); }
 };
 
 // One use of a row's logits. Several may name one row (choices of one prompt).
@@ -48,6 +52,13 @@ struct StepPlan {
   uint32_t top_stride = 0;
 
   [[nodiscard]] uint32_t rows() const { return decode_rows + prefill_rows; }
+  // Begins to bring the sample row near, to be written: the kernels' threads read it last.
+  void PrefetchSampleRow(size_t index) const {
+    const auto* begin = reinterpret_cast<const std::byte*>(sample_rows.data() + index);
+    for (size_t at = 0; at < sizeof(kernels::SampleRow); at += 64) {
+      __builtin_prefetch(begin + at, 1);
+    }
+  }
   void Reserve(uint32_t max_rows, uint32_t max_sequences, uint32_t top_stride);
   void Clear();
 };

@@ -10,7 +10,7 @@ namespace tessera::scheduler {
 namespace {
 
 const std::shared_ptr<const kvcache::CacheLayout>& LayoutOf(const Sequence& sequence) {
-  return sequence.request->chain->info.chain->cache_layout();
+  return sequence.chain->info.chain->cache_layout();
 }
 
 // Bytes of the pages that `rows` more tokens of a sequence need.
@@ -149,12 +149,12 @@ void StepPlanner::Admit(TimePoint now, std::vector<Sequence*>& admitted) {
 
 bool StepPlanner::GrowOne(Sequence* sequence, uint32_t rows) {
   if (!cache_.Grow(sequence->cache, sequence->computed + rows).ok()) return false;
-  const LiveChain& chain = *sequence->request->chain;
+  const LiveChain& chain = *sequence->chain;
   chosen_.push_back({.sequence = sequence,
                      .rows = rows,
                      .position = sequence->computed,
                      .chain_order = uint64_t{chain.graph} << 32 | chain.slot,
-                     .request = sequence->request->spec.id.value,
+                     .request = sequence->request_id,
                      .choice = sequence->choice});
   return true;
 }
@@ -162,8 +162,12 @@ bool StepPlanner::GrowOne(Sequence* sequence, uint32_t rows) {
 bool StepPlanner::Grow() {
   chosen_.clear();
   uint32_t budget = limits_.max_batch_tokens;
-  for (Sequence* sequence : running_) {
+  constexpr size_t kAhead = 8;
+  for (size_t i = 0; i < running_.size(); ++i) {
+    if (i + kAhead < running_.size()) running_[i + kAhead]->Prefetch();
+    Sequence* sequence = running_[i];
     if (sequence->parked_since || sequence->uncomputed() != 1 || budget == 0) continue;
+    sequence->PrefetchDraw();
     if (!GrowOne(sequence, 1)) return false;
     --budget;
   }
@@ -185,10 +189,14 @@ Sequence* StepPlanner::Victim() const {
 }
 
 void StepPlanner::Emit(StepPlan& plan) {
-  std::sort(chosen_.begin(), chosen_.end(), [](const PlannedRows& a, const PlannedRows& b) {
+  const auto before = [](const PlannedRows& a, const PlannedRows& b) {
     return std::tie(a.chain_order, a.request, a.choice) <
            std::tie(b.chain_order, b.request, b.choice);
-  });
+  };
+  // Those of one chain run in the order of their requests, mostly.
+  if (!std::is_sorted(chosen_.begin(), chosen_.end(), before)) {
+    std::sort(chosen_.begin(), chosen_.end(), before);
+  }
   uint32_t row = 0;
   for (PlannedRows& planned : chosen_) {
     planned.first_row = row;
@@ -208,6 +216,7 @@ void StepPlanner::EmitSamples(const PlannedRows& planned, StepPlan& plan) const 
   Sequence& sequence = *planned.sequence;
   Request& request = *sequence.request;
   const auto add = [&](uint32_t row, Sequence* choice, uint32_t prompt_index) {
+    plan.PrefetchSampleRow(plan.samples.size() + 4);
     plan.samples.push_back({.row = row, .sequence = choice, .prompt_index = prompt_index});
     plan.sample_rows.push_back(prompt_index > 0 ? PromptRow(*choice, prompt_index)
                                                 : DrawRow(*choice));

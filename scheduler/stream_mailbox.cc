@@ -40,7 +40,10 @@ bool StreamMailbox::PushProgress(const ProgressEvent& event) {
 
 bool StreamMailbox::PushToken(const TokenEvent& event, std::span<const kernels::TokenLogprob> top) {
   return Push([&] {
-    TokenEvent& pushed = pending_.tokens.emplace_back(event);
+    const bool lone = !has_first_ && pending_.tokens.empty();
+    has_first_ |= lone;
+    TokenEvent& pushed = lone ? first_ : pending_.tokens.emplace_back();
+    pushed = event;
     if (!top.empty()) {
       pushed.top_begin = static_cast<uint32_t>(pending_.top.size());
       pending_.top.insert(pending_.top.end(), top.begin(), top.end());
@@ -78,6 +81,8 @@ bool StreamMailbox::Drain(MailboxBatch& batch) {
   {
     const std::lock_guard lock(mutex_);
     if (!std::exchange(pending_any_, false)) return false;
+    if (has_first_) pending_.tokens.insert(pending_.tokens.begin(), first_);
+    has_first_ = false;
     std::swap(pending_, batch);
     if (pending_.tokens.capacity() < options_.reserve_tokens) {
       pending_.tokens.reserve(options_.reserve_tokens);
@@ -92,6 +97,7 @@ void StreamMailbox::Close() {
   const std::lock_guard lock(mutex_);
   closed_ = true;
   pending_any_ = false;
+  has_first_ = false;
   pending_.Clear();
   backlog_.store(0, std::memory_order_relaxed);
 }

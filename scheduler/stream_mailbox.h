@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <mutex>
@@ -52,6 +53,15 @@ class StreamMailbox {
   // Tokens pushed and not yet drained.
   [[nodiscard]] uint32_t backlog_tokens() const { return backlog_.load(std::memory_order_relaxed); }
 
+  // Begins to bring near, to be written, what a push touches: the count of owners before this, and
+  // what comes first in it. Any thread.
+  void Prefetch() const {
+    const auto* begin = reinterpret_cast<const std::byte*>(this);
+    __builtin_prefetch(begin - 16, 1);
+    __builtin_prefetch(begin + 48, 1);
+    __builtin_prefetch(&pending_, 1);
+  }
+
   // Calls on_ready, unless closed. Any thread.
   void Tell();
 
@@ -66,11 +76,14 @@ class StreamMailbox {
   bool Push(const Change& change);
 
   // What a push touches comes first, in few lines of memory: the reader has them in its own cache.
+  // A lone token waits in `first_`: the memory of pending_.tokens is out of Prefetch's reach.
   std::mutex mutex_;
   bool closed_ = false;
   bool ended_ = false;
-  bool pending_any_ = false;  // pending_ is not empty
+  bool pending_any_ = false;  // there is something to drain
+  bool has_first_ = false;    // `first_` comes before pending_.tokens
   std::atomic<uint32_t> backlog_{0};
+  TokenEvent first_;
   MailboxBatch pending_;
   Options options_;
 };

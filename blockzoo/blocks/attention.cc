@@ -53,7 +53,8 @@ class AttentionBlock final : public BoundBlock {
                                         .q = q,
                                         .out = attended,
                                         .arena = launch.arena,
-                                        .plan = launch.attention_plan});
+                                        .plan = launch.attention_plan,
+                                        .table = launch.attention_table});
     scratch.linear.clear();
     for (const LaunchMember& member : launch.members) {
       scratch.linear.push_back(Task(member, Of(member).parts_[kO], launch.residual));

@@ -6,6 +6,7 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <mutex>
 #include <set>
 #include <string>
@@ -85,6 +86,25 @@ void Gauge::Add(double by) const {
 double Gauge::Value() const { return series_ == nullptr ? 0 : series_->Value(); }
 void Histogram::Observe(double value) const {
   if (series_ != nullptr) series_->Observe(value);
+}
+
+HistogramBatch::HistogramBatch(const Histogram& histogram) : histogram_(histogram) {
+  if (histogram_.series_ == nullptr) return;
+  const auto buckets = histogram_.series_->Collect().histogram.bucket;
+  for (size_t i = 0; i + 1 < buckets.size(); ++i) bounds_.push_back(buckets[i].upper_bound);
+  counts_.resize(buckets.size());
+}
+void HistogramBatch::Add(double value) {
+  if (counts_.empty()) return;
+  const auto bound = std::lower_bound(bounds_.begin(), bounds_.end(), value);
+  ++counts_[static_cast<size_t>(bound - bounds_.begin())];
+  sum_ += value;
+}
+void HistogramBatch::Flush() {
+  if (counts_.empty()) return;
+  histogram_.series_->ObserveMultiple(counts_, sum_);
+  std::fill(counts_.begin(), counts_.end(), 0.0);
+  sum_ = 0;
 }
 
 template <>

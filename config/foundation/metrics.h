@@ -56,7 +56,24 @@ class Histogram {
   void Observe(double value) const;
 
  private:
+  friend class HistogramBatch;
   prometheus::Histogram* series_ = nullptr;
+};
+
+// Observations of one thread, collected and handed to their histogram at once: one lock for those
+// of a step, not one each. Not thread-safe.
+class HistogramBatch {
+ public:
+  HistogramBatch() = default;
+  explicit HistogramBatch(const Histogram& histogram);
+  void Add(double value);
+  void Flush();
+
+ private:
+  Histogram histogram_;
+  std::vector<double> bounds_;  // upper, ascending, without infinity
+  std::vector<double> counts_;  // [bounds + 1]; empty: detached
+  double sum_ = 0;
 };
 
 enum class MetricKind { kCounter, kGauge, kHistogram };

@@ -28,15 +28,17 @@ struct PageEntry {
 };
 static_assert(sizeof(PageEntry) == 8);
 
-// One run of queries of one sequence. A dense row reads every page up to its position from
-// `page_table`; a listed row reads `entries`, sorted and unique by logical page.
+// One run of queries of one sequence. A dense row reads every page up to its position from a page
+// table; a listed row reads `entries`, sorted and unique by logical page. Dense rows serve every
+// block of a step: their tables lie `table_stride` apart, and a launch names its own by number.
 struct AttentionRow {
   static constexpr int32_t kAllKvHeads = -1;
   int32_t q_begin = 0;   // first row in q and out
   int32_t q_rows = 0;    // queries at consecutive positions
   int32_t position = 0;  // of the first query
   int32_t kv_head = kAllKvHeads;
-  const PageId* page_table = nullptr;  // [position / 64 + ...] dense rows
+  uint32_t table_stride = 0;           // pages
+  const PageId* page_table = nullptr;  // table 0, [position / 64 + ...]; dense rows
   std::span<const PageEntry> entries;  // listed rows
 };
 
@@ -55,6 +57,7 @@ struct AttentionOp {
     float* out = nullptr;      // [rows, q_heads, head_dim]
     std::byte* arena = nullptr;
     std::span<const AttentionRow> plan;
+    uint32_t table = 0;  // which table dense rows read
   };
 };
 [[nodiscard]] std::string Describe(const AttentionOp::Desc& desc);

@@ -72,7 +72,8 @@ class Cache {
 };
 
 std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cache& cache,
-                          const std::vector<float>& q, std::span<const AttentionRow> plan) {
+                          const std::vector<float>& q, std::span<const AttentionRow> plan,
+                          uint32_t table = 0) {
   Guarded<float> out(q.size());
   machine.Run<AttentionOp>({.kv = kv, .q_heads = q_heads},
                            {.kv = kv,
@@ -81,7 +82,8 @@ std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cac
                             .q = q.data(),
                             .out = out.data(),
                             .arena = cache.arena(),
-                            .plan = plan});
+                            .plan = plan,
+                            .table = table});
   return out.values();
 }
 
@@ -185,6 +187,13 @@ TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
           rows.push_back({.q_begin = i, .q_rows = 1, .position = i, .page_table = table});
         }
         ASSERT_TRUE(SameBits(expected, Attend(machine, kv, q_heads, cache, q, rows)));
+        // One of several tables.
+        std::vector<PageId> tables(5 * (cache.table().size() + 3));
+        const auto stride = static_cast<uint32_t>(tables.size() / 5);
+        std::copy(cache.table().begin(), cache.table().end(), tables.begin() + 3 * stride);
+        const AttentionRow third = {
+            .q_rows = kTokens, .table_stride = stride, .page_table = tables.data()};
+        ASSERT_TRUE(SameBits(expected, Attend(machine, kv, q_heads, cache, q, {&third, 1}, 3)));
         if (shape.group > 8) continue;
         const AttentionRow listed = {.q_rows = kTokens, .entries = entries};
         ASSERT_TRUE(SameBits(expected, Attend(machine, kv, q_heads, cache, q, {&listed, 1})));

@@ -64,7 +64,10 @@ AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, cons
   call.k_offset = plane;
   call.v_offset = static_cast<int64_t>(p.kv.v_offset()) + plane;
   // PageId is one uint32, PageEntry two.
-  call.table = reinterpret_cast<const uint32_t*>(row.page_table);
+  if (row.page_table != nullptr) {
+    const PageId* table = row.page_table + uint64_t{p.table} * row.table_stride;
+    call.table = reinterpret_cast<const uint32_t*>(table);
+  }
   call.entries = reinterpret_cast<const uint32_t*>(row.entries.data());
   call.entry_count = static_cast<int32_t>(row.entries.size());
   call.first_head = part * u.heads_each;

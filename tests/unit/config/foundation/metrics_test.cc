@@ -6,9 +6,12 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 
 namespace tessera {
 namespace {
@@ -103,6 +106,34 @@ TEST(MetricsTest, ThreadsMayShareHandles) {
   second.join();
   EXPECT_EQ(ModelMetrics(engine, "m").tokens_completion.Value(), 2000);
   EXPECT_TRUE(absl::StrContains(registry.Scrape(), "tessera_itl_seconds_count{model=\"m\"} 2000"));
+}
+
+TEST(MetricsTest, ABatchCountsAsItsObservationsWould) {
+  MetricsRegistry registry;
+  const EngineMetrics engine(&registry);
+  const ModelMetrics one(engine, "one");
+  const ModelMetrics batched(engine, "batched");
+  HistogramBatch batch(batched.itl_seconds);
+  // On, below and above bounds of buckets, and past the last.
+  for (const double value : {0.0, 0.001, 0.002, 0.0021, 0.004, 0.5, 1e6}) {
+    one.itl_seconds.Observe(value);
+    batch.Add(value);
+  }
+  EXPECT_TRUE(
+      absl::StrContains(registry.Scrape(), "tessera_itl_seconds_count{model=\"batched\"} 0"));
+  batch.Flush();
+  batch.Flush();  // nothing new: counted once
+  std::vector<std::string> lines[2];
+  for (const absl::string_view line : absl::StrSplit(registry.Scrape(), '\n')) {
+    if (!absl::StartsWith(line, "tessera_itl_seconds_")) continue;
+    const bool is_one = absl::StrContains(line, "\"one\"");
+    lines[is_one ? 0 : 1].push_back(absl::StrReplaceAll(line, {{"\"one\"", "\"batched\""}}));
+  }
+  EXPECT_GT(lines[0].size(), 5u);
+  EXPECT_EQ(lines[0], lines[1]);
+  HistogramBatch detached;
+  detached.Add(1);
+  detached.Flush();
 }
 
 TEST(MetricsTest, TheReferenceListsEveryMetric) {
