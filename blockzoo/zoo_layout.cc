@@ -1,5 +1,6 @@
 #include "blockzoo/zoo_layout.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 
@@ -103,6 +104,14 @@ Status ZooLayout::Create(const DiskWriter& disk) const {
 Status ZooLayout::CheckVersion() const {
   StatusOr<std::string> text = ReadWholeFile(Settings(), kMaxSettingsBytes);
   if (!text.ok() && absl::IsNotFound(text.status())) {
+    // A creation that was cut short: nothing is in it yet.
+    if (KindOfPath(root_) == PathKind::kDirectory) {
+      TESSERA_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(root_));
+      if (std::all_of(names.begin(), names.end(),
+                      [](const std::string& name) { return name == "tmp"; })) {
+        return absl::OkStatus();
+      }
+    }
     return Error(absl::StatusCode::kNotFound,
                  {.what = "there is no zoo here",
                   .where = root_,

@@ -43,7 +43,8 @@ class ZooLayout {
   // Makes zoo.json (first, so that a directory with other content is never taken over) and the
   // directories. OK when they are there. FAILED_PRECONDITION when `root` holds something else.
   [[nodiscard]] Status Create(const DiskWriter& disk) const;
-  // NOT_FOUND when there is no zoo, FAILED_PRECONDITION when it is newer than this program.
+  // NOT_FOUND when there is no zoo (a directory whose creation was cut short is an empty one),
+  // FAILED_PRECONDITION when it is newer than this program.
   [[nodiscard]] Status CheckVersion() const;
 
  private:

@@ -15,6 +15,7 @@
 #include "server/grpc/admin_service.h"
 #include "server/grpc/inference_service.h"
 #include "server/http/host_port.h"
+#include "server/http/openai_error.h"
 
 namespace tessera::server {
 namespace {
@@ -48,6 +49,14 @@ HttpResponse TextResponse(int status, std::string body) {
   return response;
 }
 
+absl::string_view RefusalCode(int status) {
+  if (status == 408) return "request_timeout";
+  if (status == 413) return "request_too_large";
+  if (status == 431) return "headers_too_large";
+  if (status == 503) return "too_many_connections";
+  return "malformed_request";
+}
+
 HttpServer::Options HttpOptions(const HttpSettings& settings) {
   HttpServer::Options options;
   options.address = settings.address;
@@ -56,6 +65,9 @@ HttpServer::Options HttpOptions(const HttpSettings& settings) {
   options.limits.max_header_bytes = static_cast<size_t>(settings.max_header_bytes.bytes);
   options.max_connections = static_cast<size_t>(settings.max_connections);
   options.ping_interval = settings.sse_ping;
+  options.refusal = [](int status, const std::string& why) {
+    return OpenAiRefusal(status, RefusalCode(status), why);
+  };
   return options;
 }
 

@@ -166,9 +166,9 @@ void DaemonParts::Stop(TimePoint until) {
   if (models_) models_->SetListener(nullptr);
   if (http_) http_->CloseListener();
   if (grpc_) grpc_->Stop(until);
-  if (http_) http_->Stop();
+  if (http_) http_->Stop(until);
   if (admin_) admin_->Stop(SystemClock().Now());
-  if (metrics_) metrics_->Stop();
+  if (metrics_) metrics_->Stop(SystemClock().Now());
   http_.reset();
   metrics_.reset();
   // From here on nobody asks; what is left ends in the order of its dependence.

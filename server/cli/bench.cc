@@ -195,7 +195,7 @@ Json LevelJson(const BenchLevel& level) {
            {"output_tokens_per_s", level.output_tokens_per_s},
            {"requests_per_s", level.requests_per_s},
            {"first_token_s", PercentilesJson(level.first_token_s)},
-           {"inter_token_s", PercentilesJson(level.inter_token_s)}};
+           {"time_per_output_token_s", PercentilesJson(level.time_per_output_token_s)}};
   if (level.failed > 0) out["first_error"] = level.first_error;
   return out;
 }
@@ -221,13 +221,14 @@ std::string ReportTable(const std::vector<BenchLevel>& levels) {
                     absl::StrCat(level.failed), absl::StrFormat("%.1f", level.output_tokens_per_s),
                     absl::StrFormat("%.2f", level.requests_per_s),
                     HumanSeconds(level.first_token_s.p50), HumanSeconds(level.first_token_s.p95),
-                    HumanSeconds(level.inter_token_s.p50), HumanSeconds(level.inter_token_s.p95)});
+                    HumanSeconds(level.time_per_output_token_s.p50),
+                    HumanSeconds(level.time_per_output_token_s.p95)});
     if (level.failed == 0) continue;
     absl::StrAppend(&errors, level.failed, " failed with ", level.concurrency,
                     " clients, first: ", level.first_error, "\n");
   }
   return Table({">CLIENTS", ">DONE", ">FAILED", ">TOKENS/S", ">REQUESTS/S", ">TTFT P50",
-                ">TTFT P95", ">ITL P50", ">ITL P95"},
+                ">TTFT P95", ">TPOT P50", ">TPOT P95"},
                rows) +
          errors;
 }
@@ -306,8 +307,8 @@ void AddBench(CommandLine& line) {
       "  tessera bench --model m --concurrency 1,8,64 --prompt-tokens 512 --max-tokens 128 "
       "--json\n\n"
       "Prompts are random tokens of the model, outputs have their full length. TTFT is the time\n"
-      "to the first token, ITL a request's mean time between two; P50 and P95 are percentiles\n"
-      "over the requests. TOKENS/S counts output tokens of all clients.");
+      "to the first token, TPOT a request's time per output token after it; P50 and P95 are\n"
+      "percentiles over the requests. TOKENS/S counts output tokens of all clients.");
   command.Run([options] { return RunBench(*options); });
 }
 

@@ -30,7 +30,7 @@ BenchLevel Summarize(uint32_t concurrency, const std::vector<BenchSample>& sampl
     between.push_back((sample.total_s - sample.first_token_s) / (sample.output_tokens - 1));
   }
   level.first_token_s = PercentilesOf(std::move(first));
-  level.inter_token_s = PercentilesOf(std::move(between));
+  level.time_per_output_token_s = PercentilesOf(std::move(between));
   if (wall_s > 0) {
     level.output_tokens_per_s = static_cast<double>(tokens) / wall_s;
     level.requests_per_s = static_cast<double>(samples.size()) / wall_s;

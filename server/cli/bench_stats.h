@@ -34,8 +34,8 @@ struct BenchLevel {
   double output_tokens_per_s = 0;
   double requests_per_s = 0;
   Percentiles first_token_s;
-  // Mean time between the tokens of one request.
-  Percentiles inter_token_s;
+  // Of one request, after its first token.
+  Percentiles time_per_output_token_s;
 };
 
 [[nodiscard]] BenchLevel Summarize(uint32_t concurrency, const std::vector<BenchSample>& samples,

@@ -42,12 +42,15 @@ Status CheckArguments(const std::string& json, const ChatTemplate& chat_template
   if (!arguments.is_object()) {
     return InvalidFields({{"template_args", "must be a JSON object"}});
   }
+  const std::string reads =
+      chat_template.keys().empty()
+          ? "leave it out: it reads no arguments"
+          : absl::StrCat("it reads ", absl::StrJoin(chat_template.keys(), ", "));
   std::vector<FieldViolation> violations;
   for (const auto& [key, value] : arguments.items()) {
     if (chat_template.keys().count(key) > 0) continue;
     violations.push_back({absl::StrCat("template_args.", key.substr(0, 64)),
-                          absl::StrCat("the model's template does not read it; it reads ",
-                                       absl::StrJoin(chat_template.keys(), ", "))});
+                          absl::StrCat("the model's template does not read it; ", reads)});
     if (violations.size() == 16) break;
   }
   return violations.empty() ? absl::OkStatus() : InvalidFields(std::move(violations));

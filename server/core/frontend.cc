@@ -53,7 +53,9 @@ const char* NameOfReason(scheduler::FinishReason reason) {
 }
 
 Status Draining() {
-  return MakeError(Condition::kDraining, "the server is draining and takes no new requests");
+  return MakeError(Condition::kDraining,
+                   "the server is draining and takes no new requests; ask another "
+                   "instance, or this one after its restart");
 }
 
 }  // namespace

@@ -309,8 +309,9 @@ void ModelRegistry::Acquire(const std::string& name, Progress progress, Ready re
         entry.last_use = ++impl_->uses;
         answer = entry.model;
       } else if (entry.state == ModelState::kDraining) {
-        answer =
-            MakeError(Condition::kDraining, absl::StrCat("model \"", name, "\" is being unloaded"));
+        answer = MakeError(Condition::kDraining,
+                           absl::StrCat("model \"", name,
+                                        "\" is being unloaded; load it again, or ask for another"));
       } else if (entry.state == ModelState::kFailed && !retry) {
         answer = ToldOf(name, entry.error);
       } else {
@@ -345,7 +346,9 @@ void ModelRegistry::Reload(const std::string& name, Progress progress, Ready rea
       Entry& entry = impl_->entries[name];
       if (entry.state == ModelState::kDraining) {
         refused =
-            MakeError(Condition::kDraining, absl::StrCat("model \"", name, "\" is being unloaded"));
+            MakeError(Condition::kDraining,
+                      absl::StrCat("model \"", name,
+                                   "\" is being unloaded; load it again, or ask for another"));
       } else {
         entry.waiters.push_back({std::move(progress), std::move(ready), Failure::kWhole});
         if (entry.state != ModelState::kLoading) impl_->StartLoad(entry, name);

@@ -20,17 +20,19 @@ void WorkPool::Stop() {
   threads_.clear();
 }
 
-void WorkPool::Post(std::function<void()> job) {
+void WorkPool::Post(std::function<void()> job) { PostAll({&job, 1}); }
+
+void WorkPool::PostAll(std::span<std::function<void()>> jobs) {
   bool wake = false;
   {
     const std::lock_guard lock(mutex_);
     if (!stopping_) {
-      jobs_.push_back(std::move(job));
+      for (std::function<void()>& job : jobs) jobs_.push_back(std::move(job));
       wake = TakeWake();
-      job = nullptr;
+      jobs = {};
     }
   }
-  if (job) job();
+  for (const std::function<void()>& job : jobs) job();
   if (wake) ready_.notify_one();
 }
 

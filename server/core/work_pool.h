@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <mutex>
+#include <span>
 #include <thread>
 #include <vector>
 
@@ -28,6 +29,8 @@ class WorkPool {
 
   // Always taken: for work whose number something else bounds.
   void Post(std::function<void()> job);
+  // All of them under one lock; they are moved from.
+  void PostAll(std::span<std::function<void()>> jobs);
   // False, without effect, when too much is waiting.
   [[nodiscard]] bool Offer(std::function<void()> job);
 

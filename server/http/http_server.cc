@@ -23,7 +23,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/foundation/log.h"
-#include "server/http/host_port.h"
+#include "server/http/endpoint.h"
 #include "server/http/request_parser.h"
 
 namespace tessera::server {
@@ -97,6 +97,20 @@ class ConnectionExchange final : public Exchange {
   std::shared_ptr<ExchangeObserver> observer_;
   BodyFraming framing_ = BodyFraming::kLength;
 };
+
+// All bytes of the answer to a client whose connection is then closed.
+std::string RefusalOf(const HttpServer::Options& options, int status, const std::string& why) {
+  HttpResponse response;
+  if (options.refusal) {
+    response = options.refusal(status, why);
+  } else {
+    response.headers = {{"content-type", "text/plain; charset=utf-8"}};
+    response.body = why + "\n";
+  }
+  response.status = status;
+  if (status == 503) response.headers.emplace_back("retry-after", "1");
+  return SerializeHead(response, BodyFraming::kLength, Connecting::kClose) + response.body;
+}
 
 // A client's connection. All of it runs on its strand.
 class Connection final : public std::enable_shared_from_this<Connection> {
@@ -219,12 +233,8 @@ class Connection final : public std::enable_shared_from_this<Connection> {
 
   // Says what is wrong with bytes that are no request, and closes.
   void Refuse(int status, const std::string& message) {
-    HttpResponse response;
-    response.status = status;
-    response.headers = {{"content-type", "text/plain; charset=utf-8"}};
-    response.body = message + "\n";
     keep_alive_ = false;
-    Send(SerializeHead(response, BodyFraming::kLength, Connecting::kClose) + response.body);
+    Send(RefusalOf(shared_.options, status, message));
     EndExchange();
   }
 
@@ -427,28 +437,6 @@ void ConnectionExchange::Abort() {
   }
 }
 
-Status AddressError(const std::string& address, const std::string& why) {
-  return Error(absl::StatusCode::kUnavailable,
-               {.what = absl::StrCat("cannot listen on ", address),
-                .why = why,
-                .fix = "choose another address, or end what uses this one"});
-}
-
-StatusOr<tcp::endpoint> ResolveEndpoint(asio::io_context& io, const std::string& address) {
-  TESSERA_ASSIGN_OR_RETURN(const HostPort parts, ParseHostPort(address));
-  error_code ec;
-  const asio::ip::address literal = asio::ip::make_address(parts.host, ec);
-  if (!ec) {
-    return tcp::endpoint(literal, parts.port);
-  }
-  tcp::resolver resolver(io);
-  const auto found = resolver.resolve(parts.host, absl::StrCat(parts.port), ec);
-  if (ec || found.empty()) {
-    return AddressError(address, absl::StrCat("the host is unknown: ", ec.message()));
-  }
-  return found.begin()->endpoint();
-}
-
 }  // namespace
 
 struct HttpServer::Impl {
@@ -512,8 +500,9 @@ struct HttpServer::Impl {
     if (shared->count.load() >= shared->options.max_connections) {
       socket.non_blocking(true, ignored);
       const std::string refusal =
-          "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n"
-          "connection: close\r\n\r\n";
+          RefusalOf(shared->options, 503,
+                    absl::StrCat("the server has ", shared->options.max_connections,
+                                 " connections, its limit; try again when others have closed"));
       socket.write_some(asio::buffer(refusal), ignored);
       return;
     }
@@ -553,7 +542,7 @@ StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const Options& options, 
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 
-HttpServer::~HttpServer() { Stop(); }
+HttpServer::~HttpServer() { Stop(SystemClock().Now()); }
 
 int HttpServer::port() const { return impl_->port; }
 
@@ -572,11 +561,14 @@ void HttpServer::CloseListener() {
   });
 }
 
-void HttpServer::Stop() {
+void HttpServer::Stop(TimePoint until) {
   if (impl_->threads.empty()) {
     return;
   }
   CloseListener();
+  while (connections() > 0 && SystemClock().Now() < until) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
   asio::post(*impl_->accept_strand, [impl = impl_.get()] {
     impl->ForEachConnection([](Connection& connection) { connection.CloseSoon(); });
   });

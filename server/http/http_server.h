@@ -59,6 +59,8 @@ class HttpServer {
     Duration request_timeout = std::chrono::seconds(60);  // from a request's first byte to its last
     Duration write_timeout = std::chrono::seconds(60);    // a write that makes no progress
     Duration ping_interval = std::chrono::seconds(15);    // see ExchangeObserver::OnIdle; 0: off
+    // What a client reads that sent no request, or too large, slow or many ones. Any thread.
+    std::function<HttpResponse(int status, const std::string& why)> refusal;  // null: plain text
   };
   // Called on a connection's strand; it must not block.
   using Handler = std::function<void(const std::shared_ptr<Exchange>&)>;
@@ -66,7 +68,7 @@ class HttpServer {
   // INVALID_ARGUMENT for an address that cannot be read, UNAVAILABLE for one that cannot be bound.
   [[nodiscard]] static StatusOr<std::unique_ptr<HttpServer>> Start(const Options& options,
                                                                    Handler handler);
-  // Stops as Stop().
+  // Stops at once.
   ~HttpServer();
 
   [[nodiscard]] int port() const;
@@ -75,8 +77,9 @@ class HttpServer {
   // Accepts no connection any more and closes those without a request; running requests go on, and
   // their connections close after them. Any thread.
   void CloseListener();
-  // Closes everything and returns when no thread of the server runs. Not from a handler.
-  void Stop();
+  // CloseListener; waits until the running requests are answered, but not past `until`; closes
+  // everything and returns when no thread of the server runs. Not from a handler.
+  void Stop(TimePoint until);
 
  private:
   struct Impl;

@@ -311,7 +311,7 @@ def test_bench_measures_each_level(shared_daemon, stories):
         assert level["finished"] == 6 and level["failed"] == 0
         assert level["output_tokens_per_s"] == pytest.approx(72 / level["wall_s"])
         assert 0 < level["first_token_s"]["p50"] <= level["first_token_s"]["p95"]
-        assert level["inter_token_s"]["p50"] > 0
+        assert level["time_per_output_token_s"]["p50"] > 0
     table = daemon.command("bench", "--endpoint", shared_daemon.grpc, "--model", stories, "--concurrency", "2",
                            "--prompt-tokens", 8, "--max-tokens", 4).stdout
     assert "TOKENS/S" in table and "TTFT P95" in table

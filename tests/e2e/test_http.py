@@ -310,8 +310,11 @@ def exchange(running, data):
 def test_raw_requests(shared_daemon, data, status):
     answer = exchange(shared_daemon, data)
     assert answer.split(b" ", 2)[1] == status, answer[:300]
-    if b"application/json" in answer and status != b"200":
-        assert json.loads(answer.split(b"\r\n\r\n", 1)[1])["error"]["message"]
+    if status != b"200":
+        head, body = answer.split(b"\r\n\r\n", 1)
+        assert b"content-type: application/json" in head
+        error = json.loads(body)["error"]
+        assert error["message"] and error["type"] == "invalid_request_error"
 
 
 def test_a_client_that_leaves_frees_its_request(shared, shared_daemon, stories):

@@ -62,7 +62,7 @@ TEST(BenchStatsTest, RatesCountAllClients) {
   EXPECT_DOUBLE_EQ(level.requests_per_s, 1.0);
   EXPECT_DOUBLE_EQ(level.first_token_s.p50, 0.5);
   EXPECT_DOUBLE_EQ(level.first_token_s.p95, 0.7);
-  EXPECT_DOUBLE_EQ(level.inter_token_s.p95, 0.1);  // one token has no time between
+  EXPECT_DOUBLE_EQ(level.time_per_output_token_s.p95, 0.1);  // one token has no time between
 }
 
 TEST(DoctorTest, ReadsAControlGroupsQuota) {

@@ -247,6 +247,58 @@ TEST(HttpServer, PostRunsOnTheStrandAndIsDroppedAfterStop) {
   held->Post([] { FAIL() << "the server has stopped"; });
 }
 
+TEST(HttpServer, StoppingWaitsForAnswersButNotForever) {
+  for (const bool answers : {true, false}) {
+    std::shared_ptr<Exchange> held;
+    std::promise<void> handled;
+    auto server = HttpServer::Start(Options(), [&](const std::shared_ptr<Exchange>& exchange) {
+      held = exchange;
+      handled.set_value();
+    });
+    ASSERT_TRUE(server.ok());
+    Client client((*server)->port());
+    client.Send(kGet);
+    handled.get_future().wait();
+    std::thread stop([&] {
+      (*server)->Stop(SystemClock().Now() + (answers ? milliseconds(20000) : milliseconds(50)));
+    });
+    if (answers) {
+      held->Post([held] {
+        HttpResponse response;
+        response.body = std::string(4 << 20, 'x') + "|end";
+        held->Respond(std::move(response));
+      });
+      EXPECT_TRUE(absl::EndsWith(client.ReadUntil("|end"), "|end"));
+    } else {
+      EXPECT_EQ(client.ReadUntil("<never>"), "<end>");
+    }
+    client.Close();
+    stop.join();
+  }
+}
+
+TEST(HttpServer, RefusalsAreWordedByTheOwner) {
+  HttpServer::Options options = Options();
+  options.max_connections = 1;
+  options.refusal = [](int status, const std::string& why) {
+    HttpResponse response;
+    response.body = absl::StrCat(status, " says the owner: ", why);
+    return response;
+  };
+  auto server = HttpServer::Start(options, Echo);
+  ASSERT_TRUE(server.ok());
+  Client first((*server)->port());
+  first.Send("hello\r\n\r\n");
+  EXPECT_TRUE(absl::StrContains(first.ReadUntil("<never>"), "400 says the owner: "));
+  Client again((*server)->port());
+  again.Send(kGet);
+  again.ReadUntil("|end");
+  Client second((*server)->port());
+  const std::string answer = second.ReadUntil("<never>");
+  EXPECT_TRUE(absl::StrContains(answer, "503 says the owner: ")) << answer;
+  EXPECT_TRUE(absl::StrContains(answer, "retry-after: 1")) << answer;
+}
+
 TEST(HttpServer, ClosingTheListenerLetsARunningRequestEnd) {
   std::shared_ptr<Exchange> held;
   std::promise<void> handled;
