@@ -242,7 +242,9 @@ void Executor::GatherState(const LiveChains::Graph& graph) {
       tables_.push_back(static_cast<uint32_t>(chain.first_table(first.first_block + block) - base));
     }
     for (uint32_t r = member.run_begin; r < member.run_end; ++r) {
+      // What the tables are found by, then the tables.
       constexpr uint32_t kAhead = 4;
+      if (r + 2 * kAhead < member.run_end) runs_[r + 2 * kAhead].planned->sequence->Prefetch();
       if (r + kAhead < member.run_end) {
         runs_[r + kAhead].planned->sequence->cache.Prefetch();
         __builtin_prefetch(&attention_plan_[r + kAhead], 1);
