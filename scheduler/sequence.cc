@@ -1,10 +1,18 @@
 #include "scheduler/sequence.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <utility>
 
 namespace tessera::scheduler {
 namespace {
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+// The cache's own first lines, up to its committed tokens, are the last that a step asks for.
+static_assert(offsetof(Sequence, cache) + 80 <= 64 * Sequence::kHotLines);
+static_assert(offsetof(Sequence, preemptions) > offsetof(Sequence, cache));
+#pragma GCC diagnostic pop
 
 bool HasPenalty(const SamplingSettings& sampling) {
   return sampling.repetition_penalty != 1.0f || sampling.presence_penalty != 0.0f ||
