@@ -81,6 +81,8 @@ Status ZooLayout::Create(const DiskWriter& disk) const {
     for (const std::string& name : names) {
       // A creation that was cut short leaves only tmp/.
       if (name == "tmp") continue;
+      // Another process that makes the zoo at this moment was faster.
+      if (KindOfPath(Settings()) != PathKind::kMissing) break;
       return Error(absl::StatusCode::kFailedPrecondition,
                    {.what = "the directory is not a zoo and not empty",
                     .where = root_,
@@ -111,7 +113,10 @@ Status ZooLayout::CheckVersion() const {
                       [](const std::string& name) { return name == "tmp"; })) {
         return absl::OkStatus();
       }
+      text = ReadWholeFile(Settings(), kMaxSettingsBytes);  // made since, perhaps
     }
+  }
+  if (!text.ok() && absl::IsNotFound(text.status())) {
     return Error(absl::StatusCode::kNotFound,
                  {.what = "there is no zoo here",
                   .where = root_,

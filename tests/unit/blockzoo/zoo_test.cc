@@ -391,6 +391,32 @@ TEST_F(ZooTest, AnotherWriterIsWaitedForThenNamed) {
   EXPECT_TRUE(zoo->Pin("a").ok());
 }
 
+TEST_F(ZooTest, RacingCreationsAllSucceed) {
+  for (int round = 0; round < 60; ++round) {
+    const std::string path = directory_.path(absl::StrCat("new", round));
+    std::vector<pid_t> children;
+    int gate[2];
+    ASSERT_EQ(pipe(gate), 0);
+    for (int i = 0; i < 4; ++i) {
+      const pid_t child = fork();
+      if (child == 0) {
+        close(gate[1]);
+        char byte;
+        (void)!read(gate[0], &byte, 1);  // all begin when the gate closes
+        _exit(Zoo::Open({.directory = path, .mode = ZooMode::kCreate}).ok() ? 0 : 1);
+      }
+      children.push_back(child);
+    }
+    close(gate[0]);
+    close(gate[1]);
+    for (const pid_t child : children) {
+      int status = 0;
+      waitpid(child, &status, 0);
+      EXPECT_EQ(status, 0) << "round " << round;
+    }
+  }
+}
+
 TEST_F(ZooTest, RacingImportsBothSucceed) {
   const std::string path = Gguf("a", {});
   std::vector<pid_t> children;
