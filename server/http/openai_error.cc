@@ -111,7 +111,8 @@ HttpResponse OpenAiErrorResponse(const Status& status, OpenAiEndpoint endpoint) 
 }
 
 HttpResponse OpenAiRefusal(int http_status, absl::string_view code, absl::string_view message) {
-  HttpResponse response = OpenAiJson(Body(message, "invalid_request_error", "", code));
+  const absl::string_view type = http_status >= 500 ? "server_error" : "invalid_request_error";
+  HttpResponse response = OpenAiJson(Body(message, type, "", code));
   response.status = http_status;
   return response;
 }

@@ -226,41 +226,48 @@ TEST(HttpServer, IdleStreamsAreToldSo) {
   EXPECT_GE(streams.streamer->idle.load(), 2);
 }
 
-TEST(HttpServer, PostRunsOnTheStrandAndIsDroppedAfterStop) {
+// Keeps the exchange of its one request.
+struct HoldingServer {
   std::shared_ptr<Exchange> held;
   std::promise<void> handled;
-  auto server = HttpServer::Start(Options(), [&](const std::shared_ptr<Exchange>& exchange) {
-    held = exchange;
-    handled.set_value();
-  });
-  ASSERT_TRUE(server.ok());
-  Client client((*server)->port());
+  std::unique_ptr<HttpServer> server;
+
+  HoldingServer() {
+    auto started = HttpServer::Start(Options(), [this](const std::shared_ptr<Exchange>& exchange) {
+      held = exchange;
+      handled.set_value();
+    });
+    EXPECT_TRUE(started.ok());
+    server = std::move(*started);
+  }
+};
+
+TEST(HttpServer, PostRunsOnTheStrandAndIsDroppedAfterStop) {
+  HoldingServer holding;
+  std::shared_ptr<Exchange>& held = holding.held;
+  Client client(holding.server->port());
   client.Send(kGet);
-  handled.get_future().wait();
+  holding.handled.get_future().wait();
   held->Post([held] {
     HttpResponse response;
     response.body = "posted";
     held->Respond(std::move(response));
   });
   EXPECT_TRUE(absl::StrContains(client.ReadUntil("posted"), "200 OK"));
-  server->reset();
+  holding.server.reset();
   held->Post([] { FAIL() << "the server has stopped"; });
 }
 
 TEST(HttpServer, StoppingWaitsForAnswersButNotForever) {
   for (const bool answers : {true, false}) {
-    std::shared_ptr<Exchange> held;
-    std::promise<void> handled;
-    auto server = HttpServer::Start(Options(), [&](const std::shared_ptr<Exchange>& exchange) {
-      held = exchange;
-      handled.set_value();
-    });
-    ASSERT_TRUE(server.ok());
-    Client client((*server)->port());
+    HoldingServer holding;
+    std::shared_ptr<Exchange>& held = holding.held;
+    Client client(holding.server->port());
     client.Send(kGet);
-    handled.get_future().wait();
+    holding.handled.get_future().wait();
     std::thread stop([&] {
-      (*server)->Stop(SystemClock().Now() + (answers ? milliseconds(20000) : milliseconds(50)));
+      holding.server->Stop(SystemClock().Now() +
+                           (answers ? milliseconds(20000) : milliseconds(50)));
     });
     if (answers) {
       held->Post([held] {
@@ -290,6 +297,10 @@ TEST(HttpServer, RefusalsAreWordedByTheOwner) {
   Client first((*server)->port());
   first.Send("hello\r\n\r\n");
   EXPECT_TRUE(absl::StrContains(first.ReadUntil("<never>"), "400 says the owner: "));
+  first.Close();
+  for (int i = 0; i < 500 && (*server)->connections() > 0; ++i) {
+    std::this_thread::sleep_for(milliseconds(10));
+  }
   Client again((*server)->port());
   again.Send(kGet);
   again.ReadUntil("|end");
@@ -300,18 +311,13 @@ TEST(HttpServer, RefusalsAreWordedByTheOwner) {
 }
 
 TEST(HttpServer, ClosingTheListenerLetsARunningRequestEnd) {
-  std::shared_ptr<Exchange> held;
-  std::promise<void> handled;
-  auto server = HttpServer::Start(Options(), [&](const std::shared_ptr<Exchange>& exchange) {
-    held = exchange;
-    handled.set_value();
-  });
-  ASSERT_TRUE(server.ok());
-  Client idle((*server)->port());
-  Client busy((*server)->port());
+  HoldingServer holding;
+  std::shared_ptr<Exchange>& held = holding.held;
+  Client idle(holding.server->port());
+  Client busy(holding.server->port());
   busy.Send(kGet);
-  handled.get_future().wait();
-  (*server)->CloseListener();
+  holding.handled.get_future().wait();
+  holding.server->CloseListener();
   EXPECT_EQ(idle.ReadUntil("<never>"), "<end>");
   held->Post([held] { Echo(held); });
   const std::string answer = busy.ReadUntil("<never>");

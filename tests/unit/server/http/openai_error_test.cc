@@ -114,5 +114,10 @@ TEST(OpenAiError, StaysJsonWithAnyText) {
   EXPECT_EQ(Json::parse(response.body)["error"]["code"], "not_found");
 }
 
+TEST(OpenAiError, ARefusalIsTypedByItsStatus) {
+  EXPECT_TRUE(absl::StrContains(OpenAiRefusal(413, "c", "m").body, "invalid_request_error"));
+  EXPECT_TRUE(absl::StrContains(OpenAiRefusal(503, "c", "m").body, "server_error"));
+}
+
 }  // namespace
 }  // namespace tessera::server
