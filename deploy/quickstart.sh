@@ -142,12 +142,14 @@ done
 answers || { tail -n 20 "$log" >&2; fail "the daemon is not ready after 30 s" "where: $log"; }
 
 say "asking: $question"
-"$tessera" chat --endpoint "$grpc" --model "$model" --message "$question" --max-tokens 160
+# As the model's card advises; the file itself names no settings, and at 1.0 so small a model rambles.
+"$tessera" chat --endpoint "$grpc" --model "$model" --message "$question" --max-tokens 160 \
+  --temperature 0.2 --top-p 0.9
 
 cat >&2 <<TEXT
 
 The daemon goes on running (pid $pid, log $log).
-  ask again  build/release/tessera chat --endpoint $grpc --model $model --message "..."
+  ask again  build/release/tessera chat --endpoint $grpc --model $model --temperature 0.2 --message "..."
   OpenAI     http://$http/v1   (model "$model")
   stop       deploy/quickstart.sh --stop
 TEXT
