@@ -13,7 +13,23 @@ namespace tessera::kernels {
 //   kQ8_0  f16 d, int8 q[32]                 w = d * q
 //   kQ4_0  f16 d, uint8 q[16]                w = d * (nibble - 8); low nibbles are elements 0..15
 //   kQ4_1  f16 d, f16 m, uint8 q[16]         w = d * nibble + m
-enum class DType : uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2, kQ8_0 = 3, kQ4_0 = 4, kQ4_1 = 5 };
+// The types made for GPUs keep codes and scales apart (weight_planes.h).
+enum class DType : uint8_t {
+  kF32 = 0,
+  kF16 = 1,
+  kBF16 = 2,
+  kQ8_0 = 3,
+  kQ4_0 = 4,
+  kQ4_1 = 5,
+  kF8Channel = 6,   // e4m3, a scale for each row
+  kF8Block128 = 7,  // e4m3, a scale for each 128 x 128
+  kI8Channel = 8,   // int8, a scale for each row
+  kI4G128 = 9,      // 4 bits, a scale for each 128 of a row
+  kI4G64 = 10,
+  kI4G128Zero = 11,  // and a zero point
+  kI4G64Zero = 12,
+  kF8E4M3 = 13,  // keys and values only: e4m3 without a scale
+};
 
 inline constexpr int kDTypeCount = 6;
 
