@@ -3,27 +3,43 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "blockzoo/block_type.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/quantize_rows.h"
+#include "kernels/ops/rms_norm.h"
 
 namespace tessera::blockzoo {
 
 // A Linear weight [out, in] in the backend's layout, with the kernel that reads it.
 struct BoundWeight {
-  WeightHandle packed;
+  PlacedWeight packed;
   kernels::DType dtype = kernels::DType::kF32;
   int32_t out = 0;
   int32_t in = 0;
   kernels::Kernel<kernels::LinearOp> kernel;
 };
 
-// A small vector held as float32.
-using BoundVector = std::vector<float>;
+// A small vector held as float32 in the backend's memory.
+class BoundVector {
+ public:
+  BoundVector() = default;
+  explicit BoundVector(std::shared_ptr<const kernels::Buffer> values)
+      : values_(std::move(values)) {}
+  [[nodiscard]] bool empty() const { return values_ == nullptr; }
+  // Null when empty.
+  [[nodiscard]] const float* data() const {
+    return empty() ? nullptr : reinterpret_cast<const float*>(values_->data());
+  }
+
+ private:
+  std::shared_ptr<const kernels::Buffer> values_;
+};
 
 // The tensor of `role` as a packed weight. INVALID_ARGUMENT when missing or not [out, in].
 [[nodiscard]] StatusOr<BoundWeight> BindWeight(const BindContext& context, const char* role,
@@ -34,7 +50,7 @@ enum class Presence : uint8_t { kRequired, kOptional };
                                                uint64_t size, Presence presence);
 
 // The dtype of keys and values for a block whose keys come from `weight`.
-[[nodiscard]] kernels::DType KvDTypeFor(CacheChoice::KvDType choice, kernels::DType weight);
+[[nodiscard]] kernels::DType KvDTypeFor(const BindContext& context, kernels::DType weight);
 
 // Hands out consecutive 64-byte-aligned pieces of a launch's workspace.
 class Carver {
@@ -46,23 +62,77 @@ class Carver {
     at_ += (count * sizeof(T) + 63) / 64 * 64;
     return piece;
   }
+  // `count` activations.
+  [[nodiscard]] void* TakeActivations(uint64_t count, uint64_t element_bytes) {
+    return Take<std::byte>(count * element_bytes);
+  }
   [[nodiscard]] kernels::QuantizedRows TakeQuantized(uint64_t rows, uint64_t width);
 
  private:
   std::byte* at_;
 };
 
-// Workspace bytes a row for one piece of `floats` floats, alignment included.
-[[nodiscard]] constexpr uint64_t FloatBytes(uint64_t floats) { return floats * 4 + 64; }
+// Workspace bytes a row for one piece of `width` activations, alignment included.
+[[nodiscard]] constexpr uint64_t RowBytes(uint64_t element_bytes, uint64_t width) {
+  return width * element_bytes + 64;
+}
 // The same for a quantized row of `width`.
 [[nodiscard]] constexpr uint64_t QuantizedBytes(uint64_t width) {
   return width + width / kernels::kQuantGroup * 8 + 3 * 64;
 }
 
-// The input of the Linears that read `x` [rows, width]: quantized into `q8` when `quantize` was
-// bound, which a block does when one of those weights wants it.
-[[nodiscard]] kernels::Activation MakeActivation(
-    const Launch& launch, const kernels::Kernel<kernels::QuantizeRowsOp>& quantize, const float* x,
-    int32_t width, const kernels::QuantizedRows& q8);
+// Rows of activations that Linears read, also on the int8 grid where one of their weights wants it.
+class LinearInput {
+ public:
+  // UNIMPLEMENTED when a reader wants what the backend lacks.
+  [[nodiscard]] Status Bind(const BindContext& context, int32_t width,
+                            std::span<BoundWeight* const> readers);
+  [[nodiscard]] uint64_t workspace_bytes_per_row() const {
+    return RowBytes(element_bytes_, static_cast<uint64_t>(width_)) +
+           (quantize_.run != nullptr ? QuantizedBytes(static_cast<uint64_t>(width_)) : 0);
+  }
+  // Storage for `rows` rows; `x` is to be filled.
+  struct Rows {
+    void* x;
+    kernels::QuantizedRows q8;
+  };
+  [[nodiscard]] Rows Take(Carver& carver, int64_t rows) const;
+  // What the readers are given, once `x` is filled.
+  [[nodiscard]] kernels::Activation Ready(const Launch& launch, const Rows& rows) const;
+
+ private:
+  uint64_t element_bytes_ = 0;
+  int32_t width_ = 0;
+  kernels::Kernel<kernels::QuantizeRowsOp> quantize_;
+};
+
+// A norm over the residual stream whose output only Linears read: part of their launches where the
+// backend can, a launch of its own where not.
+class NormedInput {
+ public:
+  // Also chooses again the kernels of `readers`; with `gated`, of a gate that has an up weight.
+  [[nodiscard]] Status Bind(const BindContext& context, int32_t width, float epsilon, bool gated,
+                            std::span<BoundWeight* const> readers);
+  [[nodiscard]] uint64_t workspace_bytes_per_row() const {
+    return input_.workspace_bytes_per_row();
+  }
+  [[nodiscard]] LinearInput::Rows Take(Carver& carver, int64_t rows) const {
+    return input_.Take(carver, rows);
+  }
+  // True when the readers' kernels also gate.
+  [[nodiscard]] bool gates() const { return gates_; }
+  // The parameters that launches of the readers begin with; `norm_of` gives a member's weight.
+  using NormOf = const float* (*)(const LaunchMember&);
+  [[nodiscard]] kernels::LinearOp::Params Begin(const Launch& launch, const LinearInput::Rows& rows,
+                                                NormOf norm_of) const;
+
+ private:
+  LinearInput input_;
+  int32_t width_ = 0;
+  float epsilon_ = 0;
+  bool fused_ = false;
+  bool gates_ = false;
+  kernels::Kernel<kernels::RmsNormOp> norm_;
+};
 
 }  // namespace tessera::blockzoo

@@ -8,11 +8,13 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "blockzoo/manifest.h"
+#include "blockzoo/weight_placer.h"
 #include "blockzoo/weight_source.h"
 #include "config/foundation/digest.h"
 #include "config/foundation/ids.h"
@@ -51,7 +53,8 @@ struct LaunchScratch {
 };
 
 // One block of every member over the rows of a launch. Rows are numbered 0..rows-1 within the
-// launch; `step_rows` names the step's row of each.
+// launch; `step_rows` names the step's row of each. Arrays lie in the backend's memory, spans and
+// what they hold in the host's.
 struct Launch {
   kernels::ExecContext* context = nullptr;
   LaunchScratch* scratch = nullptr;
@@ -59,15 +62,15 @@ struct Launch {
   int32_t rows = 0;
   const int32_t* step_rows = nullptr;  // [rows]
   float* residual = nullptr;           // [step rows, width]
-  const TokenId* tokens = nullptr;     // [rows]; read by the embedding
+  const TokenId* tokens = nullptr;     // [step rows]; read by the embedding
   std::span<const RotaryRows> rotary;  // by rotary index
   // The state of each row's own chain: where its key and value go, and what it reads.
   std::byte* arena = nullptr;
-  const PageId* append_page = nullptr;   // [rows]; invalid: shared page, not written
-  const uint8_t* append_slot = nullptr;  // [rows]
-  std::span<const kernels::AttentionRow> attention_plan;
-  uint32_t attention_table = 0;  // AttentionOp::Params::table
-  float* logits = nullptr;       // [rows, vocab]; written by the lm_head
+  const PageId* append_page = nullptr;    // [rows]; invalid: shared page, not written
+  const uint8_t* append_slot = nullptr;   // [rows]
+  kernels::AttentionPlan attention_plan;  // prepared for the block's attention_shape()
+  uint32_t attention_table = 0;           // AttentionOp::Params::table
+  float* logits = nullptr;                // [rows, vocab]; written by the lm_head
 };
 
 // A block bound to one backend. Immutable, thread-safe; shared by every chain that names it.
@@ -81,6 +84,10 @@ class BoundBlock {
   [[nodiscard]] const std::string& type() const { return type_; }
   [[nodiscard]] std::span<const kvcache::StateSpec> state() const { return state_; }
   [[nodiscard]] uint64_t workspace_bytes_per_row() const { return workspace_bytes_per_row_; }
+  // What its attention launches have in common with others; none when it has no such state.
+  [[nodiscard]] const std::optional<kernels::AttentionShape>& attention_shape() const {
+    return attention_shape_;
+  }
   // Widest row that a kernel of this block reads or writes, for scratch sizes.
   [[nodiscard]] uint64_t max_width() const { return max_width_; }
   // Rotary index that its rows need; -1: none.
@@ -108,6 +115,7 @@ class BoundBlock {
   std::vector<kvcache::StateSpec> state_;
   uint64_t workspace_bytes_per_row_ = 0;
   uint64_t max_width_ = 0;
+  std::optional<kernels::AttentionShape> attention_shape_;
   int rotary_index_ = -1;
   int32_t rotary_dim_ = 0;
   std::vector<Mapped> mapped_;
@@ -122,7 +130,7 @@ struct Placement {
 };
 
 struct CacheChoice {
-  enum class KvDType : uint8_t { kAuto, kF32, kF16, kBF16 } kv_dtype = KvDType::kAuto;
+  enum class KvDType : uint8_t { kAuto, kF32, kF16, kBF16, kF8 } kv_dtype = KvDType::kAuto;
   enum class KeyStatistics : uint8_t { kOff, kOn } key_statistics = KeyStatistics::kOff;
 };
 
@@ -130,6 +138,7 @@ struct BindContext {
   const BlockManifest& manifest;
   const kernels::Backend& backend;
   WeightSource& source;
+  WeightPlacer& placer;
   CacheChoice cache;
   Placement placement;
 };

@@ -37,8 +37,12 @@ void AddRotary(Hasher& hasher, const RotarySettings& rotary) {
 }  // namespace
 
 struct ChainBinder::Impl {
+  Impl(std::shared_ptr<const kernels::Backend> chosen, const CacheChoice& choice)
+      : backend(std::move(chosen)), cache(choice), placer(*backend) {}
+
   std::shared_ptr<const kernels::Backend> backend;
   CacheChoice cache;
+  WeightPlacer placer;
   mutable std::mutex mutex;
   std::map<Digest, std::weak_ptr<const BoundBlock>> blocks;
 
@@ -64,6 +68,7 @@ struct ChainBinder::Impl {
     const BindContext context{.manifest = manifest,
                               .backend = *backend,
                               .source = source,
+                              .placer = placer,
                               .cache = cache,
                               .placement = Placement()};
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<BoundBlock> block, BindBlock(identity, context));
@@ -72,10 +77,7 @@ struct ChainBinder::Impl {
 };
 
 ChainBinder::ChainBinder(std::shared_ptr<const kernels::Backend> backend, const CacheChoice& cache)
-    : impl_(std::make_unique<Impl>()) {
-  impl_->backend = std::move(backend);
-  impl_->cache = cache;
-}
+    : impl_(std::make_unique<Impl>(std::move(backend), cache)) {}
 
 ChainBinder::~ChainBinder() = default;
 

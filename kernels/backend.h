@@ -10,6 +10,8 @@
 #include "config/foundation/status.h"
 #include "kernels/catalog.h"
 #include "kernels/dtype.h"
+#include "kernels/memory.h"
+#include "kernels/ops/kv_page.h"
 
 namespace tessera::kernels {
 
@@ -35,14 +37,37 @@ class Backend {
   virtual void PackLinear(DType dtype, uint64_t out, uint64_t in, const std::byte* canonical,
                           std::byte* packed) const = 0;
 
-  // Scratch bytes a thread needs for the largest shapes named; see ExecContext.
-  struct ScratchNeeds {
+  // Where weights, pages and activations live.
+  [[nodiscard]] virtual Memory& memory() const { return HostMemory(); }
+  // Bytes of an element of activations (ops/activation.h).
+  [[nodiscard]] virtual uint64_t activation_bytes() const { return 4; }
+  // What a cache keeps keys and values in when nobody chose, beside weights of this type.
+  [[nodiscard]] virtual DType KvDType(DType weight) const {
+    return IsBlockFormat(weight) ? DType::kF16 : DType::kF32;
+  }
+  // Whether the Linear of this type reads Activation::q8.
+  [[nodiscard]] virtual bool ReadsQuantizedRows(DType weight) const {
+    return WantsQuantizedRows(weight);
+  }
+  // Rows of logits to make at a time.
+  [[nodiscard]] virtual uint32_t logits_rows() const { return 64; }
+
+  // The largest shapes that a context will see.
+  struct ContextNeeds {
     uint64_t max_width = 0;  // widest Linear input or output
     uint64_t max_head_dim = 0;
+    uint64_t max_heads = 0;  // query heads
     uint64_t max_vocab = 0;
-    uint64_t max_rows = 0;  // rows a step
+    uint64_t max_rows = 0;       // rows a step
+    uint64_t max_sequences = 0;  // of one step
   };
-  [[nodiscard]] virtual size_t ScratchBytes(const ScratchNeeds& needs) const = 0;
+  // Scratch bytes a thread of the host needs; see ExecContext.
+  [[nodiscard]] virtual size_t ScratchBytes(const ContextNeeds& needs) const = 0;
+  // RESOURCE_EXHAUSTED when the device has no room for the kernels' scratch.
+  [[nodiscard]] virtual StatusOr<std::unique_ptr<ExecContext>> MakeContext(
+      ThreadPool& pool, const ContextNeeds& needs) const {
+    return std::make_unique<ExecContext>(pool, ScratchBytes(needs));
+  }
 };
 
 // The instruction sets of the CPU backend, widest first. kAuto takes the widest the machine has.

@@ -29,7 +29,8 @@ std::string Describe(const QuantizeRowsOp::Desc& desc) {
   return absl::StrCat("width ", desc.width);
 }
 std::string Describe(const LinearOp::Desc& desc) {
-  return absl::StrCat("weight ", InfoOf(desc.weight).name, " [", desc.out, ", ", desc.in, "]");
+  return absl::StrCat("weight ", InfoOf(desc.weight).name, " [", desc.out, ", ", desc.in, "]",
+                      desc.normed ? ", normed" : "", desc.gated ? ", gated" : "");
 }
 std::string Describe(const RopeAppendOp::Desc& desc) {
   return absl::StrCat(DescribeKv(desc.kv), ", q_heads ", desc.q_heads, ", rotary_dim ",
@@ -43,6 +44,11 @@ std::string Describe(const GatedActivationOp::Desc& desc) {
   return absl::StrCat("kind ", desc.kind == ActivationKind::kSilu ? "silu" : "gelu_tanh");
 }
 std::string Describe(const PageStatsOp::Desc& desc) { return DescribeKv(desc.kv); }
+std::string Describe(const RotaryAnglesOp::Desc& desc) {
+  return absl::StrCat("pairs ", desc.pairs);
+}
+std::string Describe(const StepTablesOp::Desc& /*desc*/) { return "any step"; }
+std::string Describe(const CopyPagesOp::Desc& /*desc*/) { return "any pages"; }
 std::string Describe(const SampleOp::Desc& desc) { return absl::StrCat("vocab ", desc.vocab); }
 
 bool WantsQuantizedRows(DType weight) { return IsBlockFormat(weight); }

@@ -15,6 +15,7 @@
 #include "config/foundation/status.h"
 #include "kernels/exec_context.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/copy_pages.h"
 #include "kernels/ops/embed.h"
 #include "kernels/ops/gated_activation.h"
 #include "kernels/ops/linear.h"
@@ -22,7 +23,9 @@
 #include "kernels/ops/quantize_rows.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope_append.h"
+#include "kernels/ops/rotary_angles.h"
 #include "kernels/ops/sample.h"
+#include "kernels/ops/step_tables.h"
 
 namespace tessera::kernels {
 
@@ -79,7 +82,8 @@ class Catalog {
              std::vector<KernelEntry<QuantizeRowsOp>>, std::vector<KernelEntry<LinearOp>>,
              std::vector<KernelEntry<RopeAppendOp>>, std::vector<KernelEntry<AttentionOp>>,
              std::vector<KernelEntry<GatedActivationOp>>, std::vector<KernelEntry<PageStatsOp>>,
-             std::vector<KernelEntry<SampleOp>>>
+             std::vector<KernelEntry<SampleOp>>, std::vector<KernelEntry<RotaryAnglesOp>>,
+             std::vector<KernelEntry<StepTablesOp>>, std::vector<KernelEntry<CopyPagesOp>>>
       entries_;
 };
 

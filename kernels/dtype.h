@@ -40,7 +40,9 @@ struct DTypeInfo {
 };
 
 [[nodiscard]] const DTypeInfo& InfoOf(DType dtype);
-[[nodiscard]] inline bool IsBlockFormat(DType dtype) { return InfoOf(dtype).block_elements > 1; }
+[[nodiscard]] inline bool IsBlockFormat(DType dtype) {
+  return dtype >= DType::kQ8_0 && dtype <= DType::kQ4_1;
+}
 [[nodiscard]] std::optional<DType> DTypeFromName(absl::string_view name);
 
 // Bytes of `rows` x `columns` elements; nullopt on overflow or when `columns` is no multiple of the

@@ -33,6 +33,7 @@ SequenceCache& SequenceCache::operator=(SequenceCache&& other) noexcept {
   page_count_ = std::exchange(other.page_count_, 0);
   shared_tokens_ = std::move(other.shared_tokens_);
   committed_tokens_ = std::exchange(other.committed_tokens_, 0);
+  changed_from_ = other.changed_from_;
   scope_ = other.scope_;
   publishes_ = other.publishes_;
   path_ = std::move(other.path_);
@@ -43,7 +44,9 @@ KvCache::KvCache(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 KvCache::~KvCache() = default;
 
 StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const Options& options) {
-  TESSERA_ASSIGN_OR_RETURN(auto arena, SlabArena::Create(options.arena_bytes, options.slab_bytes));
+  kernels::Memory& memory = options.memory != nullptr ? *options.memory : kernels::HostMemory();
+  TESSERA_ASSIGN_OR_RETURN(auto arena,
+                           SlabArena::Create(options.arena_bytes, options.slab_bytes, memory));
   auto impl = std::make_unique<Impl>(std::move(arena), options.prefix_reuse);
   impl->growths.reserve(kUsualGrowths);
   return std::unique_ptr<KvCache>(new KvCache(std::move(impl)));
@@ -157,6 +160,7 @@ bool KvCache::Impl::AddPages(SequenceCache& sequence, uint32_t page_count) {
   const std::vector<TableSpec>& tables = sequence.layout_->tables;
   const uint32_t before = sequence.page_count_;
   sequence.page_count_ = page_count;
+  sequence.changed_from_ = std::min(sequence.changed_from_, before);
   for (uint32_t page = before; page < page_count; ++page) {
     for (size_t t = 0; t < tables.size(); ++t) {
       if (Sealed(sequence, t, page)) {
@@ -261,7 +265,9 @@ void KvCache::Impl::Publish(SequenceCache& sequence, uint32_t page, std::span<co
     if (page < sequence.path_.size()) {
       id = index.Publish(sequence.path_[page], sequence.layout_->tables[t].state_digest, own);
     }
-    if (id == own && sealed != nullptr) {
+    if (id != own) {
+      sequence.changed_from_ = std::min(sequence.changed_from_, page);
+    } else if (sealed != nullptr) {
       sealed->push_back({t, own});
     }
     sequence.shared_tokens_[t] = (page + 1) * kPageTokens;

@@ -16,6 +16,7 @@
 
 #include "config/foundation/ids.h"
 #include "config/foundation/status.h"
+#include "kernels/memory.h"
 #include "kvcache/state_spec.h"
 
 namespace tessera::kvcache {
@@ -43,6 +44,9 @@ class SequenceCache {
   // prefix hit).
   [[nodiscard]] uint32_t shared_tokens(size_t table) const { return shared_tokens_[table]; }
   [[nodiscard]] uint32_t committed_tokens() const { return committed_tokens_; }
+  // First page whose entry has changed in some table since the last call; page_count() or more when
+  // none has. For who keeps copies of the tables.
+  [[nodiscard]] uint32_t TakeChangedFrom() { return std::exchange(changed_from_, UINT32_MAX); }
   // Begins to bring the tables near: for one who is about to read those of many sequences.
   void Prefetch() const {
     __builtin_prefetch(pages_.data());
@@ -57,6 +61,7 @@ class SequenceCache {
   uint32_t page_count_ = 0;    // pages reserved, the same in every table
   std::vector<uint32_t> shared_tokens_;
   uint32_t committed_tokens_ = 0;
+  uint32_t changed_from_ = 0;
   Digest scope_;
   bool publishes_ = true;
   // Index nodes of the pages that are published or were found; each is kept by a page of a table.
@@ -92,12 +97,13 @@ struct CacheStats {
 class KvCache {
  public:
   struct Options {
-    uint64_t arena_bytes = 0;  // address space; memory is taken as pages are first written
+    uint64_t arena_bytes = 0;
     // What a pool borrows at a time, rounded up to a power of two; runs of slabs for larger pages.
     uint64_t slab_bytes = 1 << 20;
     bool prefix_reuse = true;
+    kernels::Memory* memory = nullptr;  // null: the host's
   };
-  // RESOURCE_EXHAUSTED when the address space cannot be reserved, INVALID_ARGUMENT when it holds no
+  // RESOURCE_EXHAUSTED when the memory has no room, INVALID_ARGUMENT when it holds no
   // slab or passes 2 TiB.
   [[nodiscard]] static StatusOr<std::unique_ptr<KvCache>> Create(const Options& options);
   ~KvCache();

@@ -1,11 +1,8 @@
 #include "kvcache/slab_arena.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
-#include <cerrno>
-#include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "config/foundation/check.h"
@@ -20,7 +17,8 @@ constexpr uint64_t kMaxArenaBytes = (uint64_t{1} << 32) * kernels::kPageUnitByte
 
 }  // namespace
 
-StatusOr<std::unique_ptr<SlabArena>> SlabArena::Create(uint64_t arena_bytes, uint64_t slab_bytes) {
+StatusOr<std::unique_ptr<SlabArena>> SlabArena::Create(uint64_t arena_bytes, uint64_t slab_bytes,
+                                                       kernels::Memory& memory) {
   if (arena_bytes > kMaxArenaBytes || slab_bytes > kMaxArenaBytes) {
     return Error(absl::StatusCode::kInvalidArgument,
                  {.what = absl::StrCat("a cache of ", arena_bytes, " bytes in slabs of ",
@@ -36,22 +34,14 @@ StatusOr<std::unique_ptr<SlabArena>> SlabArena::Create(uint64_t arena_bytes, uin
                   .why = absl::StrCat("a slab has ", slab, " bytes"),
                   .fix = "give the cache more memory or smaller slabs"});
   }
-  void* base = mmap(nullptr, slabs * slab, PROT_READ | PROT_WRITE,
-                    MAP_NORESERVE | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED) {
-    return Error(absl::StatusCode::kResourceExhausted,
-                 {.what = absl::StrCat("cannot reserve ", slabs * slab, " bytes for the cache"),
-                  .why = std::strerror(errno),
-                  .fix = "give the cache less memory or raise the limit on address space"});
-  }
-  // Attention walks pages all over the arena: few translations where the system grants large ones.
-  madvise(base, slabs * slab, MADV_HUGEPAGE);
-  return std::unique_ptr<SlabArena>(new SlabArena(
-      static_cast<std::byte*>(base), std::countr_zero(slab), static_cast<uint32_t>(slabs)));
+  TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<kernels::Buffer> buffer,
+                           memory.Allocate(slabs * slab, "KV cache"));
+  return std::unique_ptr<SlabArena>(
+      new SlabArena(std::move(buffer), std::countr_zero(slab), static_cast<uint32_t>(slabs)));
 }
 
-SlabArena::SlabArena(std::byte* base, uint32_t slab_shift, uint32_t slabs)
-    : base_(base), slab_shift_(slab_shift), slabs_(slabs) {
+SlabArena::SlabArena(std::shared_ptr<kernels::Buffer> buffer, uint32_t slab_shift, uint32_t slabs)
+    : buffer_(std::move(buffer)), slab_shift_(slab_shift), slabs_(slabs) {
   heads_.fill(kNoSlab);
   for (uint32_t first = 0; first < slabs;) {
     const int order = std::bit_width(slabs - first) - 1;
@@ -59,8 +49,6 @@ SlabArena::SlabArena(std::byte* base, uint32_t slab_shift, uint32_t slabs)
     first += uint32_t{1} << order;
   }
 }
-
-SlabArena::~SlabArena() { munmap(base_, bytes()); }
 
 void SlabArena::Link(uint32_t first, int order) {
   Slab& slab = slabs_[first];

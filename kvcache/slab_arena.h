@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "config/foundation/status.h"
+#include "kernels/memory.h"
 
 namespace tessera::kvcache {
 
@@ -21,15 +22,15 @@ class SlabArena {
   static constexpr int kOrders = 32;
 
   // `slab_bytes` is rounded up to a power of two of at least 4 KiB; the arena is the whole slabs of
-  // `arena_bytes`. Memory is taken as it is first written. INVALID_ARGUMENT when no slab fits or
-  // page ids cannot count that far, RESOURCE_EXHAUSTED when the address space cannot be reserved.
-  [[nodiscard]] static StatusOr<std::unique_ptr<SlabArena>> Create(uint64_t arena_bytes,
-                                                                   uint64_t slab_bytes);
-  ~SlabArena();
+  // `arena_bytes`, taken from `memory`. INVALID_ARGUMENT when no slab fits or page ids cannot count
+  // that far, RESOURCE_EXHAUSTED when the memory has no room.
+  [[nodiscard]] static StatusOr<std::unique_ptr<SlabArena>> Create(
+      uint64_t arena_bytes, uint64_t slab_bytes, kernels::Memory& memory = kernels::HostMemory());
   SlabArena(const SlabArena&) = delete;
   SlabArena& operator=(const SlabArena&) = delete;
 
-  [[nodiscard]] std::byte* base() const { return base_; }
+  // An address in `memory`.
+  [[nodiscard]] std::byte* base() const { return buffer_->data(); }
   [[nodiscard]] uint64_t slab_bytes() const { return uint64_t{1} << slab_shift_; }
   [[nodiscard]] uint32_t slab_count() const { return static_cast<uint32_t>(slabs_.size()); }
   [[nodiscard]] uint64_t bytes() const { return uint64_t{slab_count()} << slab_shift_; }
@@ -56,11 +57,11 @@ class SlabArena {
     uint32_t previous = kNoSlab;
   };
 
-  SlabArena(std::byte* base, uint32_t slab_shift, uint32_t slabs);
+  SlabArena(std::shared_ptr<kernels::Buffer> buffer, uint32_t slab_shift, uint32_t slabs);
   void Link(uint32_t first, int order);
   void Unlink(uint32_t first);
 
-  std::byte* base_;
+  std::shared_ptr<kernels::Buffer> buffer_;
   uint32_t slab_shift_;
   uint32_t free_slabs_ = 0;
   std::vector<Slab> slabs_;

@@ -98,7 +98,8 @@ StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options,
   }
   TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<kvcache::KvCache> cache,
                            kvcache::KvCache::Create({.arena_bytes = options.cache_bytes,
-                                                     .prefix_reuse = options.prefix_reuse}));
+                                                     .prefix_reuse = options.prefix_reuse,
+                                                     .memory = &backend->memory()}));
   auto impl = std::make_unique<Impl>(options, std::move(backend), std::move(cache), metrics);
   Impl* raw = impl.get();
   impl->thread = std::thread([raw] { raw->Run(); });

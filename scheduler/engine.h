@@ -43,6 +43,9 @@ struct EngineOptions {
   // Tells the readers of these mailboxes (StreamMailbox::Tell), all that a turn of the engine has
   // filled; engine thread, must not wait, may move them out. Null: the engine thread tells them.
   std::function<void(std::vector<std::shared_ptr<StreamMailbox>>& ready)> tell;
+  // The device is gone, and every request has ended or will end with UNAVAILABLE; once, engine
+  // thread.
+  std::function<void(const Status&)> on_device_lost;
 };
 
 // A chain as the engine runs it.

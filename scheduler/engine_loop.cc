@@ -33,7 +33,9 @@ EngineLoop::EngineLoop(const EngineOptions& options, const kernels::Backend& bac
                 .prefix_reuse = options.prefix_reuse},
                cache, MakeFirstComePolicy()) {
   constexpr uint32_t kTopStride = kernels::SampleOp::kMaxTopLogprobs + 32;
-  plan_.Reserve(options.max_batch_tokens, options.max_running + 1, kTopStride);
+  for (StepPlan& plan : plans_) {
+    plan.Reserve(options.max_batch_tokens, options.max_running + 1, kTopStride);
+  }
   admitted_.reserve(options.max_running + 1);
   sealed_.reserve(4096);
   ended_.reserve(options.max_running + 1);
@@ -41,7 +43,7 @@ EngineLoop::EngineLoop(const EngineOptions& options, const kernels::Backend& bac
   requests_.reserve(options.inbox.max_requests + options.max_running);
 }
 
-EngineLoop::~EngineLoop() = default;
+EngineLoop::~EngineLoop() { FinishAll(); }
 
 void EngineLoop::TakeMessages(TimePoint until) {
   if (until > clock_.Now()) {
@@ -56,6 +58,7 @@ void EngineLoop::TakeMessages(TimePoint until) {
 }
 
 Status EngineLoop::AddChain(ChainId id, const EngineChain& info) {
+  FinishAll();
   TESSERA_RETURN_IF_ERROR(chains_.Add(id, info));
   const Status prepared = executor_.Prepare(chains_);
   if (!prepared.ok()) {
@@ -73,10 +76,13 @@ void EngineLoop::RemoveChain(ChainId id, std::function<void()> done) {
 void EngineLoop::Accept(Submission submission) {
   GenerationRequest& spec = submission.request;
   LiveChain* chain = chains_.Find(spec.chain);
-  if (chain == nullptr) {
+  if (chain == nullptr || device_lost_) {
     const Status status =
-        WithReason(absl::UnavailableError("the chain was unloaded while the request waited"),
-                   "MODEL_UNLOADED");
+        device_lost_
+            ? WithReason(absl::UnavailableError("the device is lost; the server must be restarted"),
+                         "DEVICE_LOST")
+            : WithReason(absl::UnavailableError("the chain was unloaded while the request waited"),
+                         "MODEL_UNLOADED");
     if (submission.mailbox->PushError(status)) ready_.push_back(submission.mailbox);
     inbox_.NoteAdmitted(spec.prompt.size());
     return;
@@ -93,10 +99,33 @@ void EngineLoop::ReleaseRequest(RequestId id) {
   const auto found = requests_.find(id.value);
   if (found == requests_.end()) return;
   Request& request = *found->second;
-  for (const std::unique_ptr<Sequence>& choice : request.choices) planner_.Remove(choice.get());
+  bool in_flight = false;
+  for (const std::unique_ptr<Sequence>& choice : request.choices) {
+    planner_.Remove(choice.get());
+    in_flight = in_flight || choice->in_flight > 0;
+  }
   LeaveWaiting(request);
+  if (in_flight) {
+    // A step that runs names it, and its chain's weights.
+    leaving_.push_back(std::move(found->second));
+    requests_.erase(found);
+    return;
+  }
   --request.chain->sequences;
   requests_.erase(found);
+  if (chains_.DropUnused()) cache_.DropUnusedPrefixes();
+}
+
+// Lets go of requests that no step in flight names any more.
+void EngineLoop::DropLeaving() {
+  if (leaving_.empty()) return;
+  std::erase_if(leaving_, [](const std::unique_ptr<Request>& request) {
+    for (const std::unique_ptr<Sequence>& choice : request->choices) {
+      if (choice->in_flight > 0) return false;
+    }
+    --request->chain->sequences;
+    return true;
+  });
   if (chains_.DropUnused()) cache_.DropUnusedPrefixes();
 }
 
@@ -216,39 +245,111 @@ bool EngineLoop::Step() {
   const TimePoint start = clock_.Now();
   const uint64_t start_cpu = ThreadNanoseconds();
   CheckTimes(start);
-  const uint64_t preemptions = planner_.preemptions();
-  planner_.Plan(start, plan_, admitted_);
-  stats_.preemptions += planner_.preemptions() - preemptions;
-  NoteAdmissions(start);
-  TellPlanWatchers();
-  EndTurn();
-  if (plan_.rows() == 0) {
+  const bool submitted = PlanStep(start);
+  if (in_flight_ == 0) {
     stepped_before_ = false;
     PublishGauges();
     return false;
   }
-  const uint64_t planned_cpu = ThreadNanoseconds();
-  executor_.Run(chains_, plan_);
-  const TimePoint computed = clock_.Now();
-  const uint64_t computed_cpu = ThreadNanoseconds();
-  CommitStep(computed);
+  uint64_t waited_cpu = 0;
+  TimePoint computed = clock_.Now();
+  if (!submitted || in_flight_ == executor_.max_in_flight()) {
+    const uint64_t before_cpu = ThreadNanoseconds();
+    const Status done = executor_.Finish(OldestPlan());
+    waited_cpu = ThreadNanoseconds() - before_cpu;
+    computed = clock_.Now();
+    if (done.ok()) {
+      CommitStep(computed);
+    } else {
+      LoseDevice(done);
+    }
+    LeaveFlight();
+  }
   EndTurn();
   const TimePoint end = clock_.Now();
-  stats_.overhead_ns +=
-      planned_cpu - start_cpu + ThreadNanoseconds() - computed_cpu + executor_.setup_ns();
-  ++stats_.steps;
-  stats_.rows += plan_.rows();
+  const uint64_t inside = submitted ? submit_cpu_ns_ : 0;
+  stats_.overhead_ns += ThreadNanoseconds() - start_cpu - waited_cpu - inside +
+                        (submitted ? executor_.setup_ns() : 0);
   stats_.step_ns += static_cast<uint64_t>((end - start).count());
-  stats_.kernel_ns += executor_.kernel_ns();
-  if (metrics_ != nullptr) {
-    metrics_->batch_size.Observe(static_cast<double>(plan_.sequences.size()));
-    metrics_->step_tokens.Observe(plan_.rows());
-    if (stepped_before_) metrics_->step_gap_seconds.Observe(Seconds(start - last_step_end_));
-  }
-  last_step_end_ = end;
-  stepped_before_ = true;
   PublishGauges();
   return true;
+}
+
+// Plans the next step and submits it; false when there is no room for one or nothing to run.
+bool EngineLoop::PlanStep(TimePoint start) {
+  if (in_flight_ == executor_.max_in_flight()) return false;
+  StepPlan& plan = plans_[(oldest_ + in_flight_) % plans_.size()];
+  const uint64_t preemptions = planner_.preemptions();
+  planner_.Plan(start, plan, admitted_);
+  stats_.preemptions += planner_.preemptions() - preemptions;
+  NoteAdmissions(start);
+  TellPlanWatchers(plan);
+  EndTurn();
+  if (plan.rows() == 0) return false;
+  const uint64_t before_cpu = ThreadNanoseconds();
+  const Status queued = executor_.Submit(chains_, plan, planner_.slots());
+  submit_cpu_ns_ = ThreadNanoseconds() - before_cpu;
+  if (!queued.ok()) {
+    LoseDevice(queued);
+    return false;
+  }
+  EnterFlight(plan);
+  ++stats_.steps;
+  stats_.rows += plan.rows();
+  stats_.kernel_ns += executor_.kernel_ns();
+  if (metrics_ != nullptr) {
+    metrics_->batch_size.Observe(static_cast<double>(plan.sequences.size()));
+    metrics_->step_tokens.Observe(plan.rows());
+    if (stepped_before_) metrics_->step_gap_seconds.Observe(Seconds(start - last_step_end_));
+  }
+  last_step_end_ = clock_.Now();
+  stepped_before_ = true;
+  return true;
+}
+
+// From here on sequences count what the step will have computed and drawn.
+void EngineLoop::EnterFlight(StepPlan& plan) {
+  for (const PlannedRows& planned : plan.sequences) {
+    planned.sequence->computed += planned.rows;
+    ++planned.sequence->in_flight;
+  }
+  for (const PlannedSample& sample : plan.samples) {
+    if (sample.prompt_index > 0) continue;
+    ++sample.sequence->pending;
+    // Choices of a prompt draw from rows of the first.
+    ++sample.sequence->in_flight;
+  }
+  ++in_flight_;
+}
+
+void EngineLoop::LeaveFlight() {
+  const StepPlan& plan = OldestPlan();
+  for (const PlannedRows& planned : plan.sequences) --planned.sequence->in_flight;
+  for (const PlannedSample& sample : plan.samples) {
+    if (sample.prompt_index == 0) --sample.sequence->in_flight;
+  }
+  oldest_ = (oldest_ + 1) % plans_.size();
+  --in_flight_;
+  DropLeaving();
+}
+
+// Ends what was in flight: whatever happens next changes what steps rely on.
+void EngineLoop::FinishAll() {
+  while (in_flight_ > 0) {
+    const Status done = executor_.Finish(OldestPlan());
+    if (done.ok()) {
+      CommitStep(clock_.Now());
+    } else {
+      LoseDevice(done);
+    }
+    LeaveFlight();
+  }
+}
+
+void EngineLoop::LoseDevice(const Status& status) {
+  if (options_.on_device_lost && !device_lost_) options_.on_device_lost(status);
+  device_lost_ = true;
+  FailAll(WithReason(absl::UnavailableError(std::string(status.message())), "DEVICE_LOST"));
 }
 
 void EngineLoop::EndTurn() {
@@ -264,13 +365,14 @@ void EngineLoop::EndTurn() {
 void EngineLoop::CommitRows(const PlannedRows& planned) {
   Sequence& sequence = *planned.sequence;
   const uint32_t prompt = sequence.prompt_tokens();
-  const uint32_t before = sequence.computed;
-  sequence.computed += planned.rows;
-  if (before < prompt) {
-    stats_.computed_prompt_tokens += std::min(sequence.computed, prompt) - before;
+  const uint32_t computed = planned.position + planned.rows;
+  if (planned.position < prompt) {
+    stats_.computed_prompt_tokens += std::min(computed, prompt) - planned.position;
   }
+  // It has ended meanwhile, or given its pages to others.
+  if (sequence.phase != SequencePhase::kRunning || sequence.preemptions != planned.epoch) return;
   sealed_.clear();
-  cache_.Commit(sequence.cache, std::span(sequence.tokens).first(sequence.computed), &sealed_);
+  cache_.Commit(sequence.cache, std::span(sequence.tokens).first(computed), &sealed_);
   if (!sealed_.empty()) executor_.Seal(*sequence.chain->info.chain, sealed_);
   PushProgress(planned);
 }
@@ -279,34 +381,37 @@ void EngineLoop::PushProgress(const PlannedRows& planned) {
   const Sequence& sequence = *planned.sequence;
   if (!sequence.progress || planned.position >= sequence.prompt_tokens()) return;
   const ProgressEvent event{
-      .prompt_tokens_done = std::min(sequence.computed, sequence.prompt_tokens()),
+      .prompt_tokens_done = std::min(planned.position + planned.rows, sequence.prompt_tokens()),
       .prompt_tokens_total = sequence.prompt_tokens()};
   if (sequence.mailbox->PushProgress(event)) ready_.push_back(sequence.mailbox);
 }
 
 void EngineLoop::CommitStep(TimePoint now) {
+  const StepPlan& plan = OldestPlan();
   constexpr size_t kAhead = 8;
-  for (size_t i = 0; i < plan_.sequences.size(); ++i) {
-    if (i + kAhead < plan_.sequences.size()) plan_.sequences[i + kAhead].sequence->Prefetch();
-    const Sequence& sequence = *plan_.sequences[i].sequence;
+  for (size_t i = 0; i < plan.sequences.size(); ++i) {
+    if (i + kAhead < plan.sequences.size()) plan.sequences[i + kAhead].sequence->Prefetch();
+    const Sequence& sequence = *plan.sequences[i].sequence;
     // For the second loop: the mailbox, which its reader has in another processor's cache, and the
     // end of the tokens.
     sequence.mailbox->Prefetch();
     __builtin_prefetch(sequence.tokens.data() + sequence.tokens.size(), 1);
-    CommitRows(plan_.sequences[i]);
+    CommitRows(plan.sequences[i]);
   }
-  for (size_t i = 0; i < plan_.samples.size(); ++i) {
-    const PlannedSample& planned = plan_.samples[i];
+  for (size_t i = 0; i < plan.samples.size(); ++i) {
+    const PlannedSample& planned = plan.samples[i];
     Sequence& sequence = *planned.sequence;
     if (planned.prompt_index > 0) {
-      TakePromptSample(planned, i);
+      TakePromptSample(plan, i);
       continue;
     }
+    --sequence.pending;
+    if (sequence.phase == SequencePhase::kFinished) continue;
     if (sequence.forks && !sequence.request->forked) ForkChoices(*sequence.request);
-    TakeDraw(planned, i, now);
+    TakeDraw(plan, i, now);
   }
   CountNewTokens();
-  FinishScored(now);
+  FinishScored(plan, now);
   Retire();
 }
 
@@ -319,18 +424,21 @@ void EngineLoop::CountNewTokens() {
   }
 }
 
-void EngineLoop::FinishScored(TimePoint now) {
-  for (const PlannedRows& planned : plan_.sequences) {
+void EngineLoop::FinishScored(const StepPlan& plan, TimePoint now) {
+  for (const PlannedRows& planned : plan.sequences) {
     Sequence& sequence = *planned.sequence;
-    if (!sequence.score_only || sequence.uncomputed() > 0) continue;
+    if (!sequence.score_only || planned.position + planned.rows < sequence.tokens.size()) continue;
+    if (sequence.phase == SequencePhase::kFinished) continue;
     Finish(sequence, {.reason = FinishReason::kMaxTokens}, now);
   }
 }
 
-void EngineLoop::TakePromptSample(const PlannedSample& planned, size_t index) {
+void EngineLoop::TakePromptSample(const StepPlan& plan, size_t index) {
+  const PlannedSample& planned = plan.samples[index];
   Sequence& sequence = *planned.sequence;
-  const kernels::SampleResult& result = plan_.results[index];
-  const uint32_t top_count = plan_.sample_rows[index].top_logprobs;
+  if (sequence.phase == SequencePhase::kFinished) return;
+  const kernels::SampleResult& result = plan.results[index];
+  const uint32_t top_count = plan.sample_rows[index].top_logprobs;
   sequence.prompt_reported = planned.prompt_index;
   PushToken(sequence,
             {.choice = sequence.choice,
@@ -340,7 +448,7 @@ void EngineLoop::TakePromptSample(const PlannedSample& planned, size_t index) {
              .has_logprob = true,
              .is_argmax = result.is_argmax,
              .is_prompt = true},
-            std::span(plan_.top).subspan(index * plan_.top_stride, top_count));
+            plan.TopOf(index, top_count));
 }
 
 // All choices have drawn from the prompt's last logits; each now gets its own copy of the open
@@ -348,10 +456,9 @@ void EngineLoop::TakePromptSample(const PlannedSample& planned, size_t index) {
 void EngineLoop::ForkChoices(Request& request) {
   request.forked = true;
   Sequence& first = *request.choices.front();
-  std::byte* arena = cache_.arena();
-  const auto copy = [arena](PageId from, PageId to, uint64_t bytes) {
-    const std::byte* source = kernels::PageAddress(arena, from);
-    std::copy(source, source + bytes, kernels::PageAddress(arena, to));
+  page_copies_.clear();
+  const auto copy = [this](PageId from, PageId to, uint64_t bytes) {
+    page_copies_.push_back({.from = from, .to = to, .bytes = bytes});
   };
   for (size_t c = 1; c < request.choices.size(); ++c) {
     Sequence& choice = *request.choices[c];
@@ -365,24 +472,23 @@ void EngineLoop::ForkChoices(Request& request) {
       planner_.Preempt(&choice);
     }
   }
+  executor_.CopyPages(page_copies_);
 }
 
-void EngineLoop::TakeDraw(const PlannedSample& planned, size_t index, TimePoint now) {
-  Sequence& sequence = *planned.sequence;
-  if (sequence.phase == SequencePhase::kFinished) return;
-  const kernels::SampleRow& row = plan_.sample_rows[index];
+void EngineLoop::TakeDraw(const StepPlan& plan, size_t index, TimePoint now) {
+  const kernels::SampleRow& row = plan.sample_rows[index];
   const size_t top_count = row.top_logprobs + row.logprob_ids.size();
-  AppendToken(sequence, plan_.results[index],
-              std::span(plan_.top).subspan(index * plan_.top_stride, top_count), now);
+  AppendToken(*plan.samples[index].sequence, plan.results[index], plan.TopOf(index, top_count),
+              now);
 }
 
 void EngineLoop::WatchPlan(std::function<void(std::string)> watcher) {
   plan_watchers_.push_back(std::move(watcher));
 }
 
-void EngineLoop::TellPlanWatchers() {
+void EngineLoop::TellPlanWatchers(const StepPlan& plan) {
   if (plan_watchers_.empty()) return;
-  const std::string text = Describe(plan_, chains_);
+  const std::string text = Describe(plan, chains_);
   for (const std::function<void(std::string)>& watcher : plan_watchers_) watcher(text);
   plan_watchers_.clear();
 }

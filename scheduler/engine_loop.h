@@ -2,6 +2,7 @@
 // engine is here, and one thread calls it.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -47,7 +48,7 @@ class EngineLoop {
   // Ends every request with `status`.
   void FailAll(const Status& status);
 
-  [[nodiscard]] bool idle() const { return requests_.empty(); }
+  [[nodiscard]] bool idle() const { return requests_.empty() && in_flight_ == 0; }
   [[nodiscard]] EngineStats Stats() const;
   // Calls `watcher` with the text of the next step's plan, or of an empty one when nothing runs.
   void WatchPlan(std::function<void(std::string)> watcher);
@@ -61,17 +62,27 @@ class EngineLoop {
   void NoteDeadlines(const Request& request);
   void NoteAdmissions(TimePoint now);
   void PublishGauges();
-  void TellPlanWatchers();
+  void TellPlanWatchers(const StepPlan& plan);
+
+  // Steps in flight, oldest first.
+  bool PlanStep(TimePoint start);
+  void EnterFlight(StepPlan& plan);
+  void LeaveFlight();
+  void FinishAll();
+  void DropLeaving();
+  [[nodiscard]] StepPlan& OldestPlan() { return plans_[static_cast<size_t>(oldest_)]; }
+  // Ends every request with UNAVAILABLE.
+  void LoseDevice(const Status& status);
 
   // After a step: lengths, cache, samples.
   void CommitStep(TimePoint now);
   void CommitRows(const PlannedRows& planned);
   void PushProgress(const PlannedRows& planned);
-  void TakePromptSample(const PlannedSample& planned, size_t index);
-  void TakeDraw(const PlannedSample& planned, size_t index, TimePoint now);
+  void TakePromptSample(const StepPlan& plan, size_t index);
+  void TakeDraw(const StepPlan& plan, size_t index, TimePoint now);
   void ForkChoices(Request& request);
   void CountNewTokens();
-  void FinishScored(TimePoint now);
+  void FinishScored(const StepPlan& plan, TimePoint now);
   void AppendToken(Sequence& sequence, const kernels::SampleResult& result,
                    std::span<const kernels::TokenLogprob> top, TimePoint now);
   bool EndByToken(Sequence& sequence, TokenEvent event, std::span<const kernels::TokenLogprob> top,
@@ -97,9 +108,15 @@ class EngineLoop {
   Executor executor_;
   StepPlanner planner_;
   Inbox::Batch batch_;
-  StepPlan plan_;
+  std::array<StepPlan, 2> plans_;
+  int oldest_ = 0;     // of the plans in flight
+  int in_flight_ = 0;  // plans submitted and not finished
+  uint64_t submit_cpu_ns_ = 0;
+  bool device_lost_ = false;
   std::vector<Sequence*> admitted_;
   std::vector<kvcache::KvCache::SealedPage> sealed_;
+  std::vector<kernels::PageCopy> page_copies_;
+  std::vector<std::unique_ptr<Request>> leaving_;  // ended, but a step in flight names them
   std::unordered_map<uint64_t, std::unique_ptr<Request>> requests_;
   std::vector<std::function<void(std::string)>> plan_watchers_;
   std::vector<uint64_t> ended_;                        // requests to retire after the step

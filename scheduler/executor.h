@@ -1,4 +1,4 @@
-// Runs a step plan: stages of the union graphs, block by block, then logits and samples.
+// Runs step plans: stages of the union graphs, block by block, then logits and samples.
 #pragma once
 
 #include <cstddef>
@@ -12,12 +12,17 @@
 #include "kernels/exec_context.h"
 #include "kvcache/kv_cache.h"
 #include "scheduler/live_chains.h"
+#include "scheduler/rotary_step.h"
+#include "scheduler/step_inputs.h"
 #include "scheduler/step_plan.h"
 
 namespace tessera::scheduler {
 
-// Owns the step's workspace, which `Prepare` sizes for the live chains; `Run` allocates nothing.
+// Owns the step's workspace, which `Prepare` sizes for the live chains; a step allocates nothing.
 // Engine thread.
+//
+// A plan is submitted, then finished, in the order of submission; at most max_in_flight() are
+// between the two. On a device the next plan can be made and submitted while one runs.
 class Executor {
  public:
   struct Limits {
@@ -28,42 +33,42 @@ class Executor {
            kvcache::KvCache& cache);
   ~Executor();
 
-  // Sizes the workspace and binds the sampler for the chains. RESOURCE_EXHAUSTED when memory is
-  // short, UNIMPLEMENTED when the backend lacks a kernel. Between steps.
+  // Sizes the workspace and binds the step's own ops for the chains. RESOURCE_EXHAUSTED when memory
+  // is short, UNIMPLEMENTED when the backend lacks a kernel. With nothing in flight.
   [[nodiscard]] Status Prepare(const LiveChains& chains);
 
-  // Computes every row of `plan` and fills plan.results and plan.top.
-  void Run(const LiveChains& chains, StepPlan& plan);
+  [[nodiscard]] int max_in_flight() const {
+    return context_ != nullptr ? context_->max_in_flight() : 1;
+  }
+  // Queues every row of `plan` and its samples. `slots`: sequences have slots below it. Errors of a
+  // device: then the plan must be finished all the same.
+  [[nodiscard]] Status Submit(const LiveChains& chains, StepPlan& plan, int32_t slots);
+  // Waits for the plan; plan.results and plan.top are then readable. UNAVAILABLE when the device
+  // was lost.
+  [[nodiscard]] Status Finish(StepPlan& plan);
 
   // Writes the key statistics of pages that were sealed.
   void Seal(const blockzoo::Chain& chain, std::span<const kvcache::KvCache::SealedPage> pages);
+  // Copies pages of the cache.
+  void CopyPages(std::span<const kernels::PageCopy> copies);
 
-  // Wall time of the last Run: inside kernels, and around them.
+  // Wall time of the last Submit: inside kernels (or launching them), and around them.
   [[nodiscard]] uint64_t kernel_ns() const { return kernel_ns_; }
   [[nodiscard]] uint64_t setup_ns() const { return setup_ns_; }
-  [[nodiscard]] uint64_t workspace_bytes() const { return workspace_.size(); }
+  // Time that a device waited for the host before the step of the last Finish.
+  [[nodiscard]] uint64_t idle_ns() const { return idle_ns_; }
+  [[nodiscard]] uint64_t workspace_bytes() const { return workspace_bytes_; }
 
  private:
-  struct Angles;
-  // A block of the stage being run, by its place among all and among those with state.
-  struct BlockAt {
-    size_t block;
-    size_t stateful;
-  };
-
-  void ReserveAngles(const LiveChains& chains);
-  [[nodiscard]] Angles& AnglesOf(size_t index, size_t pairs);
-  void FillRotary(const StepPlan& plan);
-  void FillAngles(const PlannedRows& planned, uint32_t begin, uint32_t end);
-  void RunStage(const LiveChains::Graph& graph, const blockzoo::Stage& stage, StepPlan& plan);
-  bool GatherRows(const LiveChains::Graph& graph, const blockzoo::Stage& stage,
-                  const StepPlan& plan);
-  void GatherState(const LiveChains::Graph& graph);
-  void GatherState(uint32_t run);
-  void RunBlock(const LiveChains::Graph& graph, BlockAt at, StepPlan& plan);
-  void RunHead(blockzoo::Launch& launch, size_t block, const LiveChains::Graph& graph,
-               StepPlan& plan);
-  void Sample(StepPlan& plan, size_t first, size_t last, int32_t vocab);
+  struct Needs;
+  Status AllocateFor(const Needs& needs);
+  Status PrepareOps(const LiveChains& chains, const Needs& needs);
+  void RunTables();
+  void TakeOutputs(StepPlan& plan);
+  void RunStage(const StepInputs::Stage& stage);
+  void RunHeads(const StepInputs::Stage& stage, StepPlan& plan);
+  void Sample(StepPlan& plan, uint32_t tile);
+  [[nodiscard]] bool Records(const StepPlan& plan) const;
 
   Limits limits_;
   const kernels::Backend& backend_;
@@ -71,51 +76,29 @@ class Executor {
   kvcache::KvCache& cache_;
   std::unique_ptr<kernels::ExecContext> context_;
   kernels::Kernel<kernels::SampleOp> sample_;
+  kernels::Kernel<kernels::StepTablesOp> step_tables_;
+  kernels::Kernel<kernels::CopyPagesOp> copy_pages_;
   blockzoo::LaunchScratch scratch_;
-  std::vector<std::byte> workspace_;
-  std::vector<float> residual_;
-  std::vector<float> logits_;
+  std::shared_ptr<kernels::Buffer> workspace_;
+  std::shared_ptr<kernels::Buffer> residual_;
+  std::shared_ptr<kernels::Buffer> logits_;
+  std::shared_ptr<kernels::Buffer> drawn_;  // [slots] last token drawn for each
+  uint64_t workspace_bytes_ = 0;
   uint32_t logits_rows_ = 0;
+  uint64_t generation_ = 0;
 
-  // Angles of every row for one rotary index and head size: [max_rows, pairs]. Only rows of chains
-  // that have it are filled.
-  struct Angles {
-    size_t index;
-    size_t pairs;
-    std::vector<float> cosine, sine;
-  };
-  std::vector<Angles> angles_;
-  std::vector<blockzoo::RotaryRows> rotary_;  // of the stage being run
-
-  // Rows of the stage being run, compact.
-  struct RowRun {
-    const PlannedRows* planned;
-    uint32_t first;        // compact row
-    uint32_t first_block;  // of the segment, in the row's chain
-  };
-  struct MemberRuns {
-    uint32_t segment;
-    uint32_t run_begin, run_end;
-    int32_t row_begin, row_count;
-  };
-  std::vector<RowRun> runs_;
-  std::vector<MemberRuns> member_runs_;
+  StepInputs inputs_;
+  RotaryStep rotary_;
+  std::vector<kernels::StepArena> input_arenas_;   // [max_in_flight]
+  std::vector<kernels::StepArena> output_arenas_;  // [max_in_flight]
+  size_t arena_ = 0;                               // of the step being submitted
+  kernels::Mirrored<kernels::SampleResult> results_;
+  kernels::Mirrored<kernels::TokenLogprob> top_;
   std::vector<blockzoo::LaunchMember> members_;
-  std::vector<int32_t> step_rows_;
-  std::vector<TokenId> tokens_;
-  // State of those rows. Blocks that have any share the attention plan; each reads tables of its
-  // own, this many after those of the first.
-  std::vector<kernels::AttentionRow> attention_plan_;  // [max_sequences]
-  std::vector<size_t> stateful_;                       // those blocks, of the member being gathered
-  std::vector<uint32_t> tables_;                       // [stateful blocks]
-  std::vector<PageId> append_page_;                    // [stateful blocks, max_rows]
-  std::vector<uint8_t> append_slot_;
-  std::vector<uint32_t> head_samples_;  // samples of the head being run, by row
   std::vector<PageId> seal_pages_;
   uint64_t kernel_ns_ = 0;
-  uint64_t gather_ns_ = 0;      // wall time
-  uint64_t gather_cpu_ns_ = 0;  // processor time of the same
   uint64_t setup_ns_ = 0;
+  uint64_t idle_ns_ = 0;
 };
 
 }  // namespace tessera::scheduler

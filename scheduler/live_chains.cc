@@ -56,6 +56,7 @@ bool LiveChains::DropUnused() {
 }
 
 void LiveChains::Rebuild() {
+  ++generation_;
   graphs_.clear();
   for (const std::unique_ptr<LiveChain>& chain : chains_) {
     const uint64_t width = chain->info.chain->width();

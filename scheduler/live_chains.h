@@ -50,12 +50,15 @@ class LiveChains {
   };
   [[nodiscard]] const std::vector<Graph>& graphs() const { return graphs_; }
   [[nodiscard]] const std::vector<std::unique_ptr<LiveChain>>& chains() const { return chains_; }
+  // Changes with the graphs.
+  [[nodiscard]] uint64_t generation() const { return generation_; }
 
  private:
   void Rebuild();
 
   std::vector<std::unique_ptr<LiveChain>> chains_;
   std::vector<Graph> graphs_;
+  uint64_t generation_ = 0;
 };
 
 }  // namespace tessera::scheduler

@@ -51,7 +51,7 @@ void AddBadWords(const Sequence& sequence, std::vector<TokenId>& banned) {
 void FindBanned(Sequence& sequence) {
   const StoppingSettings& stopping = sequence.request->spec.stopping;
   sequence.banned.clear();
-  if (sequence.output_tokens() < stopping.min_tokens) {
+  if (sequence.length() - sequence.prompt_tokens() < stopping.min_tokens) {
     sequence.banned.insert(sequence.banned.end(), stopping.end_token_ids.begin(),
                            stopping.end_token_ids.end());
     sequence.banned.insert(sequence.banned.end(), stopping.stop_token_ids.begin(),
@@ -106,6 +106,7 @@ Sequence::Sequence(Request* owner, uint32_t index)
       bans(owner->spec.stopping.min_tokens > 0 || !owner->spec.sampling.bad_words.empty()),
       stop_strings(!owner->spec.stopping.stop.empty()),
       forks(owner->spec.n > 1),
+      lockstep(!owner->spec.sampling.bad_words.empty()),
       request_id(owner->spec.id.value),
       stop(&owner->spec.stopping.stop),
       draw(FirstRow(owner->spec, index)) {
@@ -147,7 +148,9 @@ void CountOutput(Sequence& sequence, TokenId token) {
 kernels::SampleRow DrawRow(Sequence& sequence) {
   if (sequence.bans) FindBanned(sequence);
   kernels::SampleRow row = sequence.draw;
-  row.counter = sequence.output_tokens();
+  row.counter = sequence.length() - sequence.prompt_tokens();
+  row.slot = sequence.slot;
+  row.pending = sequence.penalties && sequence.pending > 0 ? sequence.slot : -1;
   row.counts = sequence.counts;
   row.banned = sequence.banned;
   return row;

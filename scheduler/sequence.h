@@ -37,14 +37,18 @@ struct alignas(64) Sequence {
   // Prompt, then output. Room for everything is reserved at the start.
   std::vector<TokenId> tokens;
   uint32_t prompt_length;
-  uint32_t computed = 0;  // leading tokens whose state is in the cache
+  uint32_t computed =
+      0;  // leading tokens whose state is in the cache, or will be by steps in flight
 
   TimePoint last_token_at{};
   std::optional<TimePoint> first_token_at;
   std::optional<TimePoint> parked_since;
   uint32_t choice;
-  uint32_t emitted = 0;  // output tokens shown to the reader
-  uint32_t max_length;   // tokens, by max_tokens and the chain's context
+  uint32_t emitted = 0;   // output tokens shown to the reader
+  uint32_t max_length;    // tokens, by max_tokens and the chain's context
+  int32_t slot = -1;      // while it runs: its place in what steps keep of sequences
+  uint8_t pending = 0;    // tokens that a step in flight draws
+  uint8_t in_flight = 0;  // steps that name it
   SequencePhase phase = SequencePhase::kWaiting;
   bool score_only;
   bool logprobs;      // OutputSettings::logprobs
@@ -53,6 +57,7 @@ struct alignas(64) Sequence {
   bool bans;          // there may be tokens to ban
   bool stop_strings;  // `stop` has some
   bool forks;         // one of several choices
+  bool lockstep;      // the next draw depends on the last in a way that only the host knows
 
   // End and stop tokens that end it once min_tokens are out.
   absl::InlinedVector<TokenId, 6> last_tokens;
@@ -96,9 +101,9 @@ struct alignas(64) Sequence {
   [[nodiscard]] uint32_t output_tokens() const {
     return static_cast<uint32_t>(tokens.size()) - prompt_tokens();
   }
-  [[nodiscard]] uint32_t uncomputed() const {
-    return static_cast<uint32_t>(tokens.size()) - computed;
-  }
+  // Tokens, with those that steps in flight draw.
+  [[nodiscard]] uint32_t length() const { return static_cast<uint32_t>(tokens.size()) + pending; }
+  [[nodiscard]] uint32_t uncomputed() const { return length() - computed; }
 };
 
 struct Request {

@@ -35,18 +35,18 @@ std::string DescribeSegment(const StepPlan& plan, const LiveChains::Graph& graph
 void StepPlan::Reserve(uint32_t max_rows, uint32_t max_sequences, uint32_t stride) {
   sequences.reserve(max_sequences);
   tokens.reserve(max_rows);
+  token_slots.reserve(max_rows);
   positions.reserve(max_rows);
   const size_t max_samples = size_t{max_rows} + max_sequences;
   samples.reserve(max_samples);
   sample_rows.reserve(max_samples);
-  results.resize(max_samples);
   top_stride = stride;
-  top.resize(max_samples * stride);
 }
 
 void StepPlan::Clear() {
   sequences.clear();
   tokens.clear();
+  token_slots.clear();
   positions.clear();
   samples.clear();
   sample_rows.clear();

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct PlannedRows {
   uint32_t first_row = 0;
   uint32_t rows = 0;
   uint32_t position = 0;  // of the first row
+  uint32_t epoch = 0;     // Sequence::preemptions when it was planned
   // What the rows of a plan are sorted by: union graph and slot, request, choice.
   uint64_t chain_order = 0;
   uint64_t request = 0;
@@ -38,7 +40,8 @@ struct PlannedSample {
 
 struct StepPlan {
   std::vector<PlannedRows> sequences;  // by graph, chain slot, then order of admission
-  std::vector<TokenId> tokens;         // [rows]
+  std::vector<TokenId> tokens;         // [rows], as far as they are known
+  std::vector<int32_t> token_slots;    // [rows] slot of the draw that it is; -1: in `tokens`
   std::vector<uint32_t> positions;     // [rows]
   std::vector<PlannedSample> samples;  // ascending by row
   std::vector<kernels::SampleRow>
@@ -46,10 +49,18 @@ struct StepPlan {
   uint32_t decode_rows = 0;
   uint32_t prefill_rows = 0;
 
-  // What the executor fills, one for each of `samples`.
-  std::vector<kernels::SampleResult> results;
-  std::vector<kernels::TokenLogprob> top;  // [samples, top_stride]
+  // What the executor fills, one for each of `samples`. Of the executor's memory, until the plan is
+  // submitted again.
+  std::span<const kernels::SampleResult> results;
+  std::span<const kernels::TokenLogprob> top;  // [samples, top_stride]; empty when none asks
   uint32_t top_stride = 0;
+  uint64_t mark = 0;  // ExecContext::Mark behind its last launch
+
+  // Candidates that sample `index` has in `top`.
+  [[nodiscard]] std::span<const kernels::TokenLogprob> TopOf(size_t index, size_t count) const {
+    return count == 0 ? std::span<const kernels::TokenLogprob>()
+                      : top.subspan(index * top_stride, count);
+  }
 
   [[nodiscard]] uint32_t rows() const { return decode_rows + prefill_rows; }
   // Begins to bring the sample row near, to be written: the kernels' threads read it last.

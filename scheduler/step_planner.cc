@@ -38,17 +38,31 @@ StepPlanner::StepPlanner(const Limits& limits, kvcache::KvCache& cache,
     : limits_(limits), cache_(cache), policy_(std::move(policy)) {
   running_.reserve(limits.max_running + 1);
   chosen_.reserve(limits.max_running + 1);
+  free_slots_.reserve(limits.max_running + 1);
+}
+
+void StepPlanner::TakeSlot(Sequence* sequence) {
+  if (free_slots_.empty()) free_slots_.push_back(slots_++);
+  sequence->slot = free_slots_.back();
+  free_slots_.pop_back();
+}
+
+void StepPlanner::GiveSlot(Sequence* sequence) {
+  free_slots_.push_back(sequence->slot);
+  sequence->slot = -1;
 }
 
 void StepPlanner::AddRunning(Sequence* sequence) {
   sequence->phase = SequencePhase::kRunning;
   running_.push_back(sequence);
+  TakeSlot(sequence);
 }
 
 void StepPlanner::Remove(Sequence* sequence) {
   if (sequence->phase == SequencePhase::kRunning) {
     cache_.Release(sequence->cache);
     std::erase(running_, sequence);
+    GiveSlot(sequence);
   } else if (sequence->phase == SequencePhase::kWaiting) {
     policy_->Remove(sequence);
     std::erase(parked_out_, sequence);
@@ -59,6 +73,7 @@ void StepPlanner::Remove(Sequence* sequence) {
 void StepPlanner::Preempt(Sequence* sequence) {
   cache_.Release(sequence->cache);
   std::erase(running_, sequence);
+  GiveSlot(sequence);
   sequence->computed = 0;
   sequence->phase = SequencePhase::kWaiting;
   ++sequence->preemptions;
@@ -153,10 +168,17 @@ bool StepPlanner::GrowOne(Sequence* sequence, uint32_t rows) {
   chosen_.push_back({.sequence = sequence,
                      .rows = rows,
                      .position = sequence->computed,
+                     .epoch = sequence->preemptions,
                      .chain_order = uint64_t{chain.graph} << 32 | chain.slot,
                      .request = sequence->request_id,
                      .choice = sequence->choice});
   return true;
+}
+
+bool StepPlanner::CanRun(const Sequence& sequence) {
+  if (sequence.pending == 0) return true;
+  if (sequence.length() >= sequence.max_length || sequence.lockstep) return false;
+  return !sequence.forks || sequence.request->forked;
 }
 
 bool StepPlanner::Grow() {
@@ -167,6 +189,7 @@ bool StepPlanner::Grow() {
     if (i + kAhead < running_.size()) running_[i + kAhead]->Prefetch();
     Sequence* sequence = running_[i];
     if (sequence->parked_since || sequence->uncomputed() != 1 || budget == 0) continue;
+    if (!CanRun(*sequence)) continue;
     sequence->PrefetchDraw();
     if (!GrowOne(sequence, 1)) return false;
     --budget;
@@ -202,8 +225,11 @@ void StepPlanner::Emit(StepPlan& plan) {
     planned.first_row = row;
     const Sequence& sequence = *planned.sequence;
     for (uint32_t i = 0; i < planned.rows; ++i) {
-      plan.tokens.push_back(sequence.tokens[planned.position + i]);
-      plan.positions.push_back(planned.position + i);
+      const uint32_t position = planned.position + i;
+      const bool known = position < sequence.tokens.size();
+      plan.tokens.push_back(known ? sequence.tokens[position] : TokenId());
+      plan.token_slots.push_back(known ? -1 : sequence.slot);
+      plan.positions.push_back(position);
     }
     (sequence.uncomputed() == 1 ? plan.decode_rows : plan.prefill_rows) += planned.rows;
     plan.sequences.push_back(planned);
@@ -222,13 +248,14 @@ void StepPlanner::EmitSamples(const PlannedRows& planned, StepPlan& plan) const 
                                                 : DrawRow(*choice));
   };
   const uint32_t last = planned.first_row + planned.rows - 1;
-  if (sequence.output_tokens() > 0 && planned.rows == sequence.uncomputed()) {
+  const bool decodes = sequence.length() > sequence.prompt_tokens();
+  if (decodes && planned.rows == sequence.uncomputed()) {
     add(last, &sequence, 0);
     return;
   }
   const uint32_t prompt = sequence.prompt_tokens();
   // Prompt log-probabilities are reported once: not again for tokens recomputed after a preemption.
-  if (sequence.choice == 0 && sequence.output_tokens() == 0 && request.WantsPromptLogprobs()) {
+  if (sequence.choice == 0 && !decodes && request.WantsPromptLogprobs()) {
     for (uint32_t i = 0; i < planned.rows; ++i) {
       const uint32_t predicted = planned.position + i + 1;
       if (predicted < prompt && predicted >= request.spec.output.prompt_logprobs_from &&

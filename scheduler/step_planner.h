@@ -41,6 +41,8 @@ class StepPlanner {
   [[nodiscard]] const std::vector<Sequence*>& running() const { return running_; }
   [[nodiscard]] const WaitingPolicy& waiting() const { return *policy_; }
   [[nodiscard]] uint64_t preemptions() const { return preemptions_; }
+  // No running sequence has a slot at or above this.
+  [[nodiscard]] int32_t slots() const { return slots_; }
 
  private:
   void Admit(TimePoint now, std::vector<Sequence*>& admitted);
@@ -51,6 +53,10 @@ class StepPlanner {
   // page is missing.
   [[nodiscard]] bool Grow();
   [[nodiscard]] bool GrowOne(Sequence* sequence, uint32_t rows);
+  // Whether it may have rows although a step in flight still draws for it.
+  [[nodiscard]] static bool CanRun(const Sequence& sequence);
+  void TakeSlot(Sequence* sequence);
+  void GiveSlot(Sequence* sequence);
   // Whom to preempt when a page is missing: the newest parked sequence, else the newest. A sequence
   // that runs alone always fits an empty cache (it was checked when accepted), but with pages of
   // several sizes its own may lie scattered: it then gives them back and opens again, which gathers
@@ -65,6 +71,8 @@ class StepPlanner {
   std::vector<Sequence*> running_;     // by admission
   std::vector<Sequence*> parked_out_;  // parked and without pages: wait outside the line
   std::vector<PlannedRows> chosen_;
+  std::vector<int32_t> free_slots_;
+  int32_t slots_ = 0;  // made so far
   uint64_t preemptions_ = 0;
 };
 

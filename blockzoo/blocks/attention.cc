@@ -25,33 +25,19 @@ class AttentionBlock final : public BoundBlock {
     LaunchScratch& scratch = *launch.scratch;
     const int64_t rows = launch.rows;
     Carver carver(scratch.workspace);
-    float* normed = carver.Take<float>(rows * width_);
-    const kernels::QuantizedRows normed_q8 = carver.TakeQuantized(rows, width_);
-    float* q = carver.Take<float>(rows * q_width_);
-    float* k = carver.Take<float>(rows * kv_width_);
-    float* v = carver.Take<float>(rows * kv_width_);
-    float* attended = carver.Take<float>(rows * q_width_);
-    const kernels::QuantizedRows attended_q8 = carver.TakeQuantized(rows, q_width_);
+    const LinearInput::Rows normed = norm_input_.Take(carver, rows);
+    void* q = carver.TakeActivations(rows * q_width_, element_bytes_);
+    void* k = carver.TakeActivations(rows * kv_width_, element_bytes_);
+    void* v = carver.TakeActivations(rows * kv_width_, element_bytes_);
+    const LinearInput::Rows attended = output_.Take(carver, rows);
 
-    scratch.norm.clear();
-    for (const LaunchMember& member : launch.members) {
-      scratch.norm.push_back({.weight = Of(member).norm_.data(),
-                              .row_begin = member.row_begin,
-                              .row_count = member.row_count});
-    }
-    norm_kernel_(*launch.context, {.tasks = scratch.norm,
-                                   .x = launch.residual,
-                                   .x_rows = launch.step_rows,
-                                   .y = normed,
-                                   .width = width_,
-                                   .epsilon = epsilon_});
-    RunQkv(launch, MakeActivation(launch, quantize_input_, normed, width_, normed_q8), {q, k, v});
+    RunQkv(launch, norm_input_.Begin(launch, normed, NormOf), {q, k, v});
     RotateAndAppend(launch, q, k, v);
     attention_kernel_(*launch.context, {.kv = kv_,
                                         .q_heads = q_heads_,
                                         .scale = scale_,
                                         .q = q,
-                                        .out = attended,
+                                        .out = attended.x,
                                         .arena = launch.arena,
                                         .plan = launch.attention_plan,
                                         .table = launch.attention_table});
@@ -59,8 +45,7 @@ class AttentionBlock final : public BoundBlock {
     for (const LaunchMember& member : launch.members) {
       scratch.linear.push_back(Task(member, Of(member).parts_[kO], launch.residual));
     }
-    parts_[kO].weight.kernel(*launch.context, {.x = MakeActivation(launch, quantize_output_,
-                                                                   attended, q_width_, attended_q8),
+    parts_[kO].weight.kernel(*launch.context, {.x = output_.Ready(launch, attended),
                                                .in = q_width_,
                                                .tasks = scratch.linear,
                                                .epilogue = kernels::Epilogue::kResidual,
@@ -78,19 +63,22 @@ class AttentionBlock final : public BoundBlock {
     return static_cast<const AttentionBlock&>(*member.block);
   }
 
-  static kernels::LinearTask Task(const LaunchMember& member, const Part& part, float* y) {
+  static const float* NormOf(const LaunchMember& member) { return Of(member).norm_.data(); }
+
+  static kernels::LinearTask Task(const LaunchMember& member, const Part& part, void* y) {
     return {.weight = part.weight.packed.data(),
-            .bias = part.bias.empty() ? nullptr : part.bias.data(),
+            .bias = part.bias.data(),
             .y = y,
             .y_stride = part.weight.out,
             .out = part.weight.out,
             .row_begin = member.row_begin,
-            .row_count = member.row_count};
+            .row_count = member.row_count,
+            .norm = NormOf(member)};
   }
 
   // Neighbours of one weight type share a launch.
-  void RunQkv(const Launch& launch, const kernels::Activation& input,
-              const std::array<float*, 3>& outputs) const {
+  void RunQkv(const Launch& launch, kernels::LinearOp::Params params,
+              const std::array<void*, 3>& outputs) const {
     std::vector<kernels::LinearTask>& tasks = launch.scratch->linear;
     tasks.clear();
     for (int part = kQ; part <= kV; ++part) {
@@ -98,13 +86,14 @@ class AttentionBlock final : public BoundBlock {
         tasks.push_back(Task(member, Of(member).parts_[part], outputs[part]));
       }
       if (part == kV || parts_[part].weight.dtype != parts_[part + 1].weight.dtype) {
-        parts_[part].weight.kernel(*launch.context, {.x = input, .in = width_, .tasks = tasks});
+        params.tasks = tasks;
+        parts_[part].weight.kernel(*launch.context, params);
         tasks.clear();
       }
     }
   }
 
-  void RotateAndAppend(const Launch& launch, float* q, const float* k, const float* v) const {
+  void RotateAndAppend(const Launch& launch, void* q, const void* k, const void* v) const {
     const RotaryRows& rotary = launch.rotary[rotary_index_];
     rope_kernel_(*launch.context, {.kv = kv_,
                                    .style = style_,
@@ -178,7 +167,7 @@ class AttentionBlock final : public BoundBlock {
                                BindVector(context, role.bias, role.out, Presence::kOptional));
     }
     TESSERA_ASSIGN_OR_RETURN(norm_, BindVector(context, "norm", width_, Presence::kRequired));
-    kv_.dtype = KvDTypeFor(context.cache.kv_dtype, parts_[kK].weight.dtype);
+    kv_.dtype = KvDTypeFor(context, parts_[kK].weight.dtype);
     kv_.key_statistics = context.cache.key_statistics == CacheChoice::KeyStatistics::kOn;
     state_.push_back({.kind = kvcache::StateKind::kPaged, .format = kv_});
     return absl::OkStatus();
@@ -186,27 +175,22 @@ class AttentionBlock final : public BoundBlock {
 
   Status BindKernels(const BindContext& context) {
     const kernels::Catalog& catalog = context.backend.catalog();
-    TESSERA_ASSIGN_OR_RETURN(norm_kernel_, catalog.Find<kernels::RmsNormOp>({.width = width_}));
     TESSERA_ASSIGN_OR_RETURN(
         rope_kernel_,
         catalog.Find<kernels::RopeAppendOp>(
             {.kv = kv_, .style = style_, .q_heads = q_heads_, .rotary_dim = rotary_dim_}));
     TESSERA_ASSIGN_OR_RETURN(attention_kernel_,
                              catalog.Find<kernels::AttentionOp>({.kv = kv_, .q_heads = q_heads_}));
-    for (int part = kQ; part <= kV; ++part) {
-      if (kernels::WantsQuantizedRows(parts_[part].weight.dtype)) {
-        TESSERA_ASSIGN_OR_RETURN(quantize_input_,
-                                 catalog.Find<kernels::QuantizeRowsOp>({.width = width_}));
-      }
-    }
-    if (kernels::WantsQuantizedRows(parts_[kO].weight.dtype)) {
-      TESSERA_ASSIGN_OR_RETURN(quantize_output_,
-                               catalog.Find<kernels::QuantizeRowsOp>({.width = q_width_}));
-    }
+    BoundWeight* const readers[] = {&parts_[kQ].weight, &parts_[kK].weight, &parts_[kV].weight};
+    TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, epsilon_, false, readers));
+    BoundWeight* const output[] = {&parts_[kO].weight};
+    TESSERA_RETURN_IF_ERROR(output_.Bind(context, q_width_, output));
+    element_bytes_ = context.backend.activation_bytes();
+    attention_shape_ = {.kv = kv_, .q_heads = q_heads_};
     max_width_ = std::max(width_, q_width_);
-    workspace_bytes_per_row_ = FloatBytes(width_) + QuantizedBytes(width_) +
-                               2 * FloatBytes(q_width_) + 2 * FloatBytes(kv_width_) +
-                               QuantizedBytes(q_width_);
+    workspace_bytes_per_row_ =
+        norm_input_.workspace_bytes_per_row() + RowBytes(element_bytes_, q_width_) +
+        2 * RowBytes(element_bytes_, kv_width_) + output_.workspace_bytes_per_row();
     return absl::OkStatus();
   }
 
@@ -218,10 +202,11 @@ class AttentionBlock final : public BoundBlock {
   float scale_ = 0;
   kernels::RopeStyle style_ = kernels::RopeStyle::kHalf;
   kernels::KvFormat kv_;
+  uint64_t element_bytes_ = 0;
   BoundVector norm_;
   std::array<Part, kParts> parts_;
-  kernels::Kernel<kernels::RmsNormOp> norm_kernel_;
-  kernels::Kernel<kernels::QuantizeRowsOp> quantize_input_, quantize_output_;
+  NormedInput norm_input_;  // q, k and v read it
+  LinearInput output_;      // what the heads attended, read by o
   kernels::Kernel<kernels::RopeAppendOp> rope_kernel_;
   kernels::Kernel<kernels::AttentionOp> attention_kernel_;
 };

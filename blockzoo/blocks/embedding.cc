@@ -36,7 +36,7 @@ class EmbeddingBlock final : public BoundBlock {
     }
     kernel_(*launch.context, {.tasks = tasks,
                               .tokens = launch.tokens,
-                              .y_rows = launch.step_rows,
+                              .rows = launch.step_rows,
                               .y = launch.residual,
                               .width = table_.in,
                               .vocab = table_.out,

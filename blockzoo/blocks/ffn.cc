@@ -21,44 +21,32 @@ class FfnBlock final : public BoundBlock {
     LaunchScratch& scratch = *launch.scratch;
     const int64_t rows = launch.rows;
     Carver carver(scratch.workspace);
-    float* normed = carver.Take<float>(rows * width_);
-    const kernels::QuantizedRows normed_q8 = carver.TakeQuantized(rows, width_);
-    float* gate = carver.Take<float>(rows * hidden_);
-    float* up = carver.Take<float>(rows * hidden_);
-    const kernels::QuantizedRows hidden_q8 = carver.TakeQuantized(rows, hidden_);
+    const LinearInput::Rows normed = norm_input_.Take(carver, rows);
+    const LinearInput::Rows gate = hidden_input_.Take(carver, rows);
+    void* up = carver.TakeActivations(rows * hidden_, element_bytes_);
 
-    scratch.norm.clear();
-    for (const LaunchMember& member : launch.members) {
-      scratch.norm.push_back({.weight = Of(member).norm_.data(),
-                              .row_begin = member.row_begin,
-                              .row_count = member.row_count});
+    const kernels::LinearOp::Params params = norm_input_.Begin(launch, normed, NormOf);
+    if (norm_input_.gates()) {
+      RunGated(launch, params, gate.x, up);
+    } else {
+      RunGateAndUp(launch, params, gate.x, up);
+      gate_kernel_(*launch.context, {.gate = gate.x,
+                                     .up = up,
+                                     .y = gate.x,
+                                     .rows = launch.rows,
+                                     .width = hidden_,
+                                     .kind = activation_});
     }
-    norm_kernel_(*launch.context, {.tasks = scratch.norm,
-                                   .x = launch.residual,
-                                   .x_rows = launch.step_rows,
-                                   .y = normed,
-                                   .width = width_,
-                                   .epsilon = epsilon_});
-    const kernels::Activation input =
-        MakeActivation(launch, quantize_input_, normed, width_, normed_q8);
-    RunGateAndUp(launch, input, gate, up);
-    gate_kernel_(*launch.context, {.gate = gate,
-                                   .up = up,
-                                   .y = gate,
-                                   .rows = launch.rows,
-                                   .width = hidden_,
-                                   .kind = activation_});
     scratch.linear.clear();
     for (const LaunchMember& member : launch.members) {
       scratch.linear.push_back(
           Task(member, Of(member).down_, Of(member).down_bias_, launch.residual));
     }
-    down_.kernel(*launch.context,
-                 {.x = MakeActivation(launch, quantize_hidden_, gate, hidden_, hidden_q8),
-                  .in = hidden_,
-                  .tasks = scratch.linear,
-                  .epilogue = kernels::Epilogue::kResidual,
-                  .y_rows = launch.step_rows});
+    down_.kernel(*launch.context, {.x = hidden_input_.Ready(launch, gate),
+                                   .in = hidden_,
+                                   .tasks = scratch.linear,
+                                   .epilogue = kernels::Epilogue::kResidual,
+                                   .y_rows = launch.step_rows});
   }
 
  private:
@@ -66,23 +54,46 @@ class FfnBlock final : public BoundBlock {
     return static_cast<const FfnBlock&>(*member.block);
   }
 
+  static const float* NormOf(const LaunchMember& member) { return Of(member).norm_.data(); }
+
   static kernels::LinearTask Task(const LaunchMember& member, const BoundWeight& weight,
-                                  const BoundVector& bias, float* y) {
+                                  const BoundVector& bias, void* y) {
     return {.weight = weight.packed.data(),
-            .bias = bias.empty() ? nullptr : bias.data(),
+            .bias = bias.data(),
             .y = y,
             .y_stride = weight.out,
             .out = weight.out,
             .row_begin = member.row_begin,
-            .row_count = member.row_count};
+            .row_count = member.row_count,
+            .norm = NormOf(member)};
+  }
+
+  // Gate, up and activation in one launch.
+  void RunGated(const Launch& launch, kernels::LinearOp::Params params, void* hidden,
+                void* up) const {
+    std::vector<kernels::LinearTask>& tasks = launch.scratch->linear;
+    tasks.clear();
+    for (const LaunchMember& member : launch.members) {
+      const FfnBlock& block = Of(member);
+      tasks.push_back(Task(member, block.gate_, block.gate_bias_, hidden));
+      tasks.back().up = block.up_.packed.data();
+      tasks.back().up_bias = block.up_bias_.data();
+    }
+    params.tasks = tasks;
+    params.epilogue = activation_ == kernels::ActivationKind::kSilu
+                          ? kernels::Epilogue::kGatedSilu
+                          : kernels::Epilogue::kGatedGeluTanh;
+    params.up_scratch = up;
+    gate_.kernel(*launch.context, params);
   }
 
   // One launch when gate and up have one type, else one each.
-  void RunGateAndUp(const Launch& launch, const kernels::Activation& input, float* gate,
-                    float* up) const {
+  void RunGateAndUp(const Launch& launch, kernels::LinearOp::Params params, void* gate,
+                    void* up) const {
     std::vector<kernels::LinearTask>& tasks = launch.scratch->linear;
     const auto run = [&](const BoundWeight& weight) {
-      weight.kernel(*launch.context, {.x = input, .in = width_, .tasks = tasks});
+      params.tasks = tasks;
+      weight.kernel(*launch.context, params);
       tasks.clear();
     };
     tasks.clear();
@@ -127,20 +138,18 @@ class FfnBlock final : public BoundBlock {
 
   Status BindKernels(const BindContext& context) {
     const kernels::Catalog& catalog = context.backend.catalog();
-    TESSERA_ASSIGN_OR_RETURN(norm_kernel_, catalog.Find<kernels::RmsNormOp>({.width = width_}));
     TESSERA_ASSIGN_OR_RETURN(gate_kernel_,
                              catalog.Find<kernels::GatedActivationOp>({.kind = activation_}));
-    if (kernels::WantsQuantizedRows(gate_.dtype) || kernels::WantsQuantizedRows(up_.dtype)) {
-      TESSERA_ASSIGN_OR_RETURN(quantize_input_,
-                               catalog.Find<kernels::QuantizeRowsOp>({.width = width_}));
-    }
-    if (kernels::WantsQuantizedRows(down_.dtype)) {
-      TESSERA_ASSIGN_OR_RETURN(quantize_hidden_,
-                               catalog.Find<kernels::QuantizeRowsOp>({.width = hidden_}));
-    }
+    BoundWeight* const readers[] = {&gate_, &up_};
+    const bool gated = gate_.dtype == up_.dtype;
+    TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, epsilon_, gated, readers));
+    BoundWeight* const down[] = {&down_};
+    TESSERA_RETURN_IF_ERROR(hidden_input_.Bind(context, hidden_, down));
+    element_bytes_ = context.backend.activation_bytes();
     max_width_ = std::max(width_, hidden_);
-    workspace_bytes_per_row_ = FloatBytes(width_) + QuantizedBytes(width_) +
-                               2 * FloatBytes(hidden_) + QuantizedBytes(hidden_);
+    workspace_bytes_per_row_ = norm_input_.workspace_bytes_per_row() +
+                               hidden_input_.workspace_bytes_per_row() +
+                               RowBytes(element_bytes_, hidden_);
     return absl::OkStatus();
   }
 
@@ -150,8 +159,9 @@ class FfnBlock final : public BoundBlock {
   kernels::ActivationKind activation_ = kernels::ActivationKind::kSilu;
   BoundVector norm_, gate_bias_, up_bias_, down_bias_;
   BoundWeight gate_, up_, down_;
-  kernels::Kernel<kernels::RmsNormOp> norm_kernel_;
-  kernels::Kernel<kernels::QuantizeRowsOp> quantize_input_, quantize_hidden_;
+  uint64_t element_bytes_ = 0;
+  NormedInput norm_input_;    // gate and up read it
+  LinearInput hidden_input_;  // down reads it
   kernels::Kernel<kernels::GatedActivationOp> gate_kernel_;
 };
 

@@ -59,7 +59,7 @@ class CpuBackend final : public Backend {
     cpu::PackTile16(dtype, out, in, canonical, packed);
   }
 
-  size_t ScratchBytes(const ScratchNeeds& needs) const override {
+  size_t ScratchBytes(const ContextNeeds& needs) const override {
     const size_t attention = static_cast<size_t>(
         cpu::AttentionScratchFloats(static_cast<int64_t>(needs.max_head_dim)) * sizeof(float));
     return std::max(attention, cpu::SampleScratchBytes(needs.max_vocab));

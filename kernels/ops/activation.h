@@ -1,5 +1,8 @@
-// The input of a Linear: float rows, and the same rows on an int8 grid where a weight type wants
-// them.
+// What ops of a block hand to each other, and the input of a Linear.
+//
+// "Activations" are rows of the backend's own element type (Backend::activation_bytes): float32 on
+// the CPU, bfloat16 on CUDA. The residual stream, norm weights, biases and logits are float32
+// everywhere.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +23,8 @@ struct QuantizedRows {
 };
 
 struct Activation {
-  const float* x = nullptr;  // [rows, width], row stride = width; read by float weight types
-  QuantizedRows q8;          // read by quantized weight types
+  const void* x = nullptr;  // [rows, width] activations, row stride = width
+  QuantizedRows q8;         // read by quantized weight types where the backend has them
 };
 
 }  // namespace tessera::kernels

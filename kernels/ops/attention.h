@@ -16,31 +16,10 @@
 #include <span>
 #include <string>
 
-#include "config/foundation/ids.h"
+#include "kernels/ops/attention_plan.h"
 #include "kernels/ops/kv_page.h"
 
 namespace tessera::kernels {
-
-struct PageEntry {
-  PageId page;
-  uint32_t logical_page : 24;  // position / 64, for causality
-  uint32_t query_heads : 8;    // mask of the query heads of the group that read it
-};
-static_assert(sizeof(PageEntry) == 8);
-
-// One run of queries of one sequence. A dense row reads every page up to its position from a page
-// table; a listed row reads `entries`, sorted and unique by logical page. Dense rows serve every
-// block of a step: their tables lie `table_stride` apart, and a launch names its own by number.
-struct AttentionRow {
-  static constexpr int32_t kAllKvHeads = -1;
-  int32_t q_begin = 0;   // first row in q and out
-  int32_t q_rows = 0;    // queries at consecutive positions
-  int32_t position = 0;  // of the first query
-  int32_t kv_head = kAllKvHeads;
-  uint32_t table_stride = 0;           // pages
-  const PageId* page_table = nullptr;  // table 0, [position / 64 + ...]; dense rows
-  std::span<const PageEntry> entries;  // listed rows
-};
 
 struct AttentionOp {
   static constexpr const char* kName = "attention";
@@ -52,11 +31,11 @@ struct AttentionOp {
   struct Params {
     KvFormat kv;
     int32_t q_heads = 0;
-    float scale = 0;           // 1 / sqrt(head_dim) unless the block says otherwise
-    const float* q = nullptr;  // [rows, q_heads, head_dim]
-    float* out = nullptr;      // [rows, q_heads, head_dim]
+    float scale = 0;          // 1 / sqrt(head_dim) unless the block says otherwise
+    const void* q = nullptr;  // [rows, q_heads, head_dim] activations
+    void* out = nullptr;      // [rows, q_heads, head_dim] activations
     std::byte* arena = nullptr;
-    std::span<const AttentionRow> plan;
+    AttentionPlan plan;
     uint32_t table = 0;  // which table dense rows read
   };
 };

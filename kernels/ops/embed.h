@@ -1,5 +1,5 @@
-// y[row] = table[token[row]]: the embedding lookup, from the packed layout that Linear reads (tied
-// embeddings are stored and mapped once).
+// y[r] = table[tokens[r]] for the rows r that are named: the embedding lookup, from the packed
+// layout that Linear reads (tied embeddings are stored and mapped once).
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ struct EmbedOp {
   };
   struct Params {
     std::span<const EmbedTask> tasks;
-    const TokenId* tokens = nullptr;  // [rows], each < vocab
-    const int32_t* y_rows = nullptr;  // row of y for each row; null: the same row
+    const TokenId* tokens = nullptr;  // [*], each < vocab
+    const int32_t* rows = nullptr;    // row of tokens and of y for each row; null: the same row
     float* y = nullptr;               // [*, width]
     int32_t width = 0;
     int32_t vocab = 0;

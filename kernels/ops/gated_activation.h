@@ -14,9 +14,9 @@ struct GatedActivationOp {
     ActivationKind kind = ActivationKind::kSilu;
   };
   struct Params {
-    const float* gate = nullptr;  // [rows, width]
-    const float* up = nullptr;    // [rows, width]
-    float* y = nullptr;           // [rows, width]; may be `gate` or `up`
+    const void* gate = nullptr;  // [rows, width] activations
+    const void* up = nullptr;    // [rows, width] activations
+    void* y = nullptr;           // [rows, width] activations; may be `gate` or `up`
     int32_t rows = 0;
     int32_t width = 0;
     ActivationKind kind = ActivationKind::kSilu;

@@ -19,8 +19,11 @@
 namespace tessera::kernels {
 
 enum class Epilogue : uint8_t {
-  kStore,     // y = acc
-  kResidual,  // y += acc
+  kStore,      // y = acc, activations
+  kLogits,     // y = acc, float32
+  kResidual,   // y += acc, float32
+  kGatedSilu,  // y = silu(acc) * (x U^T + up_bias + up_addend), activations
+  kGatedGeluTanh,
 };
 
 // One weight applied to a run of rows. A shared block is one task over all rows; private blocks of
@@ -28,13 +31,17 @@ enum class Epilogue : uint8_t {
 struct LinearTask {
   const std::byte* weight = nullptr;  // packed [out, in] (Backend::LinearLayout)
   const float* bias = nullptr;        // [out] or null
-  const float* addend = nullptr;      // [rows, addend_stride] or null; row index as in x
-  float* y = nullptr;                 // first column of this task's output
-  int64_t y_stride = 0;               // floats between rows of y
+  const void* addend = nullptr;       // activations [rows, addend_stride] or null; rows as in x
+  void* y = nullptr;                  // first column of this task's output; type by the epilogue
+  int64_t y_stride = 0;               // elements between rows of y
   int64_t addend_stride = 0;
   int32_t out = 0;
   int32_t row_begin = 0;  // rows of x [row_begin, row_begin + row_count)
   int32_t row_count = 0;
+  const float* norm = nullptr;    // normed: [in]
+  const std::byte* up = nullptr;  // gated: the second weight, packed [out, in]
+  const float* up_bias = nullptr;
+  const void* up_addend = nullptr;
 };
 
 struct LinearOp {
@@ -43,17 +50,24 @@ struct LinearOp {
     DType weight = DType::kF32;
     int64_t in = 0;
     int64_t out = 0;
+    // Fusions that a backend may lack; the block then runs the ops one by one.
+    bool normed = false;  // x = rms_norm(residual) of rms_norm.h
+    bool gated = false;   // the gated epilogues
   };
   struct Params {
-    Activation x;  // [rows, in]
+    Activation x;  // [rows, in]; normed: scratch of that size
     int32_t in = 0;
     std::span<const LinearTask> tasks;  // all of Desc.weight's type
     Epilogue epilogue = Epilogue::kStore;
     const int32_t* y_rows = nullptr;  // row of y for each row of x; null: the same row
+    const float* residual = nullptr;  // normed: [*, in]
+    const int32_t* x_rows = nullptr;  // normed: row of it for each row of x; null: the same row
+    float epsilon = 0;                // normed
+    void* up_scratch = nullptr;       // gated: activations [rows, out]
   };
 };
 [[nodiscard]] std::string Describe(const LinearOp::Desc& desc);
-// True for the weight types that read Activation::q8.
+// True for the weight types whose arithmetic on the CPU is that of Activation::q8.
 [[nodiscard]] bool WantsQuantizedRows(DType weight);
 
 }  // namespace tessera::kernels

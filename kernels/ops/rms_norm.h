@@ -24,7 +24,7 @@ struct RmsNormOp {
     std::span<const RmsNormTask> tasks;
     const float* x = nullptr;         // [*, width]
     const int32_t* x_rows = nullptr;  // row of x for each row; null: the same row
-    float* y = nullptr;               // [rows, width]
+    void* y = nullptr;                // [rows, width] activations
     int32_t width = 0;
     float epsilon = 1e-5f;
   };

@@ -29,9 +29,9 @@ struct RopeAppendOp {
     int32_t rows = 0;
     int32_t q_heads = 0;
     int32_t rotary_dim = 0;
-    float* q = nullptr;             // [rows, q_heads, head_dim], rotated in place
-    const float* k = nullptr;       // [rows, kv_heads, head_dim]
-    const float* v = nullptr;       // [rows, kv_heads, head_dim]
+    void* q = nullptr;              // [rows, q_heads, head_dim] activations, rotated in place
+    const void* k = nullptr;        // [rows, kv_heads, head_dim] activations
+    const void* v = nullptr;        // [rows, kv_heads, head_dim] activations
     const float* cosine = nullptr;  // [*, rotary_dim / 2], of each row's position and chain
     const float* sine = nullptr;
     const int32_t* rotary_rows =

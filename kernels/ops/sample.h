@@ -52,6 +52,10 @@ struct SampleRow {
   // -1: draw. >= 0: the token is given (scoring a prompt); report its log-probability and rank.
   int64_t forced = -1;
   bool want_logprob = false;
+  int32_t slot = -1;  // where Params::drawn takes the token; -1: nowhere
+  // A token of the output that is not in `counts` yet, by its slot in Params::drawn; -1: none. For
+  // backends that may have several steps in flight.
+  int32_t pending = -1;
 };
 
 struct SampleResult {
@@ -68,9 +72,10 @@ struct SampleOp {
     int64_t vocab = 0;
   };
   struct Params {
-    std::span<const SampleRow> rows;
+    std::span<const SampleRow> rows;  // host memory, with what its spans name
     int32_t vocab = 0;
     SampleResult* results = nullptr;  // [rows]
+    TokenId* drawn = nullptr;         // [slots] or null
     // [rows, top_stride]: first top_logprobs entries by falling log-probability (ties: lowest id),
     // then one for each of logprob_ids. Null when no row asks.
     TokenLogprob* top = nullptr;

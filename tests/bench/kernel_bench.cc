@@ -187,11 +187,12 @@ struct Bench {
             {reinterpret_cast<int8_t*>(q.data), reinterpret_cast<float*>(scale.data),
              reinterpret_cast<int32_t*>(sum.data)}};
   }
+  const float* X() { return reinterpret_cast<const float*>(x.data); }
   float* Y() { return reinterpret_cast<float*>(y.data); }
 
   void Quantize(int rows, int width) {
     Run<QuantizeRowsOp>({.width = width},
-                        {.x = View().x, .out = View().q8, .rows = rows, .width = width});
+                        {.x = X(), .out = View().q8, .rows = rows, .width = width});
   }
 
   void Linear(DType dtype, std::initializer_list<const Weight*> weights, int rows,
@@ -322,7 +323,7 @@ class Forward {
     Time(kNorm, [&] {
       bench_.Run<RmsNormOp>(
           {.width = kHidden},
-          {.tasks = {&task, 1}, .x = bench_.View().x, .y = bench_.Y(), .width = kHidden});
+          {.tasks = {&task, 1}, .x = bench_.X(), .y = bench_.Y(), .width = kHidden});
     });
     Time(kQuantize, [&] { bench_.Quantize(rows, kHidden); });
   }
@@ -355,7 +356,7 @@ class Forward {
                                                                   .q = bench_.View().x,
                                                                   .out = bench_.Y(),
                                                                   .arena = arena_->data,
-                                                                  .plan = plan_});
+                                                                  .plan = {.rows = plan_}});
       });
       Time(kQuantize, [&] { bench_.Quantize(rows, kHidden); });
       Time(kLinear, [&] { bench_.Linear(dtype_, {&layer->o}, rows, Epilogue::kResidual); });
@@ -423,7 +424,7 @@ void Attention(Bench& bench, double peak) {
                                                                   .q = bench.View().x,
                                                                   .out = bench.Y(),
                                                                   .arena = arena.data,
-                                                                  .plan = {&row, 1}});
+                                                                  .plan = {.rows = {&row, 1}}});
         }
       });
       const double seconds = all / kLayers;

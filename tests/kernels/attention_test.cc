@@ -82,7 +82,7 @@ std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cac
                             .q = q.data(),
                             .out = out.data(),
                             .arena = cache.arena(),
-                            .plan = plan,
+                            .plan = {.rows = plan},
                             .table = table});
   return out.values();
 }

@@ -54,8 +54,8 @@ AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, cons
   const int64_t plane = int64_t{kv_head} * head_dim * kPageTokens * element;
   AttentionCall call = {};
   call.arena = p.arena;
-  call.q = p.q + offset;
-  call.out = p.out + offset;
+  call.q = static_cast<const float*>(p.q) + offset;
+  call.out = static_cast<float*>(p.out) + offset;
   call.row_stride = row_stride;
   call.queries = std::min(u.queries_each, row.q_rows - first);
   call.heads = std::min(u.heads_each, group - part * u.heads_each);
@@ -79,7 +79,7 @@ template <CpuIsa isa>
 void Run(ExecContext& context, const AttentionOp::Params& p) {
   int64_t units = 0;
   double ns = 0;
-  for (const AttentionRow& row : p.plan) {
+  for (const AttentionRow& row : p.plan.rows) {
     units += AttentionUnitsOf(p, row).count();
     ns += CostNs(p, row);
   }
@@ -87,12 +87,12 @@ void Run(ExecContext& context, const AttentionOp::Params& p) {
     int64_t before = 0;
     size_t at = 0;
     for (int64_t unit = next(); unit < units; unit = next()) {
-      AttentionUnits u = AttentionUnitsOf(p, p.plan[at]);
+      AttentionUnits u = AttentionUnitsOf(p, p.plan.rows[at]);
       while (unit - before >= u.count()) {
         before += u.count();
-        u = AttentionUnitsOf(p, p.plan[++at]);
+        u = AttentionUnitsOf(p, p.plan.rows[++at]);
       }
-      AttentionCall call = CallOf(p, p.plan[at], u, unit - before);
+      AttentionCall call = CallOf(p, p.plan.rows[at], u, unit - before);
       call.scratch = reinterpret_cast<float*>(context.scratch(thread));
       Micro<isa>::kAttention.attend[static_cast<int>(p.kv.dtype)](call);
     }

@@ -12,10 +12,10 @@ void Run(ExecContext& context, const EmbedOp::Params& p) {
     const double ns = 1.5 * p.width * task.row_count;
     ForShares(context, task.row_count, ns, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t row = task.row_begin + i;
-        const int64_t to = p.y_rows != nullptr ? p.y_rows[row] : row;
+        const int64_t at = task.row_begin + i;
+        const int64_t row = p.rows != nullptr ? p.rows[at] : at;
         ReadRow(dtype, static_cast<uint64_t>(p.width), task.table, p.tokens[row], p.scale,
-                p.y + to * p.width);
+                p.y + row * p.width);
       }
     });
   }

@@ -6,6 +6,9 @@ namespace {
 
 template <CpuIsa isa>
 void Run(ExecContext& context, const GatedActivationOp::Params& p) {
+  const auto* gate = static_cast<const float*>(p.gate);
+  const auto* up = static_cast<const float*>(p.up);
+  auto* y = static_cast<float*>(p.y);
   // Shares in whole vectors: a row is no unit of this arithmetic.
   const int64_t count = int64_t{p.rows} * p.width;
   const int64_t vectors = (count + 15) / 16;
@@ -13,8 +16,8 @@ void Run(ExecContext& context, const GatedActivationOp::Params& p) {
             [&](int64_t begin, int64_t end, int) {
               const int64_t from = begin * 16;
               const int64_t to = std::min(count, end * 16);
-              Micro<isa>::kRow.gated[static_cast<int>(p.kind)](p.gate + from, p.up + from,
-                                                               p.y + from, to - from);
+              Micro<isa>::kRow.gated[static_cast<int>(p.kind)](gate + from, up + from, y + from,
+                                                               to - from);
             });
 }
 

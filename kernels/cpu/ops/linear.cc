@@ -38,13 +38,13 @@ LinearUnits LinearUnitsOf(const LinearTask& task, int64_t tile_bytes) {
 LinearCall CallOf(const LinearOp::Params& p, const LinearTask& task) {
   LinearCall call = {};
   call.weight = task.weight;
-  call.x = p.x.x;
+  call.x = static_cast<const float*>(p.x.x);
   call.q = p.x.q8.q;
   call.x_scale = p.x.q8.scale;
   call.x_sum = p.x.q8.sum;
   call.bias = task.bias;
-  call.addend = task.addend;
-  call.y = task.y;
+  call.addend = static_cast<const float*>(task.addend);
+  call.y = static_cast<float*>(task.y);
   call.y_rows = p.y_rows;
   call.y_stride = task.y_stride;
   call.addend_stride = task.addend_stride;
@@ -93,6 +93,8 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
 template <DType dtype>
 std::string Missing(const LinearOp::Desc& desc) {
   if (desc.weight != dtype) return absl::StrCat("weight ", InfoOf(desc.weight).name);
+  if (desc.normed) return "a norm of its own";
+  if (desc.gated) return "gating";
   if (desc.in <= 0 || desc.out <= 0) return "an empty shape";
   if (TileBytes(dtype, static_cast<uint64_t>(desc.in)) == 0) {
     return absl::StrCat("in ", desc.in, " (a multiple of ", InfoOf(dtype).block_elements, ")");

@@ -7,12 +7,13 @@ namespace {
 
 template <CpuIsa isa>
 void Run(ExecContext& context, const RmsNormOp::Params& p) {
+  auto* y = static_cast<float*>(p.y);
   for (const RmsNormTask& task : p.tasks) {
     const double ns = 0.15 * p.width * task.row_count;
     ForShares(context, task.row_count, ns, [&](int64_t begin, int64_t end, int) {
       for (int64_t row = task.row_begin + begin; row < task.row_begin + end; ++row) {
         const int64_t from = p.x_rows != nullptr ? p.x_rows[row] : row;
-        Micro<isa>::kRow.rms_norm(p.x + from * p.width, task.weight, p.y + row * p.width, p.width,
+        Micro<isa>::kRow.rms_norm(p.x + from * p.width, task.weight, y + row * p.width, p.width,
                                   p.epsilon);
       }
     });

@@ -16,19 +16,21 @@ void RunRow(const RopeAppendOp::Params& p, int64_t row, float* buffer) {
                    .head_dim = head_dim,
                    .rotary_dim = p.rotary_dim,
                    .interleaved = p.style == RopeStyle::kInterleaved ? 1 : 0};
-  float* q = p.q + row * p.q_heads * head_dim;
+  float* q = static_cast<float*>(p.q) + row * p.q_heads * head_dim;
   micro.rotate(call, q, q);
   if (!p.page[row].valid()) return;
   const int64_t width = int64_t{head_dim} * p.kv.kv_heads;
+  const float* k = static_cast<const float*>(p.k) + row * width;
+  const float* v = static_cast<const float*>(p.v) + row * width;
   const int64_t element = p.kv.dtype == DType::kF32 ? 4 : 2;
   std::byte* page = PageAddress(p.arena, p.page[row]);
   // Head by head: the buffer holds one rotated key.
   call.heads = 1;
   for (int64_t h = 0; h < p.kv.kv_heads; ++h) {
     const int64_t plane = h * head_dim * kPageTokens * element;
-    micro.rotate(call, p.k + row * width + h * head_dim, buffer);
+    micro.rotate(call, k + h * head_dim, buffer);
     micro.store_kv[static_cast<int>(p.kv.dtype)](
-        buffer, p.v + row * width + h * head_dim, page + plane,
+        buffer, v + h * head_dim, page + plane,
         page + static_cast<int64_t>(p.kv.v_offset()) + plane, 1, head_dim, p.slot[row]);
   }
 }

@@ -15,6 +15,8 @@ void Run(ExecContext& context, const SampleOp::Params& p) {
       SampleRowToToken(Micro<isa>::kSample, p.rows[static_cast<size_t>(i)], p.vocab,
                        context.scratch(thread), p.results + i,
                        p.top != nullptr ? p.top + i * p.top_stride : nullptr);
+      const int32_t slot = p.rows[static_cast<size_t>(i)].slot;
+      if (p.drawn != nullptr && slot >= 0) p.drawn[slot] = p.results[i].token;
     }
   });
 }

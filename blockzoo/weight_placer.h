@@ -1,0 +1,56 @@
+// Puts weights where a backend's kernels read them: mapped files stay mapped where kernels share
+// the host's memory, everything else is copied once for all blocks that name it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "blockzoo/weight_source.h"
+#include "config/foundation/digest.h"
+#include "config/foundation/status.h"
+#include "kernels/backend.h"
+
+namespace tessera::blockzoo {
+
+// A weight's bytes, as kernels see them, while a copy of this lives.
+class PlacedWeight {
+ public:
+  PlacedWeight() = default;
+  explicit PlacedWeight(WeightHandle mapped) : data_(mapped.data()), mapped_(std::move(mapped)) {}
+  explicit PlacedWeight(std::shared_ptr<const kernels::Buffer> copy)
+      : data_(copy->data()), copy_(std::move(copy)) {}
+  [[nodiscard]] const std::byte* data() const { return data_; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  WeightHandle mapped_;
+  std::shared_ptr<const kernels::Buffer> copy_;
+};
+
+// Thread-safe.
+class WeightPlacer {
+ public:
+  explicit WeightPlacer(const kernels::Backend& backend) : backend_(backend) {}
+
+  // The Linear weight `tensor` [out, in] in the layout that the backend's kernels read. Errors of
+  // the source; UNIMPLEMENTED when the backend has no layout for it; RESOURCE_EXHAUSTED when its
+  // memory is full.
+  [[nodiscard]] StatusOr<PlacedWeight> Place(const TensorRef& tensor, uint64_t out, uint64_t in,
+                                             WeightSource& source);
+
+ private:
+  StatusOr<WeightHandle> Load(const TensorRef& tensor, uint64_t out, uint64_t in,
+                              const kernels::WeightLayout& layout, WeightSource& source) const;
+
+  const kernels::Backend& backend_;
+  std::mutex mutex_;
+  // Copies that live, by tensor and layout.
+  std::map<std::pair<Digest, std::string>, std::weak_ptr<const kernels::Buffer>> copies_;
+};
+
+}  // namespace tessera::blockzoo

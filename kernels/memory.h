@@ -1,0 +1,52 @@
+// Memory that a backend's kernels read and write: the host's own, or a device's.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/strings/string_view.h"
+#include "config/foundation/status.h"
+
+namespace tessera::kernels {
+
+// A piece of it, zeroed when it is made; given back when its last holder goes.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  // At least 64-byte aligned; an address for kernels, and for the host only where the memory is
+  // host_addressable().
+  [[nodiscard]] std::byte* data() const { return data_; }
+  [[nodiscard]] uint64_t size() const { return size_; }
+
+ protected:
+  Buffer(std::byte* data, uint64_t size) : data_(data), size_(size) {}
+
+ private:
+  std::byte* data_;
+  uint64_t size_;
+};
+
+// Thread-safe.
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  // `purpose` names the piece in the error and in the memory plan ("KV cache"). RESOURCE_EXHAUSTED
+  // with the figures when there is not enough.
+  [[nodiscard]] virtual StatusOr<std::shared_ptr<Buffer>> Allocate(uint64_t bytes,
+                                                                   absl::string_view purpose) = 0;
+  [[nodiscard]] virtual bool host_addressable() const = 0;
+  // Both wait until the bytes are there. UNAVAILABLE when the device is lost.
+  [[nodiscard]] virtual Status Write(std::span<const std::byte> from, std::byte* to) = 0;
+  [[nodiscard]] virtual Status Read(const std::byte* from, std::span<std::byte> to) = 0;
+  // Bytes that could still be allocated; what the machine reports, not a promise.
+  [[nodiscard]] virtual uint64_t free_bytes() const = 0;
+};
+
+// The host's memory; large pieces are taken as they are first written.
+[[nodiscard]] Memory& HostMemory();
+
+}  // namespace tessera::kernels
