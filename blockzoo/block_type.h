@@ -70,7 +70,7 @@ struct Launch {
   const uint8_t* append_slot = nullptr;   // [rows]
   kernels::AttentionPlan attention_plan;  // prepared for the block's attention_shape()
   uint32_t attention_table = 0;           // AttentionOp::Params::table
-  float* logits = nullptr;                // [rows, vocab]; written by the lm_head
+  float* logits = nullptr;                // [rows, LogitsStride(vocab)]; by the lm_head
 };
 
 // A block bound to one backend. Immutable, thread-safe; shared by every chain that names it.

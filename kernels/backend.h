@@ -11,7 +11,7 @@
 #include "kernels/catalog.h"
 #include "kernels/dtype.h"
 #include "kernels/memory.h"
-#include "kernels/ops/kv_page.h"
+#include "kernels/ops/attention_plan.h"
 
 namespace tessera::kernels {
 
@@ -56,10 +56,10 @@ class Backend {
   struct ContextNeeds {
     uint64_t max_width = 0;  // widest Linear input or output
     uint64_t max_head_dim = 0;
-    uint64_t max_heads = 0;  // query heads
     uint64_t max_vocab = 0;
-    uint64_t max_rows = 0;       // rows a step
-    uint64_t max_sequences = 0;  // of one step
+    uint64_t max_rows = 0;                  // rows a step
+    uint64_t max_sequences = 0;             // of one step
+    std::vector<AttentionShape> attention;  // all that occur
   };
   // Scratch bytes a thread of the host needs; see ExecContext.
   [[nodiscard]] virtual size_t ScratchBytes(const ContextNeeds& needs) const = 0;
@@ -69,6 +69,13 @@ class Backend {
     return std::make_unique<ExecContext>(pool, ScratchBytes(needs));
   }
 };
+
+// The CUDA devices that the driver shows, one a line of text; empty without a driver or in a build
+// without CUDA.
+[[nodiscard]] std::vector<std::string> CudaDevices();
+// UNIMPLEMENTED in a build without CUDA, NOT_FOUND without that device, FAILED_PRECONDITION for one
+// before compute capability 8.0.
+[[nodiscard]] StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device);
 
 // The instruction sets of the CPU backend, widest first. kAuto takes the widest the machine has.
 enum class CpuIsa : uint8_t { kAuto, kAvx512, kAvx2 };

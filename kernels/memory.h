@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "absl/strings/string_view.h"
 #include "config/foundation/status.h"
@@ -44,6 +45,9 @@ class Memory {
   [[nodiscard]] virtual Status Read(const std::byte* from, std::span<std::byte> to) = 0;
   // Bytes that could still be allocated; what the machine reports, not a promise.
   [[nodiscard]] virtual uint64_t free_bytes() const = 0;
+  // What was taken for which purpose ("weights 15316.0 MiB, KV cache ..."); empty where nobody
+  // counts.
+  [[nodiscard]] virtual std::string Describe() const { return ""; }
 };
 
 // The host's memory; large pieces are taken as they are first written.

@@ -22,7 +22,7 @@ struct Executor::Needs {
   uint64_t workspace_per_row = 0;
   uint64_t max_width = 0;
   uint64_t head_dim = 0;
-  uint64_t heads = 0;
+  std::vector<kernels::AttentionShape> attention;
   size_t members = 0;
 
   explicit Needs(const LiveChains& chains) : members(chains.chains().size()) {
@@ -36,8 +36,10 @@ struct Executor::Needs {
         for (const kvcache::StateSpec& state : block->state()) {
           head_dim = std::max<uint64_t>(head_dim, state.format.head_dim);
         }
-        if (block->attention_shape().has_value()) {
-          heads = std::max<uint64_t>(heads, block->attention_shape()->q_heads);
+        if (block->attention_shape().has_value() &&
+            std::find(attention.begin(), attention.end(), *block->attention_shape()) ==
+                attention.end()) {
+          attention.push_back(*block->attention_shape());
         }
       }
     }
@@ -58,10 +60,10 @@ Status Executor::Prepare(const LiveChains& chains) {
   TESSERA_ASSIGN_OR_RETURN(context_,
                            backend_.MakeContext(pool_, {.max_width = needs.max_width,
                                                         .max_head_dim = needs.head_dim,
-                                                        .max_heads = needs.heads,
                                                         .max_vocab = needs.vocab,
                                                         .max_rows = limits_.max_rows,
-                                                        .max_sequences = limits_.max_sequences}));
+                                                        .max_sequences = limits_.max_sequences,
+                                                        .attention = needs.attention}));
   TESSERA_RETURN_IF_ERROR(PrepareOps(chains, needs));
   TESSERA_RETURN_IF_ERROR(AllocateFor(needs));
   TESSERA_RETURN_IF_ERROR(
@@ -107,7 +109,8 @@ Status Executor::AllocateFor(const Needs& needs) {
   scratch_.workspace = workspace_->data();
   TESSERA_RETURN_IF_ERROR(
       allocate(residual_, needs.width * limits_.max_rows * sizeof(float), "residual stream"));
-  TESSERA_RETURN_IF_ERROR(allocate(logits_, needs.vocab * logits_rows_ * sizeof(float), "logits"));
+  TESSERA_RETURN_IF_ERROR(
+      allocate(logits_, (needs.vocab + 4) * logits_rows_ * sizeof(float), "logits"));
   // A sequence gives its slot back before the next takes one; forks come on top.
   return allocate(drawn_, uint64_t{2} * limits_.max_sequences * sizeof(TokenId), "drawn tokens");
 }

@@ -19,6 +19,11 @@ uint64_t Bytes(uint64_t count) {
   return StepArena::BytesFor<T>(count);
 }
 
+// Floats of a row of logits.
+uint64_t StrideOf(const blockzoo::Chain& chain) {
+  return static_cast<uint64_t>(kernels::LogitsStride(static_cast<int64_t>(chain.vocab())));
+}
+
 }  // namespace
 
 void StepInputs::Learn(const LiveChains& chains) {
@@ -283,8 +288,7 @@ void StepInputs::GatherHeads(const Stage& stage, const Logits& logits, StepPlan&
   int32_t filled = 0;
   for (const Member& member : stage.members) {
     const blockzoo::Chain& chain = *runs_[member.run_begin].planned->sequence->chain->info.chain;
-    const uint64_t vocab = chain.vocab();
-    const auto most = static_cast<int32_t>(logits.floats / vocab);
+    const auto most = static_cast<int32_t>(logits.floats / StrideOf(chain));
     TESSERA_CHECK(most > 0);
     Head head{.block = member.segment->blocks.back().get(),
               .chain = &chain,
@@ -329,7 +333,8 @@ void StepInputs::GatherHeads(const Stage& stage, const Logits& logits, StepPlan&
 }
 
 void StepInputs::AddHead(Head head, const Logits& logits, StepPlan& plan) {
-  const uint64_t floats = static_cast<uint64_t>(head.rows) * head.chain->vocab();
+  const uint64_t stride = StrideOf(*head.chain);
+  const uint64_t floats = static_cast<uint64_t>(head.rows) * stride;
   head.tile = heads_.empty() ? 0 : heads_.back().tile;
   if (logits_used_ + floats > logits.floats) {
     ++head.tile;
@@ -340,7 +345,7 @@ void StepInputs::AddHead(Head head, const Logits& logits, StepPlan& plan) {
   for (size_t i = head.sample_begin; i < head.sample_end; ++i) {
     constexpr size_t kAhead = 8;
     __builtin_prefetch(&(plan.sample_rows.data() + sample_order_[i] + kAhead)->logits, 1);
-    plan.sample_rows[sample_order_[i]].logits = head.logits + sample_row_[i] * head.chain->vocab();
+    plan.sample_rows[sample_order_[i]].logits = head.logits + sample_row_[i] * stride;
   }
   heads_.push_back(head);
 }

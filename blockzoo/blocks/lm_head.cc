@@ -4,6 +4,7 @@
 
 #include "blockzoo/block_parts.h"
 #include "blockzoo/block_type.h"
+#include "kernels/ops/sample.h"
 
 namespace tessera::blockzoo {
 namespace {
@@ -36,7 +37,7 @@ class LmHeadBlock final : public BoundBlock {
     for (const LaunchMember& member : launch.members) {
       tasks.push_back({.weight = Of(member).head_.packed.data(),
                        .y = launch.logits,
-                       .y_stride = head_.out,
+                       .y_stride = kernels::LogitsStride(head_.out),
                        .out = head_.out,
                        .row_begin = member.row_begin,
                        .row_count = member.row_count,

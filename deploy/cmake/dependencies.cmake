@@ -56,6 +56,22 @@ if(TESSERA_TESTS)
   tessera_find(GTest libgtest-dev)
 endif()
 
+if(TESSERA_CUDA)
+  if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    find_program(TESSERA_NVCC nvcc HINTS /usr/local/cuda/bin)
+    if(NOT TESSERA_NVCC)
+      message(FATAL_ERROR "nvcc was not found.\n  fix: install the CUDA toolkit 13 and put its bin on PATH, or configure with -DTESSERA_CUDA=OFF")
+    endif()
+    set(CMAKE_CUDA_COMPILER ${TESSERA_NVCC})
+  endif()
+  set(CMAKE_CUDA_ARCHITECTURES OFF)
+  enable_language(CUDA)
+  # CMake 3.25 does not know that this compiler has it.
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+  find_package(CUDAToolkit 13 REQUIRED)
+endif()
+
 find_program(TESSERA_CCACHE ccache)
 if(TESSERA_CCACHE)
   # Without these a source with a precompiled header is never found again.

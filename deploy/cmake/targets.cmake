@@ -1,8 +1,8 @@
 # How targets are made. A folder's library takes every .cc under the folder, so no source can be
 # outside a target; a table of named entries (kernels, block types, formats) is generated from names.
-add_compile_options(-Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers)
+add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-Wno-unused-parameter;-Wno-missing-field-initializers>")
 # Deterministic arithmetic: a*b+c is fused only where the source says so.
-add_compile_options(-ffp-contract=off)
+add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off>)
 if(TESSERA_SANITIZE)
   string(REPLACE ";" "," _sanitize "${TESSERA_SANITIZE}")
   add_compile_options(-fsanitize=${_sanitize} -fno-omit-frame-pointer -fno-sanitize-recover=all)
@@ -107,4 +107,13 @@ function(tessera_table target)
   string(APPEND text "}\n}  // namespace ${arg_NAMESPACE}\n")
   file(CONFIGURE OUTPUT ${out} CONTENT "${text}" @ONLY)
   target_sources(${target} PRIVATE ${out})
+endfunction()
+
+# tessera_cuda_library(name architectures source...): device code. Position-independent, so that a bundle may move it.
+function(tessera_cuda_library name architectures)
+  add_library(${name} STATIC ${ARGN})
+  set_target_properties(${name} PROPERTIES CUDA_ARCHITECTURES "${architectures}" CUDA_STANDARD 20 CUDA_RUNTIME_LIBRARY Static UNITY_BUILD OFF)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  # Line numbers for profilers cost nothing at run time.
+  target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-O3 -lineinfo>)
 endfunction()

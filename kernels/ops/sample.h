@@ -14,6 +14,9 @@
 
 namespace tessera::kernels {
 
+// Floats from a row of logits to the next: rows begin at 16 bytes.
+[[nodiscard]] constexpr int64_t LogitsStride(int64_t vocab) { return (vocab + 3) / 4 * 4; }
+
 struct TokenBias {
   TokenId id;
   float bias;

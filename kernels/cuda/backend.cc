@@ -1,0 +1,93 @@
+// The CUDA backend: one device, its memory, its kernels.
+#include "kernels/backend.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/linear/skinny.h"
+#include "kernels/cuda/linear/skinny_int4.h"
+#include "kernels/cuda/registry.h"
+#include "kernels/weight_planes.h"
+
+namespace tessera::kernels {
+namespace cuda {
+namespace {
+
+bool IsInt4(DType dtype) { return dtype >= DType::kI4G128 && dtype <= DType::kI4G64Zero; }
+
+class CudaBackend final : public Backend {
+ public:
+  explicit CudaBackend(const DeviceInfo& device) : device_(device), memory_(device) {
+    Registry registry(catalog_, device_);
+    RegisterCudaKernels(registry);
+  }
+
+  std::string name() const override {
+    return absl::StrCat("cuda/sm_", device_.major, device_.minor);
+  }
+  const Catalog& catalog() const override { return catalog_; }
+  Memory& memory() const override { return memory_; }
+  uint64_t activation_bytes() const override { return 2; }
+  DType KvDType(DType /*weight*/) const override { return DType::kBF16; }
+  bool ReadsQuantizedRows(DType /*weight*/) const override { return false; }
+  uint32_t logits_rows() const override { return 512; }
+
+  // Weights are read as they are stored, int4 ones in the order of the tensor cores' fragments.
+  StatusOr<WeightLayout> LinearLayout(DType dtype, uint64_t out, uint64_t in) const override {
+    const std::optional<uint64_t> bytes = StorageBytes(dtype, out, in);
+    if (!bytes.has_value() || out > INT32_MAX || in > INT32_MAX) {
+      return Error(
+          absl::StatusCode::kUnimplemented,
+          {.what = absl::StrCat("no CUDA layout for a ", InfoOf(dtype).name, " weight [", out, ", ",
+                                in, "]"),
+           .why = absl::StrCat("columns must be a multiple of ", InfoOf(dtype).block_elements),
+           .fix = "store this tensor as BF16: tessera zoo quantize NAME --to bf16"});
+    }
+    if (IsInt4(dtype)) {
+      return WeightLayout{.transform = kInt4Layout, .bytes = PackedInt4Bytes(dtype, out, in)};
+    }
+    return WeightLayout{.transform = "", .bytes = *bytes};
+  }
+
+  void PackLinear(DType dtype, uint64_t out, uint64_t in, const std::byte* canonical,
+                  std::byte* packed) const override {
+    PackInt4(dtype, static_cast<uint32_t>(out), static_cast<uint32_t>(in), canonical, packed);
+  }
+
+  size_t ScratchBytes(const ContextNeeds& /*needs*/) const override { return 0; }
+
+  StatusOr<std::unique_ptr<ExecContext>> MakeContext(ThreadPool& pool,
+                                                     const ContextNeeds& needs) const override {
+    TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<CudaContext> context,
+                             CudaContext::Create(device_, memory_, pool, needs));
+    return std::unique_ptr<ExecContext>(std::move(context));
+  }
+
+ private:
+  DeviceInfo device_;
+  Catalog catalog_;
+  mutable DeviceMemory memory_;
+};
+
+}  // namespace
+}  // namespace cuda
+
+std::vector<std::string> CudaDevices() {
+  std::vector<std::string> lines;
+  for (const cuda::DeviceInfo& device : cuda::Devices()) {
+    lines.push_back(absl::StrFormat(
+        "%d: %s, compute capability %d.%d, %d multiprocessors, %.1f GiB", device.index, device.name,
+        device.major, device.minor, device.multiprocessors,
+        static_cast<double>(device.memory_bytes) / (1 << 30)));
+  }
+  return lines;
+}
+
+StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device) {
+  TESSERA_ASSIGN_OR_RETURN(const cuda::DeviceInfo found, cuda::FindDevice(device));
+  return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend>(found));
+}
+
+}  // namespace tessera::kernels

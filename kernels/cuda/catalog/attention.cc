@@ -1,0 +1,72 @@
+// Rows of few queries and rows of many: a kernel for each, over one plan.
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/registry.h"
+
+namespace tessera::kernels::cuda {
+namespace {
+
+DecodeArgs DecodeOf(const AttentionOp::Params& p) {
+  const auto head_dim = static_cast<int32_t>(p.kv.head_dim);
+  return {.q = static_cast<const __nv_bfloat16*>(p.q),
+          .q_stride = int64_t{p.q_heads} * head_dim,
+          .out = static_cast<__nv_bfloat16*>(p.out),
+          .arena = p.arena,
+          .table = p.table,
+          .q_heads = p.q_heads,
+          .kv_heads = static_cast<int32_t>(p.kv.kv_heads),
+          .head_dim = head_dim,
+          .kv_type = p.kv.dtype,
+          .scale = p.scale};
+}
+
+PrefillArgs PrefillOf(const AttentionOp::Params& p) {
+  return {.q = p.q,
+          .out = p.out,
+          .arena = p.arena,
+          .table = p.table,
+          .q_heads = static_cast<uint32_t>(p.q_heads),
+          .kv_heads = p.kv.kv_heads,
+          .head_dim = p.kv.head_dim,
+          .kv_dtype = p.kv.dtype,
+          .scale = p.scale};
+}
+
+void Run(ExecContext& context, const AttentionOp::Params& p) {
+  CudaContext& cuda = CudaContext::Of(context);
+  const auto& prepared = *static_cast<const PreparedAttention*>(p.plan.prepared);
+  if (prepared.decode_plan != nullptr) {
+    DecodeArgs args = DecodeOf(p);
+    args.plan = prepared.decode_plan;
+    args.grid = static_cast<uint32_t>(cuda.device().multiprocessors);
+    args.max_q_rows = prepared.max_q_rows;
+    // Earlier steps wrote those pages, and each step begins with a full dependency.
+    args.history = KvHistory::kSettled;
+    args.workspace = cuda.decode_workspace();
+    args.partials = cuda.decode_partials();
+    cuda.Check(LaunchDecode(args, cuda.stream()), "decode attention");
+  }
+  if (prepared.prefill_plan != nullptr) {
+    PrefillArgs args = PrefillOf(p);
+    args.plan = prepared.prefill_plan;
+    cuda.Check(LaunchPrefill(args, cuda.stream()), "prefill attention");
+  }
+}
+
+std::string Missing(const AttentionOp::Desc& desc) {
+  const AttentionOp::Params params{
+      .kv = desc.kv, .q_heads = static_cast<int32_t>(desc.q_heads), .scale = 1};
+  if (desc.kv.dtype != DType::kBF16 && desc.kv.dtype != DType::kF8E4M3) {
+    return absl::StrCat("kv dtype ", InfoOf(desc.kv.dtype).name, " (BF16 or F8_E4M3)");
+  }
+  const std::string decode = MissingDecode(DecodeOf(params));
+  return decode.empty() ? MissingPrefill(PrefillOf(params)) : decode;
+}
+
+}  // namespace
+
+void Register_attention(Registry& registry) {
+  registry.Add<AttentionOp>("attention", Missing, Run);
+}
+
+}  // namespace tessera::kernels::cuda

@@ -1,0 +1,252 @@
+// Which kernel makes a product: few rows stream the weight once (skinny.h), many go to the matrix
+// library (gemm.h), types that neither knows to the one that knows all (generic_linear.h).
+#include <algorithm>
+#include <type_traits>
+
+#include "absl/strings/str_cat.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/linear/gemm.h"
+#include "kernels/cuda/linear/skinny.h"
+#include "kernels/cuda/ops/generic_linear.h"
+#include "kernels/cuda/ops/rows.h"
+#include "kernels/cuda/registry.h"
+#include "kernels/weight_planes.h"
+
+namespace tessera::kernels::cuda {
+namespace {
+
+using Bf16 = __nv_bfloat16;
+
+bool IsGated(Epilogue epilogue) {
+  return epilogue == Epilogue::kGatedSilu || epilogue == Epilogue::kGatedGeluTanh;
+}
+
+bool StoresFloat(Epilogue epilogue) {
+  return epilogue == Epilogue::kLogits || epilogue == Epilogue::kResidual;
+}
+
+// One launch over tasks that have the same rows, as its kernels see it: rows begin at 0.
+class Product {
+ public:
+  Product(CudaContext& cuda, const LinearOp::Params& p, std::span<const LinearTask> tasks,
+          DType dtype)
+      : cuda_(cuda), p_(p), tasks_(tasks), dtype_(dtype), begin_(tasks[0].row_begin) {}
+
+  void Run() {
+    const int32_t rows = tasks_[0].row_count;
+    const bool known = HasPlanes(dtype_) || dtype_ == DType::kBF16;
+    if (!known) return RunGeneric();
+    if (rows <= kSkinnyMaxRows && cuda_.device().major >= 9) return RunSkinny();
+    RunGemm();
+  }
+
+ private:
+  [[nodiscard]] int32_t rows() const { return tasks_[0].row_count; }
+  // First of the launch's rows of the input.
+  [[nodiscard]] Bf16* x() const {
+    return const_cast<Bf16*>(static_cast<const Bf16*>(p_.x.x)) + int64_t{begin_} * p_.in;
+  }
+  [[nodiscard]] const int32_t* y_rows() const {
+    return p_.y_rows == nullptr ? nullptr : p_.y_rows + begin_;
+  }
+  // Where the launch's row 0 goes, or row 0 of all where `y_rows` names rows.
+  [[nodiscard]] void* y(const LinearTask& task, void* base) const {
+    const int64_t shift = p_.y_rows == nullptr ? begin_ * task.y_stride : 0;
+    return static_cast<std::byte*>(base) + shift * (StoresFloat(p_.epilogue) ? 4 : 2);
+  }
+  [[nodiscard]] const Bf16* addend(const void* base, int64_t stride) const {
+    return base == nullptr ? nullptr : static_cast<const Bf16*>(base) + begin_ * stride;
+  }
+  [[nodiscard]] bool normed() const { return p_.residual != nullptr; }
+
+  [[nodiscard]] RmsNormArgs Norm(const RowOutput& out) const {
+    return {.x = p_.x_rows == nullptr ? p_.residual + int64_t{begin_} * p_.in : p_.residual,
+            .x_rows = p_.x_rows == nullptr ? nullptr : p_.x_rows + begin_,
+            .weight = tasks_[0].norm,
+            .epsilon = p_.epsilon,
+            .rows = rows(),
+            .width = p_.in,
+            .out = out};
+  }
+  void NormToRows() const {
+    if (!normed()) return;
+    cuda_.Check(LaunchRmsNorm(Norm({.y = x(), .stride = p_.in}), cuda_.stream()), "rms_norm");
+  }
+
+  void RunSkinny() const {
+    SkinnyArgs args{.dtype = dtype_, .in = p_.in, .rows = rows()};
+    if (normed() && SkinnyFusesNorm(rows(), p_.in)) {
+      const RmsNormArgs norm = Norm({});
+      args.residual = norm.x;
+      args.x_rows = norm.x_rows;
+      args.norm_weight = norm.weight;
+      args.epsilon = norm.epsilon;
+    } else {
+      NormToRows();
+      args.x = x();
+    }
+    for (const LinearTask& task : tasks_) {
+      args.tasks[args.task_count++] = {.weight = task.weight,
+                                       .up = task.up,
+                                       .bias = task.bias,
+                                       .up_bias = task.up_bias,
+                                       .addend = addend(task.addend, task.addend_stride),
+                                       .up_addend = addend(task.up_addend, task.addend_stride),
+                                       .addend_stride = task.addend_stride,
+                                       .y = y(task, task.y),
+                                       .y_stride = task.y_stride,
+                                       .out = task.out};
+    }
+    constexpr SkinnyEpilogue kEpilogues[] = {SkinnyEpilogue::kStore, SkinnyEpilogue::kStoreFloat,
+                                             SkinnyEpilogue::kResidual, SkinnyEpilogue::kGatedSilu,
+                                             SkinnyEpilogue::kGatedGeluTanh};
+    args.epilogue = kEpilogues[static_cast<int>(p_.epilogue)];
+    args.y_rows = y_rows();
+    args.workspace = cuda_.skinny_workspace();
+    cuda_.Check(LaunchSkinny(args, cuda_.stream()), "a product of few rows");
+  }
+
+  void RunGemm() {
+    const LinearTask& first = tasks_[0];
+    GemmArgs args{.dtype = dtype_, .in = p_.in, .rows = rows(), .x = x()};
+    args.int4_layout = Int4Layout::kPacked;
+    if (cuda_.gemm().ReadsCodes(dtype_, first.out, p_.in)) {
+      const RowOutput grid{
+          .codes = cuda_.row_codes(), .scales = cuda_.row_scales(), .stride = p_.in};
+      if (normed()) {
+        cuda_.Check(LaunchRmsNorm(Norm(grid), cuda_.stream()), "rms_norm");
+      } else {
+        cuda_.Check(LaunchQuantizeF8(
+                        {.x = x(), .x_stride = p_.in, .rows = rows(), .width = p_.in, .out = grid},
+                        cuda_.stream()),
+                    "quantizing rows");
+      }
+      args.x = nullptr;
+      args.x_codes = grid.codes;
+      args.x_scales = grid.scales;
+    } else {
+      NormToRows();
+    }
+    for (const LinearTask& task : tasks_) {
+      args.y_rows = y_rows();
+      args.out = task.out;
+      args.weight = task.weight;
+      args.bias = task.bias;
+      args.addend = addend(task.addend, task.addend_stride);
+      args.addend_stride = task.addend_stride;
+      args.epilogue = p_.epilogue == Epilogue::kLogits     ? GemmEpilogue::kStoreFloat
+                      : p_.epilogue == Epilogue::kResidual ? GemmEpilogue::kResidual
+                                                           : GemmEpilogue::kStore;
+      args.y = y(task, task.y);
+      args.y_stride = task.y_stride;
+      cuda_.Fail(cuda_.gemm().Run(args, cuda_.stream()));
+      if (!IsGated(p_.epilogue)) continue;
+      args.weight = task.up;
+      args.bias = task.up_bias;
+      args.addend = addend(task.up_addend, task.addend_stride);
+      args.y = y(task, p_.up_scratch);
+      cuda_.Fail(cuda_.gemm().Run(args, cuda_.stream()));
+      Gate(task);
+    }
+  }
+
+  void RunGeneric() {
+    NormToRows();
+    GenericLinearArgs args{
+        .dtype = dtype_, .x = x(), .x_stride = p_.in, .rows = rows(), .in = p_.in};
+    for (const LinearTask& task : tasks_) {
+      args.weight = task.weight;
+      args.bias = task.bias;
+      args.addend = addend(task.addend, task.addend_stride);
+      args.addend_stride = task.addend_stride;
+      args.y = y(task, task.y);
+      args.y_stride = task.y_stride;
+      args.y_rows = y_rows();
+      args.epilogue = p_.epilogue == Epilogue::kLogits     ? GenericEpilogue::kStoreFloat
+                      : p_.epilogue == Epilogue::kResidual ? GenericEpilogue::kResidual
+                                                           : GenericEpilogue::kStore;
+      args.out = task.out;
+      cuda_.Check(LaunchGenericLinear(args, cuda_.stream()), "a product");
+      if (!IsGated(p_.epilogue)) continue;
+      args.weight = task.up;
+      args.bias = task.up_bias;
+      args.addend = addend(task.up_addend, task.addend_stride);
+      args.y = y(task, p_.up_scratch);
+      cuda_.Check(LaunchGenericLinear(args, cuda_.stream()), "a product");
+      Gate(task);
+    }
+  }
+
+  // y = activation(y) * up_scratch.
+  void Gate(const LinearTask& task) const {
+    auto* gate = static_cast<Bf16*>(y(task, task.y));
+    cuda_.Check(LaunchGatedActivation(
+                    {.gate = gate,
+                     .up = static_cast<const Bf16*>(y(task, p_.up_scratch)),
+                     .gate_stride = task.y_stride,
+                     .up_stride = task.y_stride,
+                     .kind = p_.epilogue == Epilogue::kGatedSilu ? ActivationKind::kSilu
+                                                                 : ActivationKind::kGeluTanh,
+                     .rows = rows(),
+                     .width = task.out,
+                     .out = {.y = gate, .stride = task.y_stride}},
+                    cuda_.stream()),
+                "gated_activation");
+  }
+
+  CudaContext& cuda_;
+  const LinearOp::Params& p_;
+  std::span<const LinearTask> tasks_;
+  DType dtype_;
+  int32_t begin_;
+};
+
+template <DType dtype>
+void Run(ExecContext& context, const LinearOp::Params& p) {
+  CudaContext& cuda = CudaContext::Of(context);
+  // q, k and v of one member are one launch; they lie apart where there are several members.
+  LinearTask together[kSkinnyMaxTasks];
+  for (size_t first = 0; first < p.tasks.size(); ++first) {
+    const LinearTask& task = p.tasks[first];
+    const auto same = [&](const LinearTask& other) {
+      return other.row_begin == task.row_begin && other.row_count == task.row_count;
+    };
+    const bool seen =
+        std::any_of(p.tasks.begin(), p.tasks.begin() + static_cast<long>(first), same);
+    if (seen || task.row_count == 0) continue;
+    size_t count = 0;
+    for (size_t i = first; i < p.tasks.size() && count < kSkinnyMaxTasks; ++i) {
+      if (same(p.tasks[i])) together[count++] = p.tasks[i];
+    }
+    Product(cuda, p, {together, count}, dtype).Run();
+  }
+}
+
+template <DType dtype>
+std::string Missing(const LinearOp::Desc& desc) {
+  if (desc.weight != dtype) return absl::StrCat("weight ", InfoOf(desc.weight).name);
+  if (desc.normed || desc.gated) {
+    const std::string width = MissingRowWidth(desc.in);
+    if (!width.empty()) return width;
+  }
+  if (!HasPlanes(dtype) && dtype != DType::kBF16) {
+    return MissingGenericLinear(dtype, desc.in, desc.out);
+  }
+  const std::string skinny = MissingSkinny(dtype, desc.in, desc.out, 1);
+  return skinny.empty() ? MissingGemm(dtype, desc.out, desc.in) : skinny;
+}
+
+template <DType... dtypes>
+void AddLinear(Registry& registry) {
+  (registry.Add<LinearOp>("linear", Missing<dtypes>, Run<dtypes>), ...);
+}
+
+}  // namespace
+
+void Register_linear(Registry& registry) {
+  AddLinear<DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+            DType::kF8Channel, DType::kF8Block128, DType::kI8Channel, DType::kI4G128, DType::kI4G64,
+            DType::kI4G128Zero, DType::kI4G64Zero>(registry);
+}
+
+}  // namespace tessera::kernels::cuda

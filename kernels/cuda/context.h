@@ -1,0 +1,142 @@
+// A stream of a CUDA device behind the ExecContext interface: what kernels of the backend launch on
+// and the scratch that they share.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kernels/backend.h"
+#include "kernels/cuda/attention/decode.h"
+#include "kernels/cuda/attention/prefill.h"
+#include "kernels/cuda/device.h"
+#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/linear/gemm.h"
+#include "kernels/cuda/ops/sample.h"
+#include "kernels/exec_context.h"
+
+namespace tessera::kernels::cuda {
+
+// What PrepareAttention makes of a plan's rows: those of few queries for one kernel, those of many
+// for the other.
+struct PreparedAttention {
+  DecodePlan decode;
+  const std::byte* decode_plan = nullptr;  // device
+  int32_t max_q_rows = 1;                  // of the decode rows
+  PrefillPlan prefill;
+  std::byte* prefill_plan = nullptr;  // device
+};
+
+class CudaContext final : public ExecContext {
+ public:
+  [[nodiscard]] static StatusOr<std::unique_ptr<CudaContext>> Create(
+      const DeviceInfo& device, DeviceMemory& memory, ThreadPool& pool,
+      const Backend::ContextNeeds& needs);
+  ~CudaContext() override;
+
+  static CudaContext& Of(ExecContext& context) { return static_cast<CudaContext&>(context); }
+
+  [[nodiscard]] cudaStream_t stream() const { return stream_; }
+  [[nodiscard]] const DeviceInfo& device() const { return device_; }
+  // Remembers the first error: the next Wait returns it.
+  void Check(cudaError_t error, const char* what) {
+    if (error != cudaSuccess) Fail(StatusOf(error, what));
+  }
+  void Fail(const Status& status) {
+    if (error_.ok() && !status.ok()) error_ = status;
+  }
+
+  // Copies a few host bytes to the device behind what was launched; the address is good for
+  // launches until as much again was uploaded twice over. Not while launches are recorded.
+  [[nodiscard]] const std::byte* Upload(std::span<const std::byte> bytes);
+  // Room in that ring, to be written by the host before UploadReserved of it.
+  [[nodiscard]] Mirrored<std::byte> Reserve(uint64_t bytes);
+  void UploadReserved(const Mirrored<std::byte>& piece, uint64_t bytes);
+
+  [[nodiscard]] std::byte* skinny_workspace() const { return skinny_workspace_->data(); }
+  [[nodiscard]] std::byte* decode_workspace() const { return decode_workspace_->data(); }
+  [[nodiscard]] size_t decode_partials() const { return decode_partials_; }
+  [[nodiscard]] std::byte* sample_workspace() const { return sample_workspace_->data(); }
+  // The slots that sample rows name, as the sampler wants them.
+  [[nodiscard]] std::span<const SampleSlots> SlotsOf(std::span<const SampleRow> rows) {
+    sample_slots_.clear();
+    for (const SampleRow& row : rows) {
+      sample_slots_.push_back({.slot = row.slot, .pending = row.pending});
+    }
+    return sample_slots_;
+  }
+  [[nodiscard]] GemmEngine& gemm() { return *gemm_; }
+  // Rows on the e4m3 grid, for the products of many rows: codes [rows, width], scales [rows].
+  [[nodiscard]] uint8_t* row_codes() const {
+    return reinterpret_cast<uint8_t*>(row_codes_->data());
+  }
+  [[nodiscard]] float* row_scales() const { return reinterpret_cast<float*>(row_scales_->data()); }
+
+  int max_in_flight() const override { return 2; }
+  StatusOr<std::vector<StepArena>> MakeArenas(uint64_t bytes) override;
+  void Publish(StepArena& inputs) override;
+  void Fetch(StepArena& outputs) override;
+  uint64_t Mark() override;
+  Status Wait(uint64_t mark) override;
+  uint64_t IdleNanoseconds(uint64_t mark) override;
+  void PrepareAttention(const AttentionShape& shape, AttentionPlan& plan,
+                        StepArena& inputs) override;
+  uint64_t AttentionPlanBytes(const AttentionShape& shape, uint32_t rows) const override;
+  void RunRecorded(std::span<const uint32_t> key, absl::FunctionRef<void()> launch) override;
+  uint32_t RecordedRows(uint32_t rows) const override;
+  void DropRecorded() override;
+
+ private:
+  static constexpr size_t kMarks = 8;
+  struct MarkEvents {
+    cudaEvent_t begin = nullptr;  // before the step's first copy
+    cudaEvent_t end = nullptr;
+  };
+  struct Recorded {
+    cudaGraphExec_t graph = nullptr;
+    uint32_t runs = 0;
+    uint64_t used = 0;  // when it was last played
+  };
+
+  CudaContext(const DeviceInfo& device, DeviceMemory& memory, ThreadPool& pool)
+      : ExecContext(pool, 0), device_(device), memory_(memory) {}
+  Status Allocate(const Backend::ContextNeeds& needs);
+  Status AllocateAttention(std::span<const AttentionShape> shapes);
+  [[nodiscard]] DecodePlanOptions PlanOptions(const AttentionShape& shape) const;
+  void Record(Recorded& recorded, absl::FunctionRef<void()> launch);
+  void DropOldest();
+
+  DeviceInfo device_;
+  DeviceMemory& memory_;
+  cudaStream_t stream_ = nullptr;
+  Status error_;
+  std::array<MarkEvents, kMarks> marks_;
+  uint64_t marked_ = 0;
+  bool step_begun_ = false;
+
+  std::shared_ptr<Buffer> ring_host_, ring_device_;
+  uint64_t ring_used_ = 0;
+  cudaEvent_t ring_half_[2] = {nullptr, nullptr};  // what was launched from each half
+
+  std::shared_ptr<Buffer> skinny_workspace_, decode_workspace_, sample_workspace_, gemm_workspace_;
+  std::shared_ptr<Buffer> row_codes_, row_scales_;
+  size_t decode_partials_ = 0;
+  uint32_t max_sequences_ = 0;
+  std::unique_ptr<GemmEngine> gemm_;
+
+  std::deque<PreparedAttention> prepared_;  // of the step being launched
+  std::vector<SampleSlots> sample_slots_;
+  std::vector<DecodeRow> decode_rows_;
+  std::vector<PrefillRow> prefill_rows_;
+  std::map<std::vector<uint32_t>, Recorded> recorded_;
+  uint64_t recorded_clock_ = 0;
+};
+
+}  // namespace tessera::kernels::cuda

@@ -1,0 +1,45 @@
+// A device's memory behind the Memory interface, and pinned memory of the host.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "kernels/cuda/device.h"
+#include "kernels/memory.h"
+
+namespace tessera::kernels::cuda {
+
+// Host memory that the device copies from and to at full speed. RESOURCE_EXHAUSTED when the host
+// grants no more.
+[[nodiscard]] StatusOr<std::shared_ptr<Buffer>> AllocatePinned(uint64_t bytes,
+                                                               absl::string_view purpose);
+
+// Thread-safe.
+class DeviceMemory final : public Memory {
+ public:
+  explicit DeviceMemory(const DeviceInfo& device);
+  ~DeviceMemory() override;
+
+  StatusOr<std::shared_ptr<Buffer>> Allocate(uint64_t bytes, absl::string_view purpose) override;
+  bool host_addressable() const override { return false; }
+  Status Write(std::span<const std::byte> from, std::byte* to) override;
+  Status Read(const std::byte* from, std::span<std::byte> to) override;
+  uint64_t free_bytes() const override;
+  std::string Describe() const override;
+
+ private:
+  struct Usage;
+  class Piece;
+  class Uploader;
+  friend class Piece;
+
+  DeviceInfo device_;
+  std::shared_ptr<Usage> usage_;  // by purpose; pieces may outlive this object
+  std::mutex upload_mutex_;
+  std::unique_ptr<Uploader> uploader_;  // made with the first large Write
+};
+
+}  // namespace tessera::kernels::cuda
