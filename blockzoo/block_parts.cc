@@ -77,7 +77,7 @@ StatusOr<BoundVector> BindVector(const BindContext& context, const char* role, u
   if (ref->shape != Shape{size}) {
     return WrongShape(context, *ref, absl::StrCat("[", size, "]"));
   }
-  if (kernels::IsBlockFormat(ref->dtype)) {
+  if (!kernels::IsFloatType(ref->dtype)) {
     return Error(
         absl::StatusCode::kUnimplemented,
         {.what = absl::StrCat("vector \"", role, "\" has type ", kernels::InfoOf(ref->dtype).name),
@@ -108,7 +108,7 @@ DType KvDTypeFor(CacheChoice::KvDType choice, DType weight) {
     case CacheChoice::KvDType::kAuto:
       break;
   }
-  return kernels::IsBlockFormat(weight) ? DType::kF16 : DType::kF32;
+  return kernels::IsFloatType(weight) ? DType::kF32 : DType::kF16;
 }
 
 kernels::QuantizedRows Carver::TakeQuantized(uint64_t rows, uint64_t width) {
