@@ -67,7 +67,7 @@ StatusOr<BoundVector> BindVector(const BindContext& context, const char* role, u
   if (ref->shape != Shape{size}) {
     return WrongShape(context, *ref, absl::StrCat("[", size, "]"));
   }
-  if (kernels::IsBlockFormat(ref->dtype)) {
+  if (!kernels::IsFloatType(ref->dtype)) {
     return Error(
         absl::StatusCode::kUnimplemented,
         {.what = absl::StrCat("vector \"", role, "\" has type ", kernels::InfoOf(ref->dtype).name),

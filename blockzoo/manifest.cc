@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "blockzoo/manifest_text.h"
+#include "kernels/weight_planes.h"
 
 namespace tessera::blockzoo {
 namespace {
@@ -199,6 +200,14 @@ StatusOr<uint64_t> TensorBytes(kernels::DType dtype, const Shape& shape) {
   if (shape.empty() || shape.size() > 4) {
     return BadField("shape", absl::StrCat(shape.size(), " dimensions, allowed 1 to 4"));
   }
+  const absl::string_view type = kernels::InfoOf(dtype).name;
+  if (!kernels::IsWeightType(dtype)) {
+    return BadField("dtype", absl::StrCat(type, " is a type of keys and values only"));
+  }
+  if (kernels::HasPlanes(dtype) && shape.size() != 2) {
+    return BadField("shape", absl::StrCat(ShapeText(shape), ": a weight of type ", type,
+                                          " has rows and columns"));
+  }
   uint64_t rows = 1;
   for (size_t i = 0; i < shape.size(); ++i) {
     if (shape[i] < 1 || shape[i] > kMaxDimension) {
@@ -210,10 +219,9 @@ StatusOr<uint64_t> TensorBytes(kernels::DType dtype, const Shape& shape) {
   }
   const std::optional<uint64_t> bytes = kernels::StorageBytes(dtype, rows, shape.back());
   if (!bytes.has_value() || *bytes > INT64_MAX) {
-    return BadField("shape",
-                    absl::StrCat(ShapeText(shape), " overflows, or its rows do not fill whole ",
-                                 kernels::InfoOf(dtype).name, " blocks of ",
-                                 kernels::InfoOf(dtype).block_elements, " elements"));
+    return BadField(
+        "shape", absl::StrCat(ShapeText(shape), " overflows, or its rows do not fill whole ", type,
+                              " blocks of ", kernels::InfoOf(dtype).block_elements, " elements"));
   }
   return *bytes;
 }

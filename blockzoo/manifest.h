@@ -65,7 +65,8 @@ struct ChainManifest {
   uint64_t max_context = 0;             // tokens
   std::vector<uint32_t> end_token_ids;  // every id that ends a generation
   // Tokenizer, template and settings files by name: "tokenizer.json", "tokenizer.model",
-  // "tokenizer_config.json", "generation_config.json", "gguf_vocabulary.json", "chat_template".
+  // "tokenizer_config.json", "generation_config.json", "gguf_vocabulary.json",
+  // "byte_vocabulary.json", "chat_template".
   std::map<std::string, Digest> assets;
   std::map<std::string, std::string> provenance;  // source file, format, licence, importer version
 
@@ -73,7 +74,8 @@ struct ChainManifest {
 };
 
 // Bytes of a tensor's canonical form; INVALID_ARGUMENT when the shape breaks the rules of `Shape`,
-// does not fill whole element blocks, or overflows.
+// does not fill whole element blocks, or overflows, when a type with planes (kernels/
+// weight_planes.h) has other than two dimensions, and for types that no weight has.
 [[nodiscard]] StatusOr<uint64_t> TensorBytes(kernels::DType dtype, const Shape& shape);
 // "[2048, 576]".
 [[nodiscard]] std::string ShapeText(const Shape& shape);

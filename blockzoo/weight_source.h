@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "blockzoo/manifest.h"
+#include "blockzoo/synthetic_recipe.h"
 #include "config/foundation/status.h"
 
 namespace tessera::blockzoo {
@@ -33,13 +35,20 @@ using Derive =
 class WeightSource {
  public:
   virtual ~WeightSource() = default;
-  // The canonical bytes. NOT_FOUND or DATA_LOSS by digest.
+  // The canonical bytes. NOT_FOUND or DATA_LOSS by digest, RESOURCE_EXHAUSTED when those of a
+  // synthetic tensor, which are made in memory, find no room.
   [[nodiscard]] virtual StatusOr<WeightHandle> Canonical(const TensorRef& tensor) = 0;
   // The lossless rearrangement `transform` of a tensor, `bytes` long: taken from the cache, or made
-  // by `derive` and cached. A read-only zoo that lacks it makes it in memory.
+  // by `derive` and cached. A read-only zoo that lacks it makes it in memory, as every zoo does for
+  // a synthetic tensor.
   [[nodiscard]] virtual StatusOr<WeightHandle> Derived(const TensorRef& tensor,
                                                        absl::string_view transform, uint64_t bytes,
                                                        const Derive& derive) = 0;
+  // The recipe of a synthetic tensor, for a backend that makes the bytes where it wants them
+  // (kernels/synthetic.h); nullopt for a tensor of stored bytes. NOT_FOUND or DATA_LOSS by digest.
+  [[nodiscard]] virtual StatusOr<std::optional<SyntheticRecipe>> Recipe(const TensorRef& tensor) {
+    return std::nullopt;
+  }
   [[nodiscard]] virtual StatusOr<BlockManifest> Block(const Digest& block) = 0;
 };
 

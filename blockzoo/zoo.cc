@@ -21,7 +21,8 @@ Zoo::Zoo(ZooOptions options)
             options_.reserve_bytes},
       weights_(layout_, disk_,
                options_.mode == ZooMode::kReadOnly ? DerivedStorage::kMemoryOnly
-                                                   : DerivedStorage::kCached) {}
+                                                   : DerivedStorage::kCached,
+               options_.memory_bytes) {}
 
 StatusOr<std::unique_ptr<Zoo>> Zoo::Open(ZooOptions options) {
   if (options.directory.empty()) {
@@ -48,6 +49,10 @@ StatusOr<WeightHandle> Zoo::Canonical(const TensorRef& tensor) {
 StatusOr<WeightHandle> Zoo::Derived(const TensorRef& tensor, absl::string_view transform,
                                     uint64_t bytes, const Derive& derive) {
   return weights_.Derived(tensor, transform, bytes, derive);
+}
+
+StatusOr<std::optional<SyntheticRecipe>> Zoo::Recipe(const TensorRef& tensor) {
+  return weights_.Recipe(tensor);
 }
 
 StatusOr<BlockManifest> Zoo::Block(const Digest& block) { return ReadBlock(layout_, block); }

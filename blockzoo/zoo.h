@@ -29,6 +29,8 @@ struct ZooOptions {
   std::string directory;
   ZooMode mode = ZooMode::kReadWrite;
   uint64_t reserve_bytes = 0;  // free space that writing leaves (`store.reserve`)
+  // What weights that are made in memory, such as synthetic ones, may take together.
+  uint64_t memory_bytes = UINT64_MAX;
   std::chrono::milliseconds lock_wait{60'000};
   DiskHook disk_hook;  // tests only
   size_t write_chunk_bytes = 4 << 20;
@@ -42,6 +44,42 @@ enum class ExistingChain : uint8_t { kKeep, kReplace };
 struct ImportOptions {
   std::string path;  // a GGUF file or a Hugging Face directory
   std::string name;  // of the chain
+  ExistingChain existing = ExistingChain::kKeep;
+  ZooProgress progress;
+};
+
+enum class SyntheticStorage : uint8_t {
+  kRecipes,  // a few bytes a tensor; its own are made at load
+  kBytes,    // the bytes, as if they had been imported
+};
+
+struct SynthOptions {
+  std::string like;   // a word of SyntheticModelNames()
+  std::string name;   // of the chain; of several variants: "NAME-1" and so on
+  uint64_t seed = 0;  // of everything
+  kernels::DType dtype = kernels::DType::kBF16;  // of the matrices of the layers
+  // Variants share the embedding, the lm_head and the first `shared_layers` layers; the first one
+  // is what a single chain would be. 1 to 1000.
+  uint64_t variants = 1;
+  uint64_t shared_layers = 0;
+  SyntheticStorage storage = SyntheticStorage::kRecipes;
+  ExistingChain existing = ExistingChain::kKeep;
+  ZooProgress progress;
+};
+
+enum class QuantizedHead : uint8_t {
+  kBF16,       // the embedding's table and the lm_head become BF16
+  kKeep,       // both stay as the source has them
+  kQuantized,  // the lm_head has the type of the layers, the table BF16
+};
+
+struct QuantizeOptions {
+  std::string source;                              // a chain
+  std::string name;                                // of the new one
+  kernels::DType to = kernels::DType::kF8Channel;  // BF16 or a type with planes
+  // Of the ends, BF16 is what the usual FP8 and INT4 checkpoints have: the head's error goes into
+  // every logit, and a table's rows are read, not multiplied, so that neither gains much.
+  QuantizedHead head = QuantizedHead::kBF16;
   ExistingChain existing = ExistingChain::kKeep;
   ZooProgress progress;
 };
@@ -103,6 +141,7 @@ class Zoo final : public WeightSource {
   [[nodiscard]] StatusOr<WeightHandle> Canonical(const TensorRef& tensor) override;
   [[nodiscard]] StatusOr<WeightHandle> Derived(const TensorRef& tensor, absl::string_view transform,
                                                uint64_t bytes, const Derive& derive) override;
+  [[nodiscard]] StatusOr<std::optional<SyntheticRecipe>> Recipe(const TensorRef& tensor) override;
   [[nodiscard]] StatusOr<BlockManifest> Block(const Digest& block) override;
   [[nodiscard]] StatusOr<ChainManifest> Chain(absl::string_view name) const;
   [[nodiscard]] StatusOr<std::string> Asset(const Digest& asset) const;
@@ -120,6 +159,14 @@ class Zoo final : public WeightSource {
   // revision is OK and changes nothing. A run after one that was cut short writes only what is
   // missing.
   [[nodiscard]] StatusOr<ImportReport> Import(const ImportOptions& options);
+  // Chains of a known model's shape with random weights, a byte vocabulary and no end token.
+  // INVALID_ARGUMENT naming what does not fit; ALREADY_EXISTS as `Import`.
+  [[nodiscard]] StatusOr<SynthReport> Synthesise(const SynthOptions& options);
+  // A new chain whose matrices have another element type; vectors, tokenizer and template are the
+  // source's. Equal tensors become equal ones, so chains that share go on sharing. It takes the
+  // memory of one tensor at a time. INVALID_ARGUMENT naming the tensor that does not fit;
+  // ALREADY_EXISTS as `Import`, after the objects that gc then finds.
+  [[nodiscard]] StatusOr<QuantizeReport> Quantize(const QuantizeOptions& options);
   // A new chain from blocks of existing chains; INVALID_ARGUMENT naming what does not fit.
   [[nodiscard]] StatusOr<ChainManifest> Compose(const ComposeSpec& spec);
   // Its objects stay until gc. A damaged chain can be removed too.

@@ -62,7 +62,8 @@ class Composer {
       return Bad(absl::StrCat(from.name, " has width ", from.width, ", the first piece has ",
                               chain_.width));
     }
-    for (const char* name : {"tokenizer.json", "tokenizer.model", "gguf_vocabulary.json"}) {
+    for (const char* name :
+         {"tokenizer.json", "tokenizer.model", "gguf_vocabulary.json", "byte_vocabulary.json"}) {
       const auto ours = chain_.assets.find(name);
       const auto theirs = from.assets.find(name);
       const bool equal = ours == chain_.assets.end()

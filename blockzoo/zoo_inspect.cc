@@ -28,10 +28,15 @@ struct Survey {
   std::vector<Entry> entries;
   std::unordered_map<Digest, uint64_t> tensor_users;
   std::unordered_map<Digest, uint64_t> block_users;
+  std::unordered_set<Digest> recipes;
 };
 
 StatusOr<Survey> SurveyOf(const ZooLayout& layout, BlockReader& reader) {
   Survey survey;
+  std::vector<std::string> strangers;
+  TESSERA_ASSIGN_OR_RETURN(const std::vector<Digest> recipes,
+                           ListObjects(layout, ObjectKind::kRecipe, strangers));
+  survey.recipes.insert(recipes.begin(), recipes.end());
   TESSERA_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListChainNames(layout));
   for (const std::string& name : names) {
     Survey::Entry entry;
@@ -62,6 +67,7 @@ StatusOr<ChainSummary> Summarise(const Survey& survey, const Survey::Entry& entr
   if (!entry.problem.empty()) return summary;
   for (const auto& [digest, bytes] : entry.references.tensors) {
     summary.weight_bytes += bytes;
+    if (survey.recipes.contains(digest)) summary.made_bytes += bytes;
     if (survey.tensor_users.at(digest) == 1) summary.unique_bytes += bytes;
   }
   std::set<Digest> counted;
@@ -189,6 +195,9 @@ StatusOr<ZooListing> Zoo::List() const {
     listing.chains.push_back(std::move(summary));
   }
   listing.distinct_bytes = all.TensorBytesInAll();
+  for (const auto& [digest, bytes] : all.tensors) {
+    if (survey.recipes.contains(digest)) listing.made_bytes += bytes;
+  }
   return listing;
 }
 

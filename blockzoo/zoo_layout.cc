@@ -47,7 +47,7 @@ Status MakeDirectories(const DiskWriter& disk, const std::string& path) {
 }  // namespace
 
 const char* NameOf(ObjectKind kind) {
-  static constexpr const char* kNames[] = {"tensor", "block", "asset"};
+  static constexpr const char* kNames[] = {"tensor", "block", "asset", "recipe"};
   return kNames[static_cast<size_t>(kind)];
 }
 
@@ -97,7 +97,7 @@ Status ZooLayout::Create(const DiskWriter& disk) const {
   }
   for (const std::string& path :
        {Temporary(), Chains(), Pins(), Derived(), root_ + "/objects", Objects(ObjectKind::kTensor),
-        Objects(ObjectKind::kBlock), Objects(ObjectKind::kAsset)}) {
+        Objects(ObjectKind::kBlock), Objects(ObjectKind::kAsset), Objects(ObjectKind::kRecipe)}) {
     TESSERA_RETURN_IF_ERROR(disk.MakeDirectory(path));
   }
   return absl::OkStatus();

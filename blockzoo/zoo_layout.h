@@ -13,10 +13,10 @@
 namespace tessera::blockzoo {
 
 // What is stored by content under objects/.
-enum class ObjectKind : uint8_t { kTensor, kBlock, kAsset };
+enum class ObjectKind : uint8_t { kTensor, kBlock, kAsset, kRecipe };
 inline constexpr ObjectKind kObjectKinds[] = {ObjectKind::kTensor, ObjectKind::kBlock,
-                                              ObjectKind::kAsset};
-[[nodiscard]] const char* NameOf(ObjectKind kind);  // "tensor", "block", "asset"
+                                              ObjectKind::kAsset, ObjectKind::kRecipe};
+[[nodiscard]] const char* NameOf(ObjectKind kind);  // "tensor", "block", "asset", "recipe"
 
 // The version of this layout, in zoo.json.
 inline constexpr uint64_t kZooFormat = 1;

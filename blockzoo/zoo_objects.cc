@@ -115,6 +115,21 @@ StatusOr<BlockManifest> ReadBlock(const ZooLayout& layout, const Digest& digest)
                  manifest.status().message());
 }
 
+StatusOr<SyntheticRecipe> ReadRecipe(const ZooLayout& layout, const Digest& digest) {
+  const std::string path = layout.Object(ObjectKind::kRecipe, digest);
+  const StatusOr<std::string> text = ReadWholeFile(path, kMaxRecipeBytes);
+  if (absl::IsInvalidArgument(text.status())) {
+    return Damaged(ObjectKind::kRecipe, path, text.status().message());
+  }
+  if (!text.ok()) return text.status();
+  StatusOr<SyntheticRecipe> recipe = ParseSyntheticRecipe(*text);
+  if (!recipe.ok()) return Damaged(ObjectKind::kRecipe, path, recipe.status().message());
+  if (IdentityOf(*recipe) != digest) {
+    return Damaged(ObjectKind::kRecipe, path, "its content does not hash to its name");
+  }
+  return recipe;
+}
+
 StatusOr<std::string> ReadAsset(const ZooLayout& layout, const Digest& digest) {
   return ReadObject(layout, ObjectKind::kAsset, digest, kMaxAssetBytes);
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "blockzoo/manifest.h"
+#include "blockzoo/synthetic_recipe.h"
 #include "blockzoo/zoo_io.h"
 #include "blockzoo/zoo_layout.h"
 
@@ -62,6 +63,8 @@ class ObjectWriter {
 
 // NOT_FOUND when missing, DATA_LOSS when the text does not hash to `digest`.
 [[nodiscard]] StatusOr<BlockManifest> ReadBlock(const ZooLayout& layout, const Digest& digest);
+// NOT_FOUND when no recipe has that identity, DATA_LOSS when its text does not.
+[[nodiscard]] StatusOr<SyntheticRecipe> ReadRecipe(const ZooLayout& layout, const Digest& digest);
 [[nodiscard]] StatusOr<std::string> ReadAsset(const ZooLayout& layout, const Digest& digest);
 // NOT_FOUND naming the chain and what exists; DATA_LOSS when the manifest is damaged.
 [[nodiscard]] StatusOr<ChainManifest> ReadChain(const ZooLayout& layout, absl::string_view name);

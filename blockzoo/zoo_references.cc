@@ -14,6 +14,7 @@ StatusOr<const BlockManifest*> BlockReader::Get(const Digest& digest) {
 bool References::Uses(ObjectKind kind, const Digest& digest) const {
   switch (kind) {
     case ObjectKind::kTensor:
+    case ObjectKind::kRecipe:
       return tensors.contains(digest);
     case ObjectKind::kBlock:
       return blocks.contains(digest);

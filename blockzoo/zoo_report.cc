@@ -118,6 +118,30 @@ std::string Render(const ImportReport& report) {
                       " new in the zoo, in ", seconds, "\n");
 }
 
+std::string Render(const SynthReport& report) {
+  const ChainManifest& first = report.chains.front();
+  std::string names = first.name;
+  if (report.chains.size() > 1) absl::StrAppend(&names, " to ", report.chains.back().name);
+  return absl::StrCat("synthesised ", names, ": ", Plural(report.chains.size(), "chain"), " of ",
+                      Plural(first.blocks.size(), "block"), ", ", BytesText(report.weight_bytes),
+                      " of weights, ", BytesText(report.new_bytes), " new in the zoo\n");
+}
+
+std::string Render(const QuantizeReport& report) {
+  char numbers[96];
+  std::snprintf(numbers, sizeof(numbers), "mean %.5f, worst %.5f", report.mean_error,
+                report.worst_error);
+  char seconds[32];
+  std::snprintf(seconds, sizeof(seconds), "%.1f s", report.seconds);
+  return absl::StrCat("quantized ", report.chain.name, ": ", Plural(report.tensors, "tensor"), ", ",
+                      BytesText(report.bytes), " for ", BytesText(report.source_bytes), ", ",
+                      BytesText(report.new_bytes), " new in the zoo, in ", seconds,
+                      report.tensors == 0 ? ""
+                                          : absl::StrCat("\nrelative L2 error: ", numbers, " (",
+                                                         report.worst_tensor, ")"),
+                      "\n");
+}
+
 std::string Render(const ZooListing& listing) {
   if (listing.chains.empty()) {
     return absl::StrCat("no chains in ", listing.directory,
@@ -142,8 +166,12 @@ std::string Render(const ZooListing& listing) {
                BytesText(chain.unique_bytes), BytesText(chain.weight_bytes - chain.unique_bytes)});
   }
   return absl::StrCat(table.Text(), Plural(listing.chains.size(), "chain"), ", ",
-                      BytesText(listing.distinct_bytes), " stored for ",
-                      BytesText(listing.summed_bytes), " of weights\n", problems);
+                      BytesText(listing.distinct_bytes - listing.made_bytes), " stored for ",
+                      BytesText(listing.summed_bytes), " of weights",
+                      listing.made_bytes == 0
+                          ? ""
+                          : absl::StrCat(", ", BytesText(listing.made_bytes), " made at load"),
+                      "\n", problems);
 }
 
 std::string Render(const ChainDetails& details) {
@@ -166,7 +194,11 @@ std::string Render(const ChainDetails& details) {
   absl::StrAppend(&text, "weights       ", CountText(summary.parameters), " parameters, ",
                   BytesText(summary.weight_bytes), ", of which ", BytesText(summary.unique_bytes),
                   " unique and ", BytesText(summary.weight_bytes - summary.unique_bytes),
-                  " shared with other chains\n\n");
+                  " shared with other chains\n");
+  if (summary.made_bytes > 0) {
+    absl::StrAppend(&text, "synthetic     ", BytesText(summary.made_bytes), " made at load\n");
+  }
+  text += "\n";
   Table table(
       {{"#", kRight}, {"TYPE"}, {"BLOCK"}, {"ELEMENTS"}, {"BYTES", kRight}, {"CHAINS", kRight}});
   for (size_t i = 0; i < details.blocks.size(); ++i) {
@@ -199,8 +231,9 @@ std::string Render(const ChainDiff& diff) {
 std::string Render(const VerifyReport& report) {
   std::string text =
       absl::StrCat(Plural(report.chains, "chain"), ", ", Plural(report.blocks, "block"), ", ",
-                   Plural(report.tensors, "tensor"), ", ", Plural(report.assets, "asset"), ", ",
-                   report.derived, " derived: ", BytesText(report.bytes), " hashed\n");
+                   Plural(report.tensors, "tensor"), ", ", Plural(report.recipes, "recipe"), ", ",
+                   Plural(report.assets, "asset"), ", ", report.derived,
+                   " derived: ", BytesText(report.bytes), " hashed\n");
   if (report.unreferenced > 0) {
     absl::StrAppend(&text, Plural(report.unreferenced, "object"),
                     " of no chain: `tessera zoo gc` removes what no daemon uses\n");

@@ -8,6 +8,8 @@
 namespace tessera::blockzoo {
 
 [[nodiscard]] std::string Render(const ImportReport& report);
+[[nodiscard]] std::string Render(const SynthReport& report);
+[[nodiscard]] std::string Render(const QuantizeReport& report);
 [[nodiscard]] std::string Render(const ZooListing& listing);
 [[nodiscard]] std::string Render(const ChainDetails& details);
 [[nodiscard]] std::string Render(const ChainDiff& diff);

@@ -20,6 +20,26 @@ struct ImportReport {
   double seconds = 0;
 };
 
+struct SynthReport {
+  std::vector<ChainManifest> chains;
+  uint64_t weight_bytes = 0;  // of their distinct tensors
+  uint64_t new_bytes = 0;     // written to the zoo
+  uint64_t new_objects = 0;
+  double seconds = 0;
+};
+
+struct QuantizeReport {
+  ChainManifest chain;
+  uint64_t tensors = 0;       // that have another type now
+  double mean_error = 0;      // of |w' - w| / |w|, over those tensors
+  double worst_error = 0;     // of one of them
+  std::string worst_tensor;   // "block 4 (ffn) down"
+  uint64_t source_bytes = 0;  // of the source's distinct tensors
+  uint64_t bytes = 0;         // of the new chain's
+  uint64_t new_bytes = 0;     // written to the zoo
+  double seconds = 0;
+};
+
 struct ChainSummary {
   std::string name;
   std::string architecture;
@@ -27,6 +47,7 @@ struct ChainSummary {
   uint64_t parameters = 0;
   uint64_t weight_bytes = 0;  // distinct tensors of the chain
   uint64_t unique_bytes = 0;  // of them, those that no other chain uses
+  uint64_t made_bytes = 0;    // of them, those of synthetic tensors, which are made at load
   std::string problem;        // why it cannot be read; empty: it can
 };
 
@@ -35,6 +56,7 @@ struct ZooListing {
   std::vector<ChainSummary> chains;  // by name
   uint64_t summed_bytes = 0;         // of weight_bytes
   uint64_t distinct_bytes = 0;       // of all chains together, each tensor once
+  uint64_t made_bytes = 0;           // of them, those of synthetic tensors
 };
 
 struct BlockDetails {
@@ -74,6 +96,7 @@ struct VerifyReport {
   uint64_t chains = 0;
   uint64_t blocks = 0;
   uint64_t tensors = 0;
+  uint64_t recipes = 0;  // of synthetic tensors
   uint64_t assets = 0;
   uint64_t derived = 0;
   uint64_t bytes = 0;                 // read and hashed

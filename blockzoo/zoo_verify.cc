@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 
 #include "absl/strings/str_cat.h"
@@ -28,6 +29,7 @@ class Verifier {
     }
     CheckBlocks();
     CheckTensors();
+    CheckRecipes();
     CheckAssets();
     TESSERA_RETURN_IF_ERROR(CheckChains());
     TESSERA_RETURN_IF_ERROR(CheckDerived());
@@ -87,6 +89,23 @@ class Verifier {
     if (hasher.Finish() != ref.tensor) Problem(path, "its content does not hash to its name");
   }
 
+  // What a recipe gives is not made: its text decides it.
+  void CheckRecipes() {
+    for (const Digest& digest : present_[ObjectKind::kRecipe]) {
+      ++report_.recipes;
+      const std::string path = layout_.Object(ObjectKind::kRecipe, digest);
+      Advance(FileSize(path).value_or(0));
+      const StatusOr<SyntheticRecipe> recipe = ReadRecipe(layout_, digest);
+      const auto ref = known_.find(digest);
+      if (!recipe.ok()) {
+        Problem(path, recipe.status().message());
+      } else if (ref != known_.end() &&
+                 (ref->second.dtype != recipe->dtype || ref->second.shape != recipe->shape)) {
+        Problem(path, "it is for another type or shape than a block names");
+      }
+    }
+  }
+
   void CheckAssets() {
     for (const Digest& digest : present_[ObjectKind::kAsset]) {
       ++report_.assets;
@@ -113,7 +132,9 @@ class Verifier {
       const Status status = AddReferences(*chain, reader_, references);
       if (!status.ok()) Problem(absl::StrCat("chain ", name), status.message());
       for (const auto& [digest, bytes] : references.tensors) {
-        Require(ObjectKind::kTensor, digest, name);
+        const bool recipe = std::binary_search(present_[ObjectKind::kRecipe].begin(),
+                                               present_[ObjectKind::kRecipe].end(), digest);
+        if (!recipe) Require(ObjectKind::kTensor, digest, name);
       }
       for (const Digest& digest : references.assets) Require(ObjectKind::kAsset, digest, name);
       used.tensors.insert(references.tensors.begin(), references.tensors.end());

@@ -5,6 +5,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "blockzoo/zoo_mapping.h"
+#include "blockzoo/zoo_objects.h"
+#include "kernels/thread_pool.h"
 
 namespace tessera::blockzoo {
 namespace {
@@ -81,20 +83,59 @@ StatusOr<WeightHandle> WeightCache::Canonical(const TensorRef& tensor) {
   const std::lock_guard lock(entry->making);
   std::shared_ptr<const Weight> weight = Live(*entry);
   if (weight == nullptr) {
-    TESSERA_ASSIGN_OR_RETURN(const uint64_t bytes, TensorBytes(tensor.dtype, tensor.shape));
-    TESSERA_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
-    if (file->bytes().size() != bytes) {
-      return Error(absl::StatusCode::kDataLoss,
-                   {.what = absl::StrCat("the tensor ", tensor.role, " is damaged"),
-                    .where = path,
-                    .why = absl::StrCat("it has ", file->bytes().size(), " bytes, ",
-                                        kernels::InfoOf(tensor.dtype).name, " ",
-                                        ShapeText(tensor.shape), " needs ", bytes),
-                    .fix = "remove that file and import the model again: only it is written"});
-    }
-    weight = std::make_shared<const Weight>(Weight{file, file->bytes(), false});
+    TESSERA_ASSIGN_OR_RETURN(weight, MapCanonical(tensor, path));
   }
   return Publish(*entry, weight);
+}
+
+StatusOr<std::shared_ptr<const WeightCache::Weight>> WeightCache::MapCanonical(
+    const TensorRef& tensor, const std::string& path) {
+  TESSERA_ASSIGN_OR_RETURN(const std::optional<SyntheticRecipe> recipe, Recipe(tensor));
+  if (recipe.has_value()) {
+    TESSERA_ASSIGN_OR_RETURN(const kernels::SyntheticTensor generator, GeneratorOf(*recipe));
+    TESSERA_ASSIGN_OR_RETURN(const auto memory, Allocate(tensor, generator.bytes));
+    kernels::FillSynthetic(generator, memory->writable(), kernels::ThreadPool::UsableProcessors());
+    return std::make_shared<const Weight>(Weight{memory, memory->bytes(), true});
+  }
+  TESSERA_ASSIGN_OR_RETURN(const uint64_t bytes, TensorBytes(tensor.dtype, tensor.shape));
+  TESSERA_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
+  if (file->bytes().size() == bytes) {
+    return std::make_shared<const Weight>(Weight{file, file->bytes(), false});
+  }
+  return Error(absl::StatusCode::kDataLoss,
+               {.what = absl::StrCat("the tensor ", tensor.role, " is damaged"),
+                .where = path,
+                .why = absl::StrCat("it has ", file->bytes().size(), " bytes, ",
+                                    kernels::InfoOf(tensor.dtype).name, " ",
+                                    ShapeText(tensor.shape), " needs ", bytes),
+                .fix = "remove that file and import the model again: only it is written"});
+}
+
+StatusOr<std::optional<SyntheticRecipe>> WeightCache::Recipe(const TensorRef& tensor) const {
+  StatusOr<SyntheticRecipe> recipe = ReadRecipe(layout_, tensor.tensor);
+  if (absl::IsNotFound(recipe.status())) return std::nullopt;
+  if (!recipe.ok()) return recipe.status();
+  if (recipe->dtype == tensor.dtype && recipe->shape == tensor.shape) return *std::move(recipe);
+  return Error(
+      absl::StatusCode::kDataLoss,
+      {.what = absl::StrCat("the recipe of the tensor ", tensor.role, " does not fit"),
+       .where = layout_.Object(ObjectKind::kRecipe, tensor.tensor),
+       .why = absl::StrCat("it is for ", kernels::InfoOf(recipe->dtype).name, " ",
+                           ShapeText(recipe->shape), ", the block names ",
+                           kernels::InfoOf(tensor.dtype).name, " ", ShapeText(tensor.shape))});
+}
+
+StatusOr<std::shared_ptr<MappedFile>> WeightCache::Allocate(const TensorRef& tensor,
+                                                            uint64_t bytes) {
+  const uint64_t used = InUse().anonymous_bytes;
+  if (used <= memory_bytes_ && bytes <= memory_bytes_ - used) return MappedFile::Anonymous(bytes);
+  return Error(
+      absl::StatusCode::kResourceExhausted,
+      {.what = absl::StrCat("no memory for the weight ", tensor.role, " ", ShapeText(tensor.shape)),
+       .where = layout_.root(),
+       .why = absl::StrCat("weights made in memory take ", BytesText(used), " of ",
+                           BytesText(memory_bytes_), ", this one ", BytesText(bytes)),
+       .fix = "unload a model, serve a smaller one, or free memory and start again"});
 }
 
 StatusOr<WeightHandle> WeightCache::Derived(const TensorRef& tensor, absl::string_view transform,
@@ -126,9 +167,12 @@ StatusOr<WeightHandle> WeightCache::Derived(const TensorRef& tensor, absl::strin
 StatusOr<std::shared_ptr<const WeightCache::Weight>> WeightCache::MakeDerived(
     const TensorRef& tensor, absl::string_view transform, uint64_t bytes, const Derive& derive) {
   TESSERA_ASSIGN_OR_RETURN(const WeightHandle canonical, Canonical(tensor));
-  TESSERA_ASSIGN_OR_RETURN(const auto memory, MappedFile::Anonymous(bytes));
+  TESSERA_ASSIGN_OR_RETURN(const auto memory, Allocate(tensor, bytes));
   derive({canonical.data(), canonical.size()}, memory->writable());
-  if (storage_ == DerivedStorage::kCached &&
+  // What a recipe saves on the disk must not come back as its rearrangement.
+  const bool synthetic =
+      KindOfPath(layout_.Object(ObjectKind::kRecipe, tensor.tensor)) == PathKind::kFile;
+  if (storage_ == DerivedStorage::kCached && !synthetic &&
       StoreDerived(tensor.tensor, transform, memory->bytes()).ok()) {
     // The file's pages are shared with other processes and can be dropped under pressure.
     StatusOr<std::shared_ptr<const MappedFile>> file =

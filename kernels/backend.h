@@ -43,7 +43,7 @@ class Backend {
   [[nodiscard]] virtual uint64_t activation_bytes() const { return 4; }
   // What a cache keeps keys and values in when nobody chose, beside weights of this type.
   [[nodiscard]] virtual DType KvDType(DType weight) const {
-    return IsBlockFormat(weight) ? DType::kF16 : DType::kF32;
+    return IsFloatType(weight) ? DType::kF32 : DType::kF16;
   }
   // Whether the Linear of this type reads Activation::q8.
   [[nodiscard]] virtual bool ReadsQuantizedRows(DType weight) const {

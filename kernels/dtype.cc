@@ -5,13 +5,16 @@
 #include <limits>
 
 #include "config/foundation/check.h"
+#include "kernels/weight_planes.h"
 
 namespace tessera::kernels {
 namespace {
 
 constexpr DTypeInfo kInfo[kDTypeCount] = {
-    {"F32", 1, 4},    {"F16", 1, 2},    {"BF16", 1, 2},
-    {"Q8_0", 32, 34}, {"Q4_0", 32, 18}, {"Q4_1", 32, 20},
+    {"F32", 1, 4},           {"F16", 1, 2},        {"BF16", 1, 2},       {"Q8_0", 32, 34},
+    {"Q4_0", 32, 18},        {"Q4_1", 32, 20},     {"F8_CHANNEL", 1, 1}, {"F8_BLOCK128", 1, 1},
+    {"I8_CHANNEL", 1, 1},    {"I4_G128", 128, 64}, {"I4_G64", 64, 32},   {"I4_G128_ZERO", 128, 64},
+    {"I4_G64_ZERO", 64, 32}, {"F8_E4M3", 1, 1},
 };
 
 uint32_t BitsOf(float value) {
@@ -43,6 +46,10 @@ std::optional<DType> DTypeFromName(absl::string_view name) {
 std::optional<uint64_t> StorageBytes(DType dtype, uint64_t rows, uint64_t columns) {
   const DTypeInfo& info = InfoOf(dtype);
   if (columns % info.block_elements != 0) return std::nullopt;
+  if (HasPlanes(dtype)) {
+    if (rows > INT32_MAX || columns > INT32_MAX) return std::nullopt;
+    return PlanesOf(dtype, rows, columns).bytes;
+  }
   uint64_t row_bytes = 0;
   uint64_t bytes = 0;
   if (__builtin_mul_overflow(columns / info.block_elements, uint64_t{info.block_bytes},
@@ -90,6 +97,31 @@ uint16_t F32ToBF16(float value) {
   const uint32_t bits = BitsOf(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>(bits >> 16 | 0x40u);
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
+}
+
+float F8E4M3ToF32(uint8_t bits) {
+  const uint32_t sign = uint32_t{bits & 0x80u} << 24;
+  const uint32_t magnitude = bits & 0x7fu;
+  if (magnitude == 0x7f) return FloatOf(sign | 0x7fc00000u);
+  if (magnitude < 8) return FloatOf(BitsOf(static_cast<float>(magnitude) * 0x1p-9f) | sign);
+  return FloatOf(sign | ((magnitude << 20) + (120u << 23)));
+}
+
+uint8_t F32ToF8E4M3(float value) {
+  const uint32_t bits = BitsOf(value);
+  const uint32_t sign = bits >> 24 & 0x80u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  uint32_t code;
+  if (magnitude > 0x7f800000u) {
+    code = 0x7f;
+  } else if (magnitude >= 0x43e80000u) {  // 464, halfway to what would be 480
+    code = 0x7e;
+  } else if (magnitude < 0x3c800000u) {  // below 2^-6: a multiple of 2^-9, exact in the sum
+    code = BitsOf(FloatOf(magnitude) + 0x1p14f) - BitsOf(0x1p14f);
+  } else {
+    code = (magnitude + 0x7ffffu + (magnitude >> 20 & 1) - (120u << 23)) >> 20;
+  }
+  return static_cast<uint8_t>(sign | code);
 }
 
 }  // namespace tessera::kernels

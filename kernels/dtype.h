@@ -31,22 +31,31 @@ enum class DType : uint8_t {
   kF8E4M3 = 13,  // keys and values only: e4m3 without a scale
 };
 
-inline constexpr int kDTypeCount = 6;
+inline constexpr int kDTypeCount = 14;
+// Those below it can be the type of a weight; the others are types of keys and values alone.
+inline constexpr int kWeightTypeCount = 13;
 
 struct DTypeInfo {
   const char* name;         // "F32", as in manifests
-  uint32_t block_elements;  // elements a block
-  uint32_t block_bytes;     // bytes a block
+  uint32_t block_elements;  // columns come in multiples of it
+  uint32_t block_bytes;     // bytes a block; of its codes alone where planes are kept apart
 };
 
 [[nodiscard]] const DTypeInfo& InfoOf(DType dtype);
-[[nodiscard]] inline bool IsBlockFormat(DType dtype) {
-  return dtype >= DType::kQ8_0 && dtype <= DType::kQ4_1;
-}
 [[nodiscard]] std::optional<DType> DTypeFromName(absl::string_view name);
 
-// Bytes of `rows` x `columns` elements; nullopt on overflow or when `columns` is no multiple of the
-// block.
+[[nodiscard]] constexpr bool IsWeightType(DType dtype) {
+  return static_cast<int>(dtype) < kWeightTypeCount;
+}
+// F32, F16, BF16: each element is its own value.
+[[nodiscard]] constexpr bool IsFloatType(DType dtype) { return dtype <= DType::kBF16; }
+// Q8_0, Q4_0, Q4_1: a row is a sequence of blocks.
+[[nodiscard]] constexpr bool IsBlockFormat(DType dtype) {
+  return dtype >= DType::kQ8_0 && dtype <= DType::kQ4_1;
+}
+
+// Bytes of `rows` x `columns` elements; nullopt on overflow, when `columns` is no multiple of the
+// block, or when a type with planes has a dimension of 2^31 or more.
 [[nodiscard]] std::optional<uint64_t> StorageBytes(DType dtype, uint64_t rows, uint64_t columns);
 
 // Round to nearest even, as the hardware converts.
@@ -54,5 +63,8 @@ struct DTypeInfo {
 [[nodiscard]] uint16_t F32ToF16(float value);
 [[nodiscard]] float BF16ToF32(uint16_t bits);
 [[nodiscard]] uint16_t F32ToBF16(float value);
+// e4m3 without infinities. What rounds above 448, infinity too, becomes 448 of its sign.
+[[nodiscard]] float F8E4M3ToF32(uint8_t bits);
+[[nodiscard]] uint8_t F32ToF8E4M3(float value);
 
 }  // namespace tessera::kernels

@@ -63,7 +63,7 @@ StatusOr<CheckpointTensor> TensorOf(const std::string& name, const json& entry,
   if (type == entry.end() || !type->is_string()) return BadHeader(name, "dtype must be text");
   const std::string& type_name = type->get_ref<const std::string&>();
   const std::optional<kernels::DType> dtype = kernels::DTypeFromName(type_name);
-  if (!dtype.has_value() || kernels::IsBlockFormat(*dtype)) {
+  if (!dtype.has_value() || !kernels::IsFloatType(*dtype)) {
     return Error(absl::StatusCode::kUnimplemented,
                  {.what = absl::StrCat("the element type ", type_name, " is not supported"),
                   .where = absl::StrCat("tensor ", name),

@@ -75,7 +75,7 @@ class CpuBackend final : public Backend {
 namespace cpu {
 
 std::string MissingKv(const KvFormat& kv) {
-  if (IsBlockFormat(kv.dtype)) return absl::StrCat("kv dtype ", InfoOf(kv.dtype).name);
+  if (!IsFloatType(kv.dtype)) return absl::StrCat("kv dtype ", InfoOf(kv.dtype).name);
   if (kv.kv_heads == 0 || kv.head_dim == 0) return "kv_heads or head_dim 0";
   return "";
 }

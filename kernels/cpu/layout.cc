@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "kernels/cpu/micro.h"
+#include "kernels/cpu/plane_tiles.h"
+#include "kernels/weight_planes.h"
 
 namespace tessera::kernels::cpu {
 namespace {
@@ -125,8 +127,10 @@ void ReadFloatRow(DType dtype, uint64_t in, const std::byte* at, float scale, fl
 }  // namespace
 
 uint64_t TileBytes(DType dtype, uint64_t in) {
+  if (!IsWeightType(dtype)) return 0;
   if (in == 0 || in % InfoOf(dtype).block_elements != 0 || in > uint64_t{1} << 40) return 0;
   if (IsBlockFormat(dtype)) return FormatOf(dtype).tile_bytes(in / kGroup);
+  if (HasPlanes(dtype)) return PlaneTileOf(dtype, in).bytes;
   return in * kTileRows * InfoOf(dtype).block_bytes;
 }
 
@@ -135,6 +139,8 @@ void PackTile16(DType dtype, uint64_t out, uint64_t in, const std::byte* canonic
   std::memset(packed, 0, (out + kTileRows - 1) / kTileRows * TileBytes(dtype, in));
   if (IsBlockFormat(dtype)) {
     MoveBlocks<true>(dtype, out, in, canonical, packed);
+  } else if (HasPlanes(dtype)) {
+    PackPlanes(dtype, out, in, canonical, packed);
   } else {
     MoveElements<true>(InfoOf(dtype).block_bytes, out, in, canonical, packed);
   }
@@ -144,6 +150,8 @@ void UnpackTile16(DType dtype, uint64_t out, uint64_t in, const std::byte* packe
                   std::byte* canonical) {
   if (IsBlockFormat(dtype)) {
     MoveBlocks<false>(dtype, out, in, canonical, packed);
+  } else if (HasPlanes(dtype)) {
+    UnpackPlanes(dtype, out, in, packed, canonical);
   } else {
     MoveElements<false>(InfoOf(dtype).block_bytes, out, in, canonical, packed);
   }
@@ -153,6 +161,10 @@ void ReadRow(DType dtype, uint64_t in, const std::byte* packed, uint64_t row, fl
              float* y) {
   const std::byte* tile = packed + row / kTileRows * TileBytes(dtype, in);
   const uint64_t lane = row % kTileRows;
+  if (HasPlanes(dtype)) {
+    ReadPlanesRow(dtype, in, tile, lane, scale, y);
+    return;
+  }
   if (!IsBlockFormat(dtype)) {
     ReadFloatRow(dtype, in, tile + lane * InfoOf(dtype).block_bytes, scale, y);
     return;

@@ -32,10 +32,14 @@ struct LinearCall {
   int32_t tile_begin;
   int32_t tile_end;
   int32_t accumulate;  // y += instead of y =
+  // Of types with planes: bytes from tile to tile, and from a tile's start to its scales and zeros.
+  int64_t tile_bytes;
+  int64_t tile_scales;
+  int64_t tile_zeros;
 };
 
 struct LinearKernels {
-  void (*run[kDTypeCount])(const LinearCall&);
+  void (*run[kWeightTypeCount])(const LinearCall&);
 };
 
 // A run of queries of one sequence, some query heads of one KV head.

@@ -23,7 +23,7 @@ inline constexpr int kLogicalPageTokens = 16;
 inline constexpr uint64_t kPageUnitBytes = 512;
 
 struct KvFormat {
-  DType dtype = DType::kF32;  // kF32, kF16 or kBF16
+  DType dtype = DType::kF32;  // kF32, kF16, kBF16 or kF8E4M3
   uint32_t kv_heads = 0;
   uint32_t head_dim = 0;
   bool key_statistics = false;
@@ -31,7 +31,7 @@ struct KvFormat {
   bool operator==(const KvFormat&) const = default;
 
   [[nodiscard]] uint64_t plane_bytes() const {
-    const uint64_t element = dtype == DType::kF32 ? 4 : 2;
+    const uint64_t element = dtype == DType::kF32 ? 4 : dtype == DType::kF8E4M3 ? 1 : 2;
     return (uint64_t{kPageTokens} * kv_heads * head_dim * element + 63) / 64 * 64;
   }
   [[nodiscard]] uint64_t v_offset() const { return plane_bytes(); }

@@ -6,6 +6,8 @@
 //   Q4_1        the same, then acc = fma(m_w, d_x * float(sum_x), acc) in the same group
 //               where isum_g is the exact integer dot product of the group (Q4_0: nibble - 8).
 //   F32, F16, BF16  acc = 0; for k in order: acc = fma(float(w[k]), x[k], acc)
+//   F8_*, I8_*, I4_*  the same with w[k] = s * float(c[k] - z), one float32 product (the difference
+//               is exact; weight_planes.h): the bits that an F32 weight of those values gives.
 //   then acc += bias, acc += addend, then the epilogue.
 #pragma once
 

@@ -5,13 +5,13 @@
 #include <filesystem>
 
 #include "absl/strings/str_cat.h"
-#include "blockzoo/zoo_progress.h"
 #include "blockzoo/zoo_report.h"
 #include "config/foundation/text.h"
 #include "server/cli/commands.h"
 #include "server/cli/console.h"
 #include "server/cli/settings_flags.h"
 #include "server/cli/zoo_json.h"
+#include "server/cli/zoo_makers.h"
 
 namespace tessera::server::cli {
 namespace {
@@ -35,14 +35,6 @@ struct ZooOptions {
 template <typename Report>
 void PrintReport(const ZooOptions& options, const Report& report) {
   Print(options.json ? ToJson(report) : blockzoo::Render(report));
-}
-
-// Runs `work` with a progress display on stderr.
-template <typename Work>
-auto WithProgress(absl::string_view title, const Work& work) {
-  blockzoo::ProgressPrinter printer(std::string(title), stderr, blockzoo::ProgressStyleOf(stderr),
-                                    SystemClock());
-  return work([&printer](uint64_t done, uint64_t total) { printer.Update(done, total); });
 }
 
 // Before a zoo is made for it.
@@ -230,9 +222,12 @@ void AddRemovers(Command& zoo, const ZooOptionsPtr& options) {
 
 void AddZoo(CommandLine& line) {
   const auto options = std::make_shared<ZooOptions>();
-  Command zoo = line.Add("zoo", "Look after a block zoo: import, ls, show, verify, diff, compose…");
+  Command zoo =
+      line.Add("zoo", "Look after a block zoo: import, quantize, synth, ls, show, verify…");
   AddZooFlags(zoo, &options->flags);
   AddMakers(zoo, options);
+  AddQuantize(zoo, {options, &options->flags});
+  AddSynth(zoo, {options, &options->flags});
   AddViews(zoo, options);
   AddRemovers(zoo, options);
   zoo.RequireSubcommand();

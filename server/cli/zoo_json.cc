@@ -23,6 +23,7 @@ Json SummaryJson(const blockzoo::ChainSummary& chain) {
   out["parameters"] = chain.parameters;
   out["weight_bytes"] = chain.weight_bytes;
   out["unique_bytes"] = chain.unique_bytes;
+  out["made_bytes"] = chain.made_bytes;
   return out;
 }
 
@@ -103,11 +104,36 @@ std::string ToJson(const blockzoo::ImportReport& report) {
                  {"seconds", report.seconds}});
 }
 
+std::string ToJson(const blockzoo::SynthReport& report) {
+  Json out{{"chains", Json::array()},
+           {"weight_bytes", report.weight_bytes},
+           {"new_bytes", report.new_bytes},
+           {"new_objects", report.new_objects},
+           {"seconds", report.seconds}};
+  for (const blockzoo::ChainManifest& chain : report.chains) {
+    out["chains"].push_back(ChainJson(chain));
+  }
+  return Dumped(out);
+}
+
+std::string ToJson(const blockzoo::QuantizeReport& report) {
+  return Dumped({{"chain", ChainJson(report.chain)},
+                 {"tensors", report.tensors},
+                 {"mean_error", report.mean_error},
+                 {"worst_error", report.worst_error},
+                 {"worst_tensor", report.worst_tensor},
+                 {"source_bytes", report.source_bytes},
+                 {"bytes", report.bytes},
+                 {"new_bytes", report.new_bytes},
+                 {"seconds", report.seconds}});
+}
+
 std::string ToJson(const blockzoo::ZooListing& listing) {
   Json out{{"directory", listing.directory},
            {"chains", Json::array()},
            {"summed_bytes", listing.summed_bytes},
-           {"distinct_bytes", listing.distinct_bytes}};
+           {"distinct_bytes", listing.distinct_bytes},
+           {"made_bytes", listing.made_bytes}};
   for (const blockzoo::ChainSummary& chain : listing.chains) {
     out["chains"].push_back(SummaryJson(chain));
   }
@@ -119,6 +145,7 @@ std::string ToJson(const blockzoo::ChainDetails& details) {
   out["parameters"] = details.summary.parameters;
   out["weight_bytes"] = details.summary.weight_bytes;
   out["unique_bytes"] = details.summary.unique_bytes;
+  out["made_bytes"] = details.summary.made_bytes;
   out["blocks"] = Json::array();
   for (const blockzoo::BlockDetails& block : details.blocks) {
     out["blocks"].push_back(BlockJson(block));
@@ -149,6 +176,7 @@ std::string ToJson(const blockzoo::VerifyReport& report) {
                  {"chains", report.chains},
                  {"blocks", report.blocks},
                  {"tensors", report.tensors},
+                 {"recipes", report.recipes},
                  {"assets", report.assets},
                  {"derived", report.derived},
                  {"bytes", report.bytes},

@@ -9,6 +9,8 @@
 namespace tessera::server::cli {
 
 [[nodiscard]] std::string ToJson(const blockzoo::ImportReport& report);
+[[nodiscard]] std::string ToJson(const blockzoo::SynthReport& report);
+[[nodiscard]] std::string ToJson(const blockzoo::QuantizeReport& report);
 [[nodiscard]] std::string ToJson(const blockzoo::ZooListing& listing);
 [[nodiscard]] std::string ToJson(const blockzoo::ChainDetails& details);
 [[nodiscard]] std::string ToJson(const blockzoo::ChainDiff& diff);

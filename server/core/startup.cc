@@ -1,6 +1,7 @@
 #include "server/core/startup.h"
 
 #include "config/foundation/log.h"
+#include "server/core/memory_plan.h"
 
 namespace tessera::server {
 
@@ -41,6 +42,7 @@ StatusOr<std::unique_ptr<blockzoo::Zoo>> OpenZooToServe(const StoreSettings& sto
   blockzoo::ZooOptions options;
   options.directory = store.root;
   options.reserve_bytes = static_cast<uint64_t>(store.reserve.bytes);
+  options.memory_bytes = FreeMemoryBytes();
   StatusOr<std::unique_ptr<blockzoo::Zoo>> zoo = blockzoo::Zoo::Open(options);
   if (zoo.ok() || absl::IsNotFound(zoo.status())) return zoo;
   // A directory that may not be written still serves.

@@ -122,6 +122,25 @@ struct ZooModelSource::Removals {
 ZooModelSource::ZooModelSource(const Parts& parts)
     : parts_(parts), removals_(std::make_shared<Removals>()) {}
 
+Status ZooModelSource::CheckSize(const std::string& name,
+                                 const blockzoo::ChainManifest& chain) const {
+  std::map<Digest, uint64_t> tensors;
+  for (const Digest& digest : chain.blocks) {
+    TESSERA_ASSIGN_OR_RETURN(const blockzoo::BlockManifest block, parts_.zoo->Block(digest));
+    for (const blockzoo::TensorRef& ref : block.tensors) {
+      TESSERA_ASSIGN_OR_RETURN(tensors[ref.tensor], blockzoo::TensorBytes(ref.dtype, ref.shape));
+    }
+  }
+  uint64_t bytes = 0;
+  for (const auto& [digest, size] : tensors) bytes += size;
+  if (bytes <= parts_.weight_budget) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition,
+               {absl::StrCat("model \"", name, "\" does not fit: its weights take ", bytes >> 20,
+                             " MiB, all models may take ", parts_.weight_budget >> 20, " MiB"),
+                "engine.memory_fraction", "",
+                "free memory, raise engine.memory_fraction, or serve a smaller form of the model"});
+}
+
 Status ZooModelSource::CheckRoom(const std::string& name) const {
   uint64_t live = parts_.binder->LiveWeightBytes();
   if (live > parts_.weight_budget) {
@@ -169,6 +188,7 @@ StatusOr<std::unique_ptr<LoadedModel>> ZooModelSource::Load(const std::string& n
                                                             const Progress& progress) {
   const ModelSettings settings = SettingsOf(*parts_.settings, name);
   TESSERA_ASSIGN_OR_RETURN(blockzoo::PinnedChain pinned, parts_.zoo->Pin(settings.ChainName()));
+  TESSERA_RETURN_IF_ERROR(CheckSize(name, pinned.chain));
   std::map<std::string, std::string> assets;
   for (const auto& [key, digest] : pinned.chain.assets) {
     TESSERA_ASSIGN_OR_RETURN(assets[key], parts_.zoo->Asset(digest));

@@ -41,6 +41,10 @@ class ZooModelSource final : public ModelSource {
   // Models that were removed and whose weights are still mapped.
   struct Removals;
 
+  // FAILED_PRECONDITION when the chain's weights alone are more than the budget, whatever else is
+  // unloaded.
+  [[nodiscard]] Status CheckSize(const std::string& name,
+                                 const blockzoo::ChainManifest& chain) const;
   // OK when the live weights are within the budget, once those of removed models have gone.
   [[nodiscard]] Status CheckRoom(const std::string& name) const;
 

@@ -182,6 +182,9 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromAssets(
     TESSERA_ASSIGN_OR_RETURN(const GgufVocabulary vocabulary, ParseGgufVocabulary(*json));
     return TokenizerFromGgufVocabulary(vocabulary);
   }
+  if (const std::string* json = find("byte_vocabulary.json")) {
+    return TokenizerFromByteVocabulary(*json);
+  }
   return Error(absl::StatusCode::kNotFound,
                {"chain has no tokenizer", "assets", "none of its assets is a vocabulary",
                 "import it with tokenizer.json, tokenizer.model or a GGUF file"});

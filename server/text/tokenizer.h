@@ -98,8 +98,12 @@ class Tokenizer {
 // `model_bytes` is a SentencePiece ModelProto; `tokenizer_config_json` may be empty.
 [[nodiscard]] StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromSentencePiece(
     absl::string_view model_bytes, absl::string_view tokenizer_config_json);
+// {"vocab":N}, 256 <= N: tokens 0 to 255 are the bytes, which are all that a text becomes; each
+// other one writes a space and its number.
+[[nodiscard]] StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromByteVocabulary(
+    absl::string_view json);
 // Chooses by asset name: "tokenizer.json", "tokenizer.model" (both with "tokenizer_config.json"),
-// "gguf_vocabulary.json". NOT_FOUND naming them when there is none.
+// "gguf_vocabulary.json", "byte_vocabulary.json". NOT_FOUND when there is none.
 [[nodiscard]] StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromAssets(
     const std::map<std::string, std::string>& assets);
 

@@ -44,6 +44,13 @@ def zoo(tmp_path_factory):
     return folder / "store"
 
 
+@pytest.fixture
+def store(zoo, tmp_path):
+    """A copy of the shared zoo that a test may change."""
+    shutil.copytree(zoo, tmp_path / "store")
+    return tmp_path / "store"
+
+
 @pytest.fixture(scope="session")
 def stories():
     """The name of the trained chain; tests that need it are skipped without the shared data."""

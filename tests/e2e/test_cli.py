@@ -11,29 +11,7 @@ import subprocess
 import daemon
 import models
 import pytest
-
-OK, FAILED, USAGE, UNAVAILABLE, NOT_FOUND, DATA_LOSS = range(6)
-
-
-def fails(code, *arguments, **options):
-    """Runs a command that must end with `code`; returns its stderr, which must be an error in our form."""
-    done = daemon.command(*arguments, check=False, timeout=60, **options)
-    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
-    assert done.stderr.startswith("error: "), done.stderr
-    for line in done.stderr.splitlines()[1:]:
-        assert re.match(r"  (where|why  |fix  )  |         ", line), done.stderr
-    return done.stderr
-
-
-def as_json(*arguments, **options):
-    return json.loads(daemon.command(*arguments, **options).stdout)
-
-
-@pytest.fixture
-def store(zoo, tmp_path):
-    """A copy of the shared zoo that a test may change."""
-    shutil.copytree(zoo, tmp_path / "store")
-    return tmp_path / "store"
+from command import DATA_LOSS, FAILED, NOT_FOUND, UNAVAILABLE, USAGE, as_json, fails
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/exec_context.h"
+#include "kernels/weight_planes.h"
 
 namespace tessera::kernels {
 
@@ -110,8 +111,13 @@ inline bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-inline constexpr DType kAllTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16,
-                                      DType::kQ8_0, DType::kQ4_0, DType::kQ4_1};
+inline constexpr DType kAllTypes[] = {
+    DType::kF32,   DType::kF16,        DType::kBF16,       DType::kQ8_0,      DType::kQ4_0,
+    DType::kQ4_1,  DType::kF8Channel,  DType::kF8Block128, DType::kI8Channel, DType::kI4G128,
+    DType::kI4G64, DType::kI4G128Zero, DType::kI4G64Zero};
+
+// Whether rows of `in` elements have whole blocks.
+inline bool Fits(DType dtype, int64_t in) { return in % InfoOf(dtype).block_elements == 0; }
 
 // Random canonical bytes of a weight, and what they mean.
 struct TestWeight {
@@ -145,10 +151,52 @@ inline void AppendBlock(TestWeight& w, Random& random) {
   }
 }
 
+// A weight whose codes, scales and zeros are planes.
+inline void FillPlanes(TestWeight& w, Random& random) {
+  const WeightPlanes planes =
+      PlanesOf(w.dtype, static_cast<uint64_t>(w.out), static_cast<uint64_t>(w.in));
+  w.canonical.resize(planes.bytes);
+  const bool int4 = InfoOf(w.dtype).block_elements > 1;
+  for (uint64_t i = 0; i < planes.codes_bytes; ++i) {
+    int code = random.Int(0, 255);
+    if (!int4 && w.dtype != DType::kI8Channel && (code & 0x7f) == 0x7f) code = 0;
+    w.canonical[i] = static_cast<std::byte>(code);
+  }
+  for (uint64_t i = 0; i < planes.scales_bytes; i += int4 ? 2 : 4) {
+    const float scale = random.Normal(0.02f);
+    const uint16_t half = F32ToF16(scale);
+    std::memcpy(&w.canonical[planes.scales_offset + i],
+                int4 ? static_cast<const void*>(&half) : &scale, int4 ? 2 : 4);
+  }
+  for (uint64_t i = 0; i < planes.zeros_bytes; ++i) {
+    w.canonical[planes.zeros_offset + i] = static_cast<std::byte>(random.Int(0, 15));
+  }
+  const int64_t group = ScaleGroup(w.dtype) == 0 ? w.in : ScaleGroup(w.dtype);
+  const int64_t groups = (w.in + group - 1) / group;
+  for (int64_t i = 0; i < w.out * w.in; ++i) {
+    const int64_t row = w.dtype == DType::kF8Block128 ? i / w.in / 128 : i / w.in;
+    const auto at = static_cast<uint64_t>(row * groups + i % w.in / group);
+    const auto byte = static_cast<uint8_t>(w.canonical[static_cast<uint64_t>(int4 ? i / 2 : i)]);
+    float scale;
+    std::memcpy(&scale, &w.canonical[planes.scales_offset + (int4 ? 0 : at * 4)], 4);
+    double code = w.dtype == DType::kI8Channel ? static_cast<int8_t>(byte) : F8E4M3ToF32(byte);
+    if (int4) {
+      uint16_t half;
+      std::memcpy(&half, &w.canonical[planes.scales_offset + at * 2], 2);
+      scale = F16ToF32(half);
+      const int zero =
+          planes.zeros_bytes == 0 ? 8 : static_cast<int>(w.canonical[planes.zeros_offset + at]);
+      code = (i % 2 == 0 ? byte & 15 : byte >> 4) - zero;
+    }
+    w.values.push_back(scale * code);
+  }
+}
+
 inline TestWeight MakeWeight(const Backend& backend, DType dtype, int64_t out, int64_t in,
                              Random& random) {
   TestWeight w{dtype, out, in, {}, {}, {}};
   const int64_t count = out * in;
+  if (HasPlanes(dtype)) FillPlanes(w, random);
   while (static_cast<int64_t>(w.values.size()) < count) {
     if (IsBlockFormat(dtype)) {
       AppendBlock(w, random);

@@ -39,10 +39,12 @@ TESSERA_EACH_ISA(LinearTest);
 TEST_P(LinearTest, MatchesFloat64OnOddShapes) {
   Machine machine(GetParam(), 2);
   Random random(1);
-  const int shapes[][3] = {{1, 32, 1},    {16, 64, 3},   {17, 96, 7},   {100, 192, 13},
-                           {576, 576, 2}, {49, 1536, 9}, {250, 32, 64}, {130, 160, 300}};
+  const int shapes[][3] = {{1, 32, 1},    {16, 64, 3},   {17, 96, 7},    {100, 192, 13},
+                           {576, 576, 2}, {49, 1536, 9}, {250, 32, 64},  {130, 160, 300},
+                           {1, 128, 1},   {17, 384, 7},  {300, 128, 20}, {259, 640, 2}};
   for (const DType dtype : kAllTypes) {
     for (const auto& [out, in, row_count] : shapes) {
+      if (!Fits(dtype, in)) continue;
       const TestWeight w = MakeWeight(*machine.backend, dtype, out, in, random);
       TestRows rows(machine, random.Floats(static_cast<size_t>(row_count * in)), row_count, in);
       const std::vector<float> y = RunLinear(machine, w, rows, 0, row_count, row_count);
@@ -69,7 +71,8 @@ TEST_P(LinearTest, MatchesFloat64OnOddShapes) {
 TEST_P(LinearTest, FloatTypesTakeAnyWidth) {
   Machine machine(GetParam(), 1);
   Random random(2);
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kF8Channel,
+                            DType::kF8Block128, DType::kI8Channel}) {
     const TestWeight w = MakeWeight(*machine.backend, dtype, 19, 172, random);
     TestRows rows(machine, random.Floats(5 * 172), 5, 172);
     const std::vector<float> y = RunLinear(machine, w, rows, 0, 5, 5);
@@ -91,7 +94,8 @@ TEST_P(LinearTest, FloatTypesTakeAnyWidth) {
 TEST(LinearBits, DoNotDependOnNeighboursOrMachine) {
   constexpr int kRows = 70;
   for (const DType dtype : kAllTypes) {
-    for (const int64_t in : {96, 576}) {
+    for (const int64_t blocks : {3, 5}) {
+      const int64_t in = std::max<int64_t>(32, InfoOf(dtype).block_elements) * blocks;
       Random random(3);
       std::vector<float> expected;
       const std::vector<float> x = random.Floats(static_cast<size_t>(kRows * in));
@@ -113,6 +117,49 @@ TEST(LinearBits, DoNotDependOnNeighboursOrMachine) {
         }
       }
     }
+  }
+}
+
+// What ops/linear.h promises of types with planes: the bits of the F32 weight that they mean.
+TEST_P(LinearTest, PlanesGiveTheBitsOfTheirFloats) {
+  Machine machine(GetParam(), 2);
+  Random random(7);
+  for (const DType dtype : kAllTypes) {
+    if (!HasPlanes(dtype)) continue;
+    constexpr int kOut = 150, kIn = 256, kRows = 5;
+    const TestWeight w = MakeWeight(*machine.backend, dtype, kOut, kIn, random);
+    TestWeight plain{DType::kF32, kOut, kIn, {}, w.values, {}};
+    for (const double value : w.values) {
+      const auto rounded = static_cast<float>(value);
+      const auto* bytes = reinterpret_cast<const std::byte*>(&rounded);
+      plain.canonical.insert(plain.canonical.end(), bytes, bytes + 4);
+    }
+    plain.packed.resize(machine.backend->LinearLayout(DType::kF32, kOut, kIn).value().bytes);
+    machine.backend->PackLinear(DType::kF32, kOut, kIn, plain.canonical.data(),
+                                plain.packed.data());
+    TestRows rows(machine, random.Floats(kRows * kIn), kRows, kIn);
+    EXPECT_TRUE(SameBits(RunLinear(machine, w, rows, 0, kRows, kRows),
+                         RunLinear(machine, plain, rows, 0, kRows, kRows)))
+        << InfoOf(dtype).name;
+  }
+}
+
+TEST_P(LinearTest, EveryE4M3CodeIsDecoded) {
+  Machine machine(GetParam(), 1);
+  TestWeight w{DType::kF8Channel, 256, 1, {}, {}, {}};
+  w.canonical.resize(256 + 256 * 4);
+  const float one = 1;
+  for (size_t i = 0; i < 256; ++i) {
+    w.canonical[i] = static_cast<std::byte>(i);
+    std::memcpy(&w.canonical[256 + i * 4], &one, 4);
+  }
+  w.packed.resize(machine.backend->LinearLayout(w.dtype, 256, 1).value().bytes);
+  machine.backend->PackLinear(w.dtype, 256, 1, w.canonical.data(), w.packed.data());
+  TestRows rows(machine, {1.0f}, 1, 1);
+  const std::vector<float> y = RunLinear(machine, w, rows, 0, 1, 1);
+  for (size_t i = 0; i < 256; ++i) {
+    const float value = F8E4M3ToF32(static_cast<uint8_t>(i));
+    EXPECT_TRUE(std::isnan(value) ? std::isnan(y[i]) : y[i] == value) << i << ": " << y[i];
   }
 }
 
@@ -177,7 +224,9 @@ TEST(Layout, LosesNothingAndGrowsLittle) {
   const auto backend = MakeCpuBackend(CpuIsa::kAuto).value();
   Random random(5);
   for (const DType dtype : kAllTypes) {
-    for (const auto& [out, in] : {std::pair{33, 96}, {16, 64}, {1, 32}, {576, 576}, {49, 32}}) {
+    for (const auto& [out, in] :
+         {std::pair{33, 96}, {16, 64}, {1, 32}, {576, 576}, {49, 32}, {33, 384}, {257, 128}}) {
+      if (!Fits(dtype, in)) continue;
       const TestWeight w = MakeWeight(*backend, dtype, out, in, random);
       std::vector<std::byte> back(w.canonical.size());
       cpu::UnpackTile16(dtype, static_cast<uint64_t>(out), static_cast<uint64_t>(in),
@@ -185,6 +234,7 @@ TEST(Layout, LosesNothingAndGrowsLittle) {
       EXPECT_EQ(back, w.canonical) << InfoOf(dtype).name << " " << out << "x" << in;
     }
     for (const auto& [out, in] : {std::pair{576, 1536}, {49152, 576}, {192, 576}}) {
+      if (!Fits(dtype, in)) continue;
       const auto layout =
           backend->LinearLayout(dtype, static_cast<uint64_t>(out), static_cast<uint64_t>(in));
       const uint64_t canonical =
@@ -199,6 +249,7 @@ TEST_P(LinearTest, EmbedReadsThePackedTable) {
   Random random(6);
   for (const DType dtype : kAllTypes) {
     for (const int width : {32, 96, 128}) {
+      if (!Fits(dtype, width)) continue;
       const TestWeight w = MakeWeight(*machine.backend, dtype, 37, width, random);
       const TokenId tokens[] = {36, 0, 17, 17, 5};
       const int32_t rows[] = {4, 3, 2, 1, 0};

@@ -45,6 +45,13 @@ void Register_embed(Registry& registry) {
   AddEmbed<DType::kQ8_0>(registry, "embed.q8_0");
   AddEmbed<DType::kQ4_0>(registry, "embed.q4_0");
   AddEmbed<DType::kQ4_1>(registry, "embed.q4_1");
+  AddEmbed<DType::kF8Channel>(registry, "embed.f8_channel");
+  AddEmbed<DType::kF8Block128>(registry, "embed.f8_block128");
+  AddEmbed<DType::kI8Channel>(registry, "embed.i8_channel");
+  AddEmbed<DType::kI4G128>(registry, "embed.i4_g128");
+  AddEmbed<DType::kI4G64>(registry, "embed.i4_g64");
+  AddEmbed<DType::kI4G128Zero>(registry, "embed.i4_g128_zero");
+  AddEmbed<DType::kI4G64Zero>(registry, "embed.i4_g64_zero");
 }
 
 }  // namespace tessera::kernels::cpu

@@ -6,6 +6,7 @@
 #include "kernels/cpu/layout.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/registry.h"
+#include "kernels/weight_planes.h"
 
 namespace tessera::kernels::cpu {
 namespace {
@@ -35,6 +36,7 @@ LinearUnits LinearUnitsOf(const LinearTask& task, int64_t tile_bytes) {
   return u;
 }
 
+template <DType dtype>
 LinearCall CallOf(const LinearOp::Params& p, const LinearTask& task) {
   LinearCall call = {};
   call.weight = task.weight;
@@ -51,6 +53,12 @@ LinearCall CallOf(const LinearOp::Params& p, const LinearTask& task) {
   call.in = p.in;
   call.out = task.out;
   call.accumulate = p.epilogue == Epilogue::kResidual ? 1 : 0;
+  if constexpr (HasPlanes(dtype)) {
+    const PlaneTile place = PlaneTileOf(dtype, static_cast<uint64_t>(p.in));
+    call.tile_bytes = static_cast<int64_t>(place.bytes);
+    call.tile_scales = static_cast<int64_t>(place.scales);
+    call.tile_zeros = static_cast<int64_t>(place.zeros);
+  }
   return call;
 }
 
@@ -79,7 +87,7 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
       const LinearTask& task = p.tasks[at];
       const int64_t tile = (unit - before) % u.columns * u.tiles_each;
       const int64_t row = (unit - before) / u.columns * kRowBlock;
-      LinearCall call = CallOf(p, task);
+      LinearCall call = CallOf<dtype>(p, task);
       call.tile_begin = static_cast<int32_t>(tile);
       call.tile_end = static_cast<int32_t>(std::min(u.tiles, tile + u.tiles_each));
       call.row_begin = static_cast<int32_t>(task.row_begin + row);
@@ -117,6 +125,13 @@ void Register_linear(Registry& registry) {
   AddLinear<DType::kQ8_0>(registry, "linear.q8_0");
   AddLinear<DType::kQ4_0>(registry, "linear.q4_0");
   AddLinear<DType::kQ4_1>(registry, "linear.q4_1");
+  AddLinear<DType::kF8Channel>(registry, "linear.f8_channel");
+  AddLinear<DType::kF8Block128>(registry, "linear.f8_block128");
+  AddLinear<DType::kI8Channel>(registry, "linear.i8_channel");
+  AddLinear<DType::kI4G128>(registry, "linear.i4_g128");
+  AddLinear<DType::kI4G64>(registry, "linear.i4_g64");
+  AddLinear<DType::kI4G128Zero>(registry, "linear.i4_g128_zero");
+  AddLinear<DType::kI4G64Zero>(registry, "linear.i4_g64_zero");
 }
 
 }  // namespace tessera::kernels::cpu

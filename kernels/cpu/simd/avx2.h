@@ -5,6 +5,7 @@
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cpu/simd/inline.h"
@@ -118,6 +119,20 @@ struct Avx2 {
     __builtin_memcpy(copy, p, static_cast<unsigned>(n) * 2);
     return LoadBf16(copy);
   }
+  TESSERA_SIMD __m128i Load16(const std::byte* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  TESSERA_SIMD F LoadE4m3(const std::byte* p) {
+    const __m256i v = _mm256_slli_epi16(_mm256_cvtepu8_epi16(Load16(p)), 8);
+    const __m256i magnitude = _mm256_srli_epi16(_mm256_and_si256(v, _mm256_set1_epi16(0x7f00)), 1);
+    const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x3f80)),
+                                         _mm256_set1_epi16(0x7c00));
+    const __m256i sign = _mm256_andnot_si256(_mm256_set1_epi16(0x7fff), v);
+    const __m256i half = _mm256_or_si256(_mm256_or_si256(sign, magnitude), nan);
+    return Mul({_mm256_cvtph_ps(_mm256_castsi256_si128(half)),
+                _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1))},
+               Set1(256.0f));
+  }
   TESSERA_SIMD void ToF16(uint16_t* p, F v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v.lo, 0));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(v.hi, 0));
@@ -134,6 +149,14 @@ struct Avx2 {
     const __m256i* q = static_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
   }
+  TESSERA_SIMD I LoadU8(const std::byte* p) {
+    const __m128i v = Load16(p);
+    return {_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
+  }
+  TESSERA_SIMD I LoadI8(const std::byte* p) {
+    const __m128i v = Load16(p);
+    return {_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8))};
+  }
   TESSERA_SIMD I ISub(I a, I b) {
     return {_mm256_sub_epi32(a.lo, b.lo), _mm256_sub_epi32(a.hi, b.hi)};
   }
@@ -146,6 +169,10 @@ struct Avx2 {
   template <int kBits>
   TESSERA_SIMD I IShl(I a) {
     return {_mm256_slli_epi32(a.lo, kBits), _mm256_slli_epi32(a.hi, kBits)};
+  }
+  template <int kBits>
+  TESSERA_SIMD I IShr(I a) {
+    return {_mm256_srli_epi32(a.lo, kBits), _mm256_srli_epi32(a.hi, kBits)};
   }
   TESSERA_SIMD I IAnd(I a, I b) {
     return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};

@@ -9,6 +9,7 @@
 #if defined(__AVX512VNNI__)
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cpu/simd/inline.h"
@@ -92,6 +93,16 @@ struct Avx512 {
     const __m256i v = _mm256_maskz_loadu_epi16(First(n), p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
   }
+  // Sixteen e4m3 codes. As float16 bits they mean 2^-8 of their value, but for what is no number.
+  TESSERA_SIMD F LoadE4m3(const std::byte* p) {
+    const __m256i v = _mm256_slli_epi16(_mm256_cvtepu8_epi16(Load16(p)), 8);
+    const __m256i magnitude = _mm256_srli_epi16(_mm256_and_si256(v, _mm256_set1_epi16(0x7f00)), 1);
+    const __m256i nan = _mm256_and_si256(_mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x3f80)),
+                                         _mm256_set1_epi16(0x7c00));
+    const __m256i sign = _mm256_andnot_si256(_mm256_set1_epi16(0x7fff), v);
+    const __m256i half = _mm256_or_si256(_mm256_or_si256(sign, magnitude), nan);
+    return _mm512_mul_ps(_mm512_cvtph_ps(half), _mm512_set1_ps(256.0f));
+  }
   TESSERA_SIMD void ToF16(uint16_t* p, F v) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, 0));
   }
@@ -104,12 +115,22 @@ struct Avx512 {
     return _mm512_set1_epi32(v);
   }
   TESSERA_SIMD I ILoad(const void* p) { return _mm512_loadu_si512(p); }
+  TESSERA_SIMD __m128i Load16(const std::byte* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  // Sixteen bytes, unsigned or signed.
+  TESSERA_SIMD I LoadU8(const std::byte* p) { return _mm512_cvtepu8_epi32(Load16(p)); }
+  TESSERA_SIMD I LoadI8(const std::byte* p) { return _mm512_cvtepi8_epi32(Load16(p)); }
   TESSERA_SIMD I ISub(I a, I b) { return _mm512_sub_epi32(a, b); }
   TESSERA_SIMD I IAdd(I a, I b) { return _mm512_add_epi32(a, b); }
   TESSERA_SIMD I IMax(I a, I b) { return _mm512_max_epi32(a, b); }
   template <int kBits>
   TESSERA_SIMD I IShl(I a) {
     return _mm512_slli_epi32(a, kBits);
+  }
+  template <int kBits>
+  TESSERA_SIMD I IShr(I a) {
+    return _mm512_srli_epi32(a, kBits);
   }
   TESSERA_SIMD I IAnd(I a, I b) { return _mm512_and_si512(a, b); }
   TESSERA_SIMD F ToFloat(I a) { return _mm512_cvtepi32_ps(a); }

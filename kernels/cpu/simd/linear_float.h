@@ -1,45 +1,53 @@
-// Products of float weights (tile16 layout: 16 outputs for each k) with float activations: one
-// fused multiply-add for each k in order, whatever the register block.
+// Products of weights that are read as floats (tile16 layout: 16 outputs for each k) with float
+// activations: one fused multiply-add for each k in order, whatever the register block.
 #pragma once
 
 #include "kernels/cpu/simd/epilogue.h"
+#include "kernels/cpu/simd/tile_weights.h"
 
 namespace tessera::kernels::cpu {
 
 template <class S, DType kType>
 struct FloatLinear {
   using F = typename S::F;
-  static constexpr int kElement = kType == DType::kF32 ? 4 : 2;
-
-  TESSERA_SIMD F Weights(const std::byte* p) {
-    if constexpr (kType == DType::kF32) return S::Load(reinterpret_cast<const float*>(p));
-    if constexpr (kType == DType::kF16) return S::LoadF16(reinterpret_cast<const uint16_t*>(p));
-    if constexpr (kType == DType::kBF16) return S::LoadBf16(reinterpret_cast<const uint16_t*>(p));
-  }
+  using Weights = TileWeights<S, kType>;
 
   template <int T, int R>
   static __attribute__((noinline)) void Run(const LinearCall& c, int32_t tile, int32_t row) {
     const int64_t in = c.in;
     const float* x = c.x + row * in;
-    const int64_t tile_bytes = in * kTileRows * kElement;
-    const std::byte* w = c.weight + tile * tile_bytes;
+    const int64_t tile_bytes = Weights::TileBytes(c);
+    const std::byte* const tiles = c.weight + tile * tile_bytes;
+    const std::byte* w = tiles;
     F acc[T][R];
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) acc[t][r] = S::Zero();
     }
-    for (int64_t k = 0; k < in; ++k) {
-      F wk[T];
+    const int64_t group = Weights::kGroup == 0 ? in : Weights::kGroup;
+    for (int64_t begin = 0; begin < in; begin += group) {
+      typename Weights::Scales scales[T];
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) wk[t] = Weights(w + t * tile_bytes);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const F xk = S::Set1(x[r * in + k]);
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) acc[t][r] = S::Fma(wk[t], xk, acc[t][r]);
+      for (int t = 0; t < T; ++t) {
+        scales[t] = Weights::ScalesOf(c, tiles + t * tile_bytes, begin / group);
       }
-      w += kTileRows * kElement;
+      const int64_t end = begin + group < in ? begin + group : in;
+      for (int64_t k = begin; k < end; k += Weights::kStep) {
+#pragma GCC unroll 2
+        for (int part = 0; part < Weights::kStep; ++part) {
+          F wk[T];
+#pragma GCC unroll 8
+          for (int t = 0; t < T; ++t) wk[t] = Weights::At(w + t * tile_bytes, part, scales[t]);
+#pragma GCC unroll 8
+          for (int r = 0; r < R; ++r) {
+            const F xk = S::Set1(x[r * in + k + part]);
+#pragma GCC unroll 8
+            for (int t = 0; t < T; ++t) acc[t][r] = S::Fma(wk[t], xk, acc[t][r]);
+          }
+        }
+        w += Weights::kStepBytes;
+      }
     }
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {

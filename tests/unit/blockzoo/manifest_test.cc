@@ -121,6 +121,25 @@ TEST(ManifestTest, TensorBytesIsOverflowSafe) {
   EXPECT_FALSE(TensorBytes(DType::kF32, {most, most, 2, 2}).ok());
   EXPECT_FALSE(TensorBytes(DType::kF32, {1, 1, 1, 1, 1}).ok());
   EXPECT_FALSE(TensorBytes(DType::kQ8_0, {33}).ok());
+  EXPECT_FALSE(TensorBytes(DType::kF8Channel, {most + 1, 1}).ok());
+}
+
+TEST(ManifestTest, WeightsWithPlanesAreMatrices) {
+  EXPECT_EQ(*TensorBytes(DType::kF8Channel, {2, 8}), 24u);
+  EXPECT_EQ(*TensorBytes(DType::kI4G64, {2, 64}), 68u);
+  EXPECT_FALSE(TensorBytes(DType::kF8Channel, {8}).ok());
+  EXPECT_FALSE(TensorBytes(DType::kI4G64, {2, 2, 64}).ok());
+  const Status columns = TensorBytes(DType::kI4G128, {2, 192}).status();
+  EXPECT_NE(columns.message().find("I4_G128 blocks of 128"), absl::string_view::npos) << columns;
+}
+
+TEST(ManifestTest, TypesOfKeysAndValuesAreNoWeights) {
+  BlockManifest block{"t", {}, {{"a", Digest(), DType::kF8Channel, {2, 8}}}};
+  EXPECT_TRUE(ParseBlockManifest(CanonicalText(block)).ok());
+  block.tensors[0].dtype = DType::kF8E4M3;
+  const Status status = ParseBlockManifest(CanonicalText(block)).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  EXPECT_NE(status.message().find("keys and values only"), absl::string_view::npos) << status;
 }
 
 }  // namespace

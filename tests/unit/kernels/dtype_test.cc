@@ -23,6 +23,47 @@ TEST(DTypeTest, StorageBytes) {
   EXPECT_EQ(StorageBytes(DType::kF16, 0, 5), 0u);
 }
 
+TEST(DTypeTest, StorageOfPlanesCountsScalesZerosAndPadding) {
+  EXPECT_EQ(StorageBytes(DType::kF8Channel, 3, 5), 16u + 3 * 4);
+  EXPECT_EQ(StorageBytes(DType::kI8Channel, 16, 64), 1024u + 64);
+  EXPECT_EQ(StorageBytes(DType::kF8Block128, 129, 130), 16784u + 2 * 2 * 4);
+  EXPECT_EQ(StorageBytes(DType::kI4G128, 3, 256), 384u + 3 * 2 * 2);
+  EXPECT_EQ(StorageBytes(DType::kI4G64, 3, 64), 96u + 6);
+  EXPECT_EQ(StorageBytes(DType::kI4G64Zero, 3, 128), 192u + 16 + 6);
+  EXPECT_EQ(StorageBytes(DType::kI4G128, 3, 64), std::nullopt);
+  EXPECT_EQ(StorageBytes(DType::kI8Channel, uint64_t{1} << 31, 1), std::nullopt);
+}
+
+TEST(DTypeTest, EveryE4M3Survives) {
+  for (uint32_t bits = 0; bits < 256; ++bits) {
+    const float value = F8E4M3ToF32(static_cast<uint8_t>(bits));
+    EXPECT_EQ(std::isnan(value), (bits & 0x7f) == 0x7f);
+    if (std::isnan(value)) continue;
+    EXPECT_EQ(F32ToF8E4M3(value), bits);
+  }
+  EXPECT_EQ(F8E4M3ToF32(0x7e), 448.0f);
+  EXPECT_EQ(F8E4M3ToF32(0x01), 0x1p-9f);
+  EXPECT_EQ(F8E4M3ToF32(0x88), -0x1p-6f);
+}
+
+TEST(DTypeTest, E4M3RoundsToNearestEvenAndSaturates) {
+  // Between each two neighbours: below the middle, the middle, above it.
+  for (uint8_t low = 0; low < 0x7e; ++low) {
+    const float a = F8E4M3ToF32(low);
+    const float b = F8E4M3ToF32(static_cast<uint8_t>(low + 1));
+    const float middle = (a + b) / 2;
+    const uint8_t even = low % 2 == 0 ? low : static_cast<uint8_t>(low + 1);
+    EXPECT_EQ(F32ToF8E4M3(middle), even);
+    EXPECT_EQ(F32ToF8E4M3(std::nextafter(middle, 0.0f)), low);
+    EXPECT_EQ(F32ToF8E4M3(-std::nextafter(middle, 1e9f)), 0x80 | (low + 1));
+  }
+  for (const float value : {449.0f, 463.0f, 464.0f, 465.0f, 1e30f, INFINITY}) {
+    EXPECT_EQ(F32ToF8E4M3(value), 0x7e);
+    EXPECT_EQ(F32ToF8E4M3(-value), 0xfe);
+  }
+  EXPECT_EQ(F32ToF8E4M3(NAN) & 0x7f, 0x7f);
+}
+
 TEST(DTypeTest, EveryHalfSurvives) {
   for (uint32_t bits = 0; bits < 65536; ++bits) {
     const float value = F16ToF32(static_cast<uint16_t>(bits));
