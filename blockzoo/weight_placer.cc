@@ -1,6 +1,8 @@
 #include "blockzoo/weight_placer.h"
 
+#include <optional>
 #include <span>
+#include <utility>
 
 namespace tessera::blockzoo {
 
@@ -29,10 +31,20 @@ StatusOr<PlacedWeight> WeightPlacer::Place(const TensorRef& tensor, uint64_t out
   if (std::shared_ptr<const kernels::Buffer> live = known.lock()) {
     return PlacedWeight(std::move(live));
   }
-  TESSERA_ASSIGN_OR_RETURN(const WeightHandle bytes, Load(tensor, out, in, layout, source));
-  TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<kernels::Buffer> copy,
-                           memory.Allocate(bytes.size(), "weights"));
-  TESSERA_RETURN_IF_ERROR(memory.Write(std::span(bytes.data(), bytes.size()), copy->data()));
+  std::optional<SyntheticRecipe> recipe;
+  if (layout.transform.empty() && backend_.generates()) {
+    TESSERA_ASSIGN_OR_RETURN(recipe, source.Recipe(tensor));
+  }
+  std::shared_ptr<kernels::Buffer> copy;
+  if (recipe.has_value()) {
+    TESSERA_ASSIGN_OR_RETURN(const kernels::SyntheticTensor generator, GeneratorOf(*recipe));
+    TESSERA_ASSIGN_OR_RETURN(copy, memory.Allocate(generator.bytes, "weights"));
+    TESSERA_RETURN_IF_ERROR(backend_.Generate(generator, copy->data()));
+  } else {
+    TESSERA_ASSIGN_OR_RETURN(const WeightHandle bytes, Load(tensor, out, in, layout, source));
+    TESSERA_ASSIGN_OR_RETURN(copy, memory.Allocate(bytes.size(), "weights"));
+    TESSERA_RETURN_IF_ERROR(memory.Write(std::span(bytes.data(), bytes.size()), copy->data()));
+  }
   known = copy;
   return PlacedWeight(std::move(copy));
 }

@@ -112,6 +112,7 @@ void VersionIsSupported(const Settings& settings, const RuleReport& report) {
 }
 
 void StepHoldsAllRunning(const Settings& settings, const RuleReport& report) {
+  if (settings.engine.max_batch_tokens == 0) return;
   if (settings.engine.max_running <= settings.engine.max_batch_tokens) return;
   report("engine.max_running",
          absl::StrCat("must not exceed engine.max_batch_tokens (", settings.engine.max_batch_tokens,

@@ -109,7 +109,8 @@ const StructTable& KvTable() {
                   Choices<KvDtype>{{"auto", KvDtype::kAuto},
                                    {"f32", KvDtype::kF32},
                                    {"f16", KvDtype::kF16},
-                                   {"bf16", KvDtype::kBf16}},
+                                   {"bf16", KvDtype::kBf16},
+                                   {"f8", KvDtype::kF8}},
                   kRestart, "Element type of cached keys and values; auto: as the chain asks"),
       BoolField("key_statistics", &S::key_statistics, kRestart,
                 "Keep statistics of the keys of each logical page"),
@@ -127,10 +128,17 @@ const StructTable& EngineTable() {
       NumberField("memory_fraction", &S::memory_fraction, Reals{0.01, 0.95}, kRestart,
                   "Share of the memory free at start to use, weights included"),
       StructField("kv", &S::kv, KvTable(), "The key-value cache"),
-      NumberField("max_batch_tokens", &S::max_batch_tokens, Ints{16, 1 << 20}, kRestart,
-                  "Most tokens of one step"),
+      NumberField("max_batch_tokens", &S::max_batch_tokens, Ints{16, 1 << 20, "auto"}, kRestart,
+                  "Most tokens of one step; auto: 512 on the processor, 8192 on a CUDA device"),
       NumberField("max_running", &S::max_running, Ints{1, 1 << 16}, kRestart,
                   "Most sequences computed at once"),
+      ChoiceField(
+          "device", &S::device,
+          Choices<DeviceKind>{
+              {"auto", DeviceKind::kAuto}, {"cpu", DeviceKind::kCpu}, {"cuda", DeviceKind::kCuda}},
+          kRestart, "What computes; auto: a CUDA device where there is one"),
+      NumberField("device_index", &S::device_index, Ints{0, 63}, kRestart,
+                  "Which CUDA device, as the driver counts them"),
       ChoiceField(
           "isa", &S::isa,
           Choices<CpuIsa>{

@@ -62,7 +62,7 @@ struct ListenSettings {
   MetricsSettings metrics;
 };
 
-enum class KvDtype { kAuto, kF32, kF16, kBf16 };
+enum class KvDtype { kAuto, kF32, kF16, kBf16, kF8 };
 enum class CpuIsa { kAuto, kAvx512, kAvx2 };
 
 struct KvSettings {
@@ -70,13 +70,18 @@ struct KvSettings {
   bool key_statistics = false;
 };
 
+// What computes; kAuto: a CUDA device where there is one, else the processor.
+enum class DeviceKind { kAuto, kCpu, kCuda };
+
 struct EngineSettings {
   int64_t threads = 0;           // 0: one for each core
   ByteSize memory{0};            // of the key-value cache; 0: by `memory_fraction`
   double memory_fraction = 0.5;  // of what is free at start, weights included
   KvSettings kv;
-  int64_t max_batch_tokens = 512;
+  int64_t max_batch_tokens = 0;  // 0: as the device likes
   int64_t max_running = 256;
+  DeviceKind device = DeviceKind::kAuto;
+  int64_t device_index = 0;  // of several CUDA devices
   CpuIsa isa = CpuIsa::kAuto;
   Duration step_watchdog = std::chrono::seconds(30);  // 0: off
 };

@@ -12,6 +12,7 @@
 #include "kernels/dtype.h"
 #include "kernels/memory.h"
 #include "kernels/ops/attention_plan.h"
+#include "kernels/synthetic.h"
 
 namespace tessera::kernels {
 
@@ -39,6 +40,13 @@ class Backend {
 
   // Where weights, pages and activations live.
   [[nodiscard]] virtual Memory& memory() const { return HostMemory(); }
+  // Whether Generate makes synthetic tensors in memory() itself; else the host makes them.
+  [[nodiscard]] virtual bool generates() const { return false; }
+  // Writes the canonical bytes of `tensor` (synthetic_tensor.h) to `to` in memory(); there when it
+  // returns.
+  [[nodiscard]] virtual Status Generate(const SyntheticTensor& tensor, std::byte* to) const {
+    return absl::UnimplementedError("this backend does not make synthetic tensors");
+  }
   // Bytes of an element of activations (ops/activation.h).
   [[nodiscard]] virtual uint64_t activation_bytes() const { return 4; }
   // What a cache keeps keys and values in when nobody chose, beside weights of this type.
@@ -49,6 +57,8 @@ class Backend {
   [[nodiscard]] virtual bool ReadsQuantizedRows(DType weight) const {
     return WantsQuantizedRows(weight);
   }
+  // Rows of a step that keep its kernels busy, where nobody chose.
+  [[nodiscard]] virtual uint32_t batch_tokens() const { return 512; }
   // Rows of logits to make at a time.
   [[nodiscard]] virtual uint32_t logits_rows() const { return 64; }
 

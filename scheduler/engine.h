@@ -67,6 +67,7 @@ struct EngineStats {
   // The engine thread's own time outside kernels: planning, gathering and answering in processor
   // time, the few instructions between two kernels in wall time.
   uint64_t overhead_ns = 0;
+  uint64_t device_idle_ns = 0;  // that a device waited for the host between two steps
   uint64_t preemptions = 0;
   uint64_t computed_prompt_tokens = 0;
   uint64_t output_tokens = 0;

@@ -257,6 +257,7 @@ bool EngineLoop::Step() {
     const uint64_t before_cpu = ThreadNanoseconds();
     const Status done = executor_.Finish(OldestPlan());
     waited_cpu = ThreadNanoseconds() - before_cpu;
+    stats_.device_idle_ns += executor_.idle_ns();
     computed = clock_.Now();
     if (done.ok()) {
       CommitStep(computed);

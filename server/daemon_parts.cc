@@ -47,18 +47,23 @@ StatusOr<std::unique_ptr<DaemonParts>> DaemonParts::Make(const DaemonOptions& op
 DaemonParts::~DaemonParts() { Stop(SystemClock().Now()); }
 
 Status DaemonParts::MakeEngine(const Settings& settings) {
-  TESSERA_ASSIGN_OR_RETURN(backend_, kernels::MakeCpuBackend(IsaOf(settings.engine.isa)));
-  plan_ = PlanMemory(settings.engine, FreeMemoryBytes());
+  TESSERA_ASSIGN_OR_RETURN(backend_, MakeBackend(settings.engine));
+  plan_ = PlanMemory(settings.engine, FreeMemoryBytes(*backend_));
   scheduler::EngineOptions options;
   options.threads = static_cast<int>(settings.engine.threads);
   options.cache_bytes = plan_.cache_bytes;
   options.prefix_reuse = settings.prefix_cache.enabled;
-  options.max_batch_tokens = static_cast<uint32_t>(settings.engine.max_batch_tokens);
+  options.max_batch_tokens = BatchTokensOf(settings.engine, *backend_);
   options.max_running = static_cast<uint32_t>(settings.engine.max_running);
   options.inbox = InboxLimits(settings.admission);
   options.park_above_tokens = static_cast<uint32_t>(settings.limits.stream_buffer.tokens);
   options.park_limit = settings.limits.stream_buffer.stall;
   pool_ = std::make_unique<WorkPool>(WorkPool::Options{});
+  options.on_device_lost = [this](const Status& status) {
+    LogError("device_lost", {{"error", std::string(status.message())}});
+    device_lost_ = true;
+    UpdateHealth();
+  };
   options.tell = [pool = pool_.get()](auto& ready) { PumpOutput(*pool, ready); };
   TESSERA_ASSIGN_OR_RETURN(engine_,
                            scheduler::Engine::Create(options, backend_, engine_metrics_.get()));
@@ -129,7 +134,7 @@ void DaemonParts::SetIntake(Frontend::Intake intake) {
 void DaemonParts::UpdateHealth() {
   if (!grpc_) return;
   using Health = GrpcServer::Health;
-  const bool alive = !stalled_.load();
+  const bool alive = !stalled_.load() && !device_lost_.load();
   const bool ready = alive && frontend_->intake() == Frontend::Intake::kOpen;
   grpc_->SetHealth("liveness", alive ? Health::kServing : Health::kNotServing);
   for (const char* name : {"", "readiness", "tessera.v1.InferenceService"}) {

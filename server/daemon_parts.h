@@ -81,6 +81,7 @@ class DaemonParts {
   std::unique_ptr<HttpServer> metrics_;
   std::string grpc_address_, http_address_, metrics_address_, admin_path_;
   std::atomic<bool> stalled_{false};  // the engine makes no progress
+  std::atomic<bool> device_lost_{false};
   bool stopped_ = false;
 };
 

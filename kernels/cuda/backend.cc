@@ -8,6 +8,7 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/linear/skinny.h"
 #include "kernels/cuda/linear/skinny_int4.h"
+#include "kernels/cuda/ops/synthetic.h"
 #include "kernels/cuda/registry.h"
 #include "kernels/weight_planes.h"
 
@@ -29,9 +30,17 @@ class CudaBackend final : public Backend {
   }
   const Catalog& catalog() const override { return catalog_; }
   Memory& memory() const override { return memory_; }
+  bool generates() const override { return true; }
+  Status Generate(const SyntheticTensor& tensor, std::byte* to) const override {
+    const DeviceScope scope(device_.index);
+    TESSERA_RETURN_IF_ERROR(
+        StatusOf(LaunchSynthetic(tensor, to, cudaStreamPerThread), "making a tensor"));
+    return StatusOf(cudaStreamSynchronize(cudaStreamPerThread), "making a tensor");
+  }
   uint64_t activation_bytes() const override { return 2; }
   DType KvDType(DType /*weight*/) const override { return DType::kBF16; }
   bool ReadsQuantizedRows(DType /*weight*/) const override { return false; }
+  uint32_t batch_tokens() const override { return 8192; }
   uint32_t logits_rows() const override { return 512; }
 
   // Weights are read as they are stored, int4 ones in the order of the tensor cores' fragments.

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "config/foundation/clock.h"
 #include "kernels/backend.h"
@@ -47,6 +48,27 @@ Finding CheckIsa(const Settings& settings) {
             "nothing needs it, but quantized models are faster there"};
   }
   return {Verdict::kGood, "processor", absl::StrCat("computes with ", (*backend)->name()), ""};
+}
+
+// A device that is asked for must be there.
+Finding CheckDevice(const Settings& settings) {
+  const std::string devices = absl::StrJoin(kernels::CudaDevices(), "; ");
+  if (settings.engine.device == DeviceKind::kCpu) {
+    return {Verdict::kGood, "device",
+            devices.empty() ? "engine.device is cpu"
+                            : absl::StrCat("engine.device is cpu; not used: ", devices),
+            ""};
+  }
+  if (settings.engine.device == DeviceKind::kAuto && devices.empty()) {
+    return {Verdict::kGood, "device", "no CUDA device: the processor computes", ""};
+  }
+  const StatusOr<std::shared_ptr<const kernels::Backend>> backend = MakeBackend(settings.engine);
+  if (!backend.ok()) {
+    const ErrorParts parts = PartsOf(backend.status());
+    return {Verdict::kFailure, "device", absl::StrCat(parts.what, ": ", parts.why), parts.fix};
+  }
+  return {Verdict::kGood, "device",
+          absl::StrCat("computes with ", (*backend)->name(), "; ", devices), ""};
 }
 
 Finding CheckCores(const Settings& settings) {
@@ -115,7 +137,7 @@ double QuotaCores(absl::string_view cpu_max) {
 }
 
 std::vector<Finding> CheckProcessor(const Settings& settings) {
-  return {CheckIsa(settings), CheckCores(settings)};
+  return {CheckIsa(settings), CheckCores(settings), CheckDevice(settings)};
 }
 
 std::vector<Finding> CheckLimits(const Settings& settings) {

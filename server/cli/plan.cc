@@ -45,14 +45,14 @@ Status RunPlan(const PlanOptions& options) {
                            LoadFlaggedSettings(options.flags));
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<blockzoo::Zoo> zoo,
                            OpenZooToServe(settings->store));
-  TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const kernels::Backend> backend,
-                           kernels::MakeCpuBackend(IsaOf(settings->engine.isa)));
+  TESSERA_ASSIGN_OR_RETURN(const std::shared_ptr<const kernels::Backend> backend,
+                           MakeBackend(settings->engine));
   blockzoo::ChainBinder binder(backend, CacheChoiceOf(settings->engine.kv));
   TESSERA_ASSIGN_OR_RETURN(const std::vector<scheduler::PlanSequence> sequences,
                            BindSequences(groups, *zoo, binder));
   scheduler::PlanTextOptions plan;
-  plan.cache_bytes = PlanMemory(settings->engine, FreeMemoryBytes()).cache_bytes;
-  plan.max_batch_tokens = static_cast<uint32_t>(settings->engine.max_batch_tokens);
+  plan.cache_bytes = PlanMemory(settings->engine, FreeMemoryBytes(*backend)).cache_bytes;
+  plan.max_batch_tokens = BatchTokensOf(settings->engine, *backend);
   plan.max_running = static_cast<uint32_t>(settings->engine.max_running);
   TESSERA_ASSIGN_OR_RETURN(const std::string text, scheduler::PlanText(sequences, plan));
   Print(text);

@@ -46,6 +46,11 @@ uint64_t FreeMemoryBytes() {
   return std::min(machine, limit > used ? limit - used : 0);
 }
 
+uint64_t FreeMemoryBytes(const kernels::Backend& backend) {
+  const kernels::Memory& memory = backend.memory();
+  return memory.host_addressable() ? FreeMemoryBytes() : memory.free_bytes();
+}
+
 MemoryPlan PlanMemory(const EngineSettings& settings, uint64_t free_bytes) {
   MemoryPlan plan;
   plan.free_bytes = free_bytes;

@@ -1,5 +1,7 @@
 #include "server/core/startup.h"
 
+#include <algorithm>
+
 #include "config/foundation/log.h"
 #include "server/core/memory_plan.h"
 
@@ -17,6 +19,24 @@ kernels::CpuIsa IsaOf(CpuIsa isa) {
   return kernels::CpuIsa::kAuto;
 }
 
+StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(const EngineSettings& settings) {
+  const bool cuda = settings.device == DeviceKind::kCuda ||
+                    (settings.device == DeviceKind::kAuto && !kernels::CudaDevices().empty());
+  if (!cuda) {
+    TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const kernels::Backend> cpu,
+                             kernels::MakeCpuBackend(IsaOf(settings.isa)));
+    return cpu;
+  }
+  TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const kernels::Backend> backend,
+                           kernels::MakeCudaBackend(static_cast<int>(settings.device_index)));
+  return backend;
+}
+
+uint32_t BatchTokensOf(const EngineSettings& settings, const kernels::Backend& backend) {
+  if (settings.max_batch_tokens > 0) return static_cast<uint32_t>(settings.max_batch_tokens);
+  return std::max(backend.batch_tokens(), static_cast<uint32_t>(settings.max_running));
+}
+
 blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv) {
   using Choice = blockzoo::CacheChoice;
   Choice choice;
@@ -32,6 +52,9 @@ blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv) {
       break;
     case KvDtype::kBf16:
       choice.kv_dtype = Choice::KvDType::kBF16;
+      break;
+    case KvDtype::kF8:
+      choice.kv_dtype = Choice::KvDType::kF8;
       break;
   }
   if (kv.key_statistics) choice.key_statistics = Choice::KeyStatistics::kOn;

@@ -12,6 +12,13 @@
 namespace tessera::server {
 
 [[nodiscard]] kernels::CpuIsa IsaOf(CpuIsa isa);
+// The backend that engine.device names. UNIMPLEMENTED, NOT_FOUND or FAILED_PRECONDITION where a
+// CUDA device is asked for and this build or machine has none that will do.
+[[nodiscard]] StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(
+    const EngineSettings& settings);
+// engine.max_batch_tokens, or what suits the backend.
+[[nodiscard]] uint32_t BatchTokensOf(const EngineSettings& settings,
+                                     const kernels::Backend& backend);
 [[nodiscard]] blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv);
 
 // Opens the zoo for serving: read-only, with a warning in the log, where it may not be written.

@@ -207,7 +207,7 @@ def test_print_config_gives_each_value_with_its_origin(tmp_path):
                           "log.level=debug", env=environment).stdout
     for name, value, origin in (("threads", "4", "env TESSERA_ENGINE__THREADS"), ("max_running", "9", "t.yaml:3"),
                                 ("level", "debug", "flag log.level"), ("root", "/some/where", "flag store.root"),
-                                ("max_batch_tokens", "512", "default")):
+                                ("max_batch_tokens", "auto", "default")):
         assert re.search(rf"^ *{name}: \"?{re.escape(value)}\"? +# .*{re.escape(origin)}", text, re.M), (name, text)
     again = tmp_path / "again.yaml"
     again.write_text(text, encoding="utf-8")

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <condition_variable>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -94,8 +95,12 @@ class Reader {
 class EngineFixture : public ::testing::Test {
  protected:
   void SetUp() override {
+    // The same tests on a device: TESSERA_TEST_DEVICE=cuda.
+    const char* device = std::getenv("TESSERA_TEST_DEVICE");
     StatusOr<std::unique_ptr<kernels::Backend>> backend =
-        kernels::MakeCpuBackend(kernels::CpuIsa::kAuto);
+        device != nullptr && std::string(device) == "cuda"
+            ? kernels::MakeCudaBackend(0)
+            : kernels::MakeCpuBackend(kernels::CpuIsa::kAuto);
     ASSERT_TRUE(backend.ok()) << backend.status();
     backend_ = std::move(*backend);
     binder_ = std::make_unique<blockzoo::ChainBinder>(backend_, blockzoo::CacheChoice());

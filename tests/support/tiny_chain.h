@@ -104,7 +104,7 @@ struct TinyShape {
   uint32_t width = 64;
   uint32_t q_heads = 4;
   uint32_t kv_heads = 2;
-  uint32_t head_dim = 16;
+  uint32_t head_dim = 64;
   uint32_t hidden = 96;
   uint32_t vocab = 160;
   uint32_t max_context = 1024;

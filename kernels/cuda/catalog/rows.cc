@@ -49,7 +49,7 @@ void Embed(ExecContext& context, const EmbedOp::Params& p, DType dtype) {
     cuda.Check(LaunchEmbed({.dtype = dtype,
                             .table = task.table,
                             .tokens = reinterpret_cast<const int32_t*>(p.tokens) + shift,
-                            .y_rows = p.rows == nullptr ? nullptr : p.rows + task.row_begin,
+                            .row_of = p.rows == nullptr ? nullptr : p.rows + task.row_begin,
                             .y = p.y + shift * p.width,
                             .scale = p.scale,
                             .rows = task.row_count,

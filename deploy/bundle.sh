@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Packs the CUDA build into one relocatable tarball: program, tests, benches, checks of device code, and the libraries
+# that they need, for another x86-64 Linux host that has only a driver (glibc of Debian 12 or later).
+#
+#   deploy/bundle.sh [--slim] [--build DIR] [--tree DIR] [--out FILE]
+#
+# --slim leaves cuBLASLt (517 MB) out: it is then taken from the toolkit of the host (the loader's path, /usr/local/cuda).
+# --build names a build made with -DTESSERA_CUDA=ON (default: the preset `cuda`, built
+# first). --tree leaves the unpacked tree there. Unpacked: `gpu-check.sh` beside the programs checks and measures.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build= slim=no tree= out=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --slim) slim=yes ;;
+    --build) build=$2; shift ;;
+    --tree) tree=$2; shift ;;
+    --out) out=$2; shift ;;
+    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+fail() {
+  echo "bundle: $1" >&2
+  echo "  fix: $2" >&2
+  exit 1
+}
+
+if [ -z "$build" ]; then
+  build=$root/build/cuda
+  (cd "$root" && cmake --preset cuda && cmake --build --preset cuda 2>/dev/null || cmake --build "$build")
+fi
+[ -x "$build/tessera" ] || fail "$build/tessera is missing" "cmake --preset cuda && cmake --build build/cuda"
+out=${out:-$root/build/tessera-cuda$([ $slim = yes ] && echo -slim).tar.xz}
+kept=$tree
+tree=${tree:-$(mktemp -d)}
+[ -n "$kept" ] || trap 'rm -rf "$tree"' EXIT
+rm -rf "${tree:?}"/*
+mkdir -p "$tree/lib" "$tree/tests" "$tree/bench" "$tree/gpu"
+
+cp "$build/tessera" "$tree/"
+find "$build/tests" -maxdepth 1 -type f -executable -name '*_test' -exec cp -t "$tree/tests" {} +
+find "$build/bench" -maxdepth 1 -type f -executable -exec cp -t "$tree/bench" {} +
+find "$build/gpu" -maxdepth 1 -type f -executable -exec cp -t "$tree/gpu" {} +
+cp "$root/deploy/gpu-check.sh" "$tree/"
+mkdir -p "$tree/report"
+cp "$root"/tests/bench/*.py "$root"/tests/support/*.py "$tree/report/"
+
+# Everything that the loader would take, but for the C library and what comes with the driver.
+programs=$(find "$tree" -maxdepth 2 -type f -executable ! -name '*.sh' ! -name '*.py')
+# shellcheck disable=SC2086
+ldd $programs | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
+  grep -vE '/(ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libcuda)\.so' | while read -r library; do
+    cp -L "$library" "$tree/lib/"
+  done
+find "$tree" -type f \( -name '*.so*' -o -executable \) ! -name '*.sh' -exec strip --strip-unneeded {} + 2>/dev/null || true
+if [ $slim = no ]; then
+  lt=$(find -L /usr/local/cuda/lib64 /usr/local/cuda-13*/lib64 -maxdepth 1 -name 'libcublasLt.so.13' 2>/dev/null | head -1)
+  [ -n "$lt" ] || fail "libcublasLt.so.13 was not found" "install CUDA toolkit 13, or pack with --slim"
+  cp -L "$lt" "$tree/lib/"
+fi
+XZ_DEFAULTS=${XZ_DEFAULTS:--T0 -6} tar -C "$tree" -cJf "$out" .
+printf '%s: %.1f MiB\n' "$out" "$(echo "$(stat -c %s "$out") / 1048576" | bc -l)"

@@ -1,0 +1,122 @@
+// Attention of decode rows over paged keys and values: for each (row, KV head) one or more work
+// items, each a run of pages that one thread block reads once for all query heads of the group.
+//
+// A step builds one plan on the host and copies it to the device; every block of the model launches
+// with the same plan and names its page table by number. The grid is fixed, so a captured launch
+// replays with other contents of the plan. Arithmetic: scores and the sums of an item in float32,
+// softmax weights rounded to bf16 (f16 for e4m3 pages) before they meet the values, splits of a
+// row added in order. Bits of a row depend on how it is split (DecodeSplits) and on nothing else.
+//
+// What a query may not see influences nothing, whatever bytes it holds: tokens after the row's last
+// query, tokens before the first query's window, pages not listed, slots never written. Keys and
+// values of the row's own queries and of visible tokens are taken as numbers: a value that is not
+// finite spoils all queries of its row.
+//
+// Programmatic launch: the plan and the page tables of dense rows are read, and with
+// KvHistory::kSettled also the dense pages before the one of the row's first query, before earlier
+// kernels have ended. They must have been written by work that a full (not programmatic) dependency
+// ordered before the first kernel of the chain that this launch is part of. Lists of entries, the
+// queries and the last pages are read after earlier kernels have ended.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "config/foundation/ids.h"
+#include "kernels/dtype.h"
+#include "kernels/ops/attention.h"
+
+namespace tessera::kernels::cuda {
+
+// A run of queries of one sequence at consecutive positions. Dense (`entries` null): reads every
+// page from the first query's window to the last query from a page table. Listed: reads `entries`,
+// sorted and unique by logical page; an entry with an invalid page is skipped. All pointers are
+// device addresses of table 0; table t lies `t * table_stride` elements further.
+struct DecodeRow {
+  static constexpr int32_t kAllKvHeads = -1;
+  int32_t q_begin = 0;            // first row in q and out
+  int32_t q_rows = 0;             // 0: the row does nothing
+  int32_t position = 0;           // of the first query, below 2^30
+  int32_t kv_head = kAllKvHeads;  // or the one KV head that the row is for
+  uint32_t table_stride = 0;
+  const PageId* page_table = nullptr;  // [position / 64 + ...]
+  const PageEntry* entries = nullptr;
+  uint32_t entry_count = 0;
+};
+
+enum class DecodeSplits : uint8_t {
+  kBalanced,    // every thread block reads the same number of pages
+  kBySequence,  // splits depend on the row's own length alone: at most 16 a row
+};
+
+struct DecodePlanOptions {
+  int32_t q_heads = 0;   // a multiple of kv_heads
+  int32_t kv_heads = 0;  // 1 .. 65535
+  int32_t head_dim = 0;
+  int32_t window = 0;  // tokens a query sees, itself included; 0: all before it
+  uint32_t grid = 0;   // thread blocks: the device's multiprocessors, or fewer
+  DecodeSplits splits = DecodeSplits::kBalanced;
+};
+
+// What BuildDecodePlan wrote.
+struct DecodePlan {
+  size_t bytes = 0;  // to copy to the device
+  uint32_t items = 0;
+  uint32_t partials = 0;  // slots of the workspace in use
+};
+
+// Query heads of a KV head times queries of a run that one item holds; longer runs are cut.
+constexpr int32_t MaxDecodeColumns(int32_t head_dim) { return head_dim > 128 ? 16 : 32; }
+inline constexpr uint32_t kMaxSequenceSplits = 16;
+
+// Upper bounds for plans of at most `max_rows` rows of at most `max_q_rows` queries.
+[[nodiscard]] size_t DecodePlanBytes(uint32_t max_rows, int32_t max_q_rows,
+                                     const DecodePlanOptions& options);
+[[nodiscard]] size_t DecodePartials(uint32_t max_rows, int32_t max_q_rows,
+                                    const DecodePlanOptions& options);
+
+// Writes the plan of `rows` to `host_out` (16-byte aligned, DecodePlanBytes). Reads no device
+// memory.
+DecodePlan BuildDecodePlan(std::span<const DecodeRow> rows, const DecodePlanOptions& options,
+                           void* host_out);
+
+// Bytes of the workspace for `partials` slots. Every byte must be 0xff before the first launch that
+// uses it; then it belongs to the launches of one stream, which leave it so.
+[[nodiscard]] size_t DecodeWorkspaceBytes(size_t partials, int32_t max_q_rows, int32_t q_heads,
+                                          int32_t kv_heads, int32_t head_dim);
+
+enum class KvHistory : uint8_t {
+  kInFlight,  // an earlier kernel of the chain may still write any page
+  kSettled,   // pages before a row's first query were written before the chain began
+};
+
+struct DecodeArgs {
+  const void* plan = nullptr;        // device copy of BuildDecodePlan's bytes
+  uint32_t grid = 0;                 // as the plan's
+  const __nv_bfloat16* q = nullptr;  // [rows, q_heads, head_dim], rows q_stride elements apart
+  int64_t q_stride = 0;              // a multiple of 8
+  __nv_bfloat16* out = nullptr;      // [rows, q_heads, head_dim]
+  const std::byte* arena = nullptr;  // pages as kv_layout.h says
+  uint32_t table = 0;
+  int32_t q_heads = 0;
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  DType kv_type = DType::kBF16;  // or kF8E4M3
+  float scale = 0;
+  int32_t window = 0;      // as the plan's
+  int32_t max_q_rows = 1;  // longest run that this launch may meet; chooses the kernel
+  KvHistory history = KvHistory::kInFlight;
+  void* workspace = nullptr;
+  size_t partials = 0;  // slots that the workspace holds
+};
+
+// "" or what no kernel here supports.
+[[nodiscard]] std::string MissingDecode(const DecodeArgs& args);
+cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream);
+
+}  // namespace tessera::kernels::cuda

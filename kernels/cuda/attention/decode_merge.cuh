@@ -1,0 +1,297 @@
+// The end of a work item: the states of the warps become one, and the splits of a row one result.
+#pragma once
+
+#include "kernels/cuda/attention/decode_loader.cuh"
+#include "kernels/cuda/attention/decode_tile.cuh"
+
+namespace tessera::kernels::cuda {
+
+inline constexpr int kComputeBarrier = 1;
+
+struct MergeBuffers {
+  float* values;       // [warps, 8 columns, kMergeStride]
+  float2* statistics;  // [warps, kWarpColumns]: maximum, sum
+};
+
+// Splits meet in words that are their own flags: a word that nobody wrote yet has all bits set, a
+// not-a-number that arithmetic never yields (its own is 0x7fffffff). So a part costs one store and
+// one load, without fences or counters.
+__device__ __forceinline__ float Missing() { return __uint_as_float(0xffffffffu); }
+__device__ __forceinline__ bool IsMissing(float word) {
+  return __float_as_uint(word) == 0xffffffffu;
+}
+__device__ __forceinline__ float4 LoadWord(const float4* at) {
+  float4 v;
+  asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "l"(at)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ float2 LoadWord(const float2* at) {
+  float2 v;
+  asm volatile("ld.relaxed.gpu.global.v2.f32 {%0, %1}, [%2];"
+               : "=f"(v.x), "=f"(v.y)
+               : "l"(at)
+               : "memory");
+  return v;
+}
+__device__ __forceinline__ void StoreWord(float4* at, const float4& v) {
+  asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(at), "f"(v.x), "f"(v.y),
+               "f"(v.z), "f"(v.w)
+               : "memory");
+}
+__device__ __forceinline__ void StoreWord(float2* at, const float2& v) {
+  asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1, %2};" ::"l"(at), "f"(v.x), "f"(v.y)
+               : "memory");
+}
+
+__device__ __forceinline__ float WeightOf(float maximum, float top) {
+  return maximum == -INFINITY ? 0.f : Exp2(maximum - top);
+}
+
+__device__ __forceinline__ void AddScaled(float4& total, const float4& value, float weight) {
+  total.x = fmaf(value.x, weight, total.x);
+  total.y = fmaf(value.y, weight, total.y);
+  total.z = fmaf(value.z, weight, total.z);
+  total.w = fmaf(value.w, weight, total.w);
+}
+
+// Four neighbouring dimensions of one column's result.
+template <typename Shape>
+__device__ __forceinline__ void WriteResult(const DecodeKernelArgs& args, const DecodeItem& item,
+                                            int column, int dim, const float4& total, float sum) {
+  const float scale = sum == 0.f ? 0.f : 1.f / sum;
+  const int run_row = RowOf(args, column);
+  const int row = item.q_begin + run_row;
+  const int head = item.kv_head * args.group + (column - run_row * args.group);
+  uint2 bits;
+  bits.x = PackBf16(total.x * scale, total.y * scale);
+  bits.y = PackBf16(total.z * scale, total.w * scale);
+  *reinterpret_cast<uint2*>(args.out + (int64_t{row} * args.q_heads + head) * Shape::kHeadDim +
+                            dim) = bits;
+}
+
+// One tile of 8 columns and kMergeDims dimensions of this warp to its part of the buffer. Tile
+// numbers are constants once the callers' loops are unrolled.
+template <typename Shape>
+__device__ __forceinline__ void StoreTile(const SoftmaxState<Shape>& state, int tile,
+                                          int first_dim_tile, float* values) {
+  float* out = values + (LaneId() % 4 * 2) * Shape::kMergeStride;
+#pragma unroll
+  for (int dims = 0; dims < Shape::kMergeDims / 16; ++dims) {
+    const float(&from)[4] = state.values[first_dim_tile + dims][tile];
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      float* at = out + c * Shape::kMergeStride + dims * 16;
+      if constexpr (Shape::kIsE4m3) {
+        // Rows of the product were taken in the order of pairs of bytes.
+        *reinterpret_cast<float2*>(at + LaneId() / 4 * 2) = make_float2(from[c], from[c + 2]);
+      } else {
+        at[LaneId() / 4] = from[c];
+        at[LaneId() / 4 + 8] = from[c + 2];
+      }
+    }
+  }
+}
+
+// Sums the warps of each column group for tile `tile` from dimension `first_dim` on, and writes the
+// result or the item's part of it.
+template <typename Shape>
+__device__ __forceinline__ void ReduceTile(const DecodeKernelArgs& args, const DecodeItem& item,
+                                           const MergeBuffers& merge, int tile, int first_dim) {
+  constexpr int kQuads = Shape::kMergeDims / 4;
+  constexpr int kWarps = 4 * Shape::kPageGroups;
+  constexpr int kUnits = Shape::kColumnGroups * 8 * kQuads;
+  const int columns = item.q_rows * args.group;
+  for (int unit = static_cast<int>(threadIdx.x); unit < kUnits; unit += Shape::kThreads) {
+    const int quad = unit % kQuads;
+    const int lane_column = unit / kQuads % 8;
+    const int group = unit / kQuads / 8;
+    const int column = group * Shape::kWarpColumns + tile * 8 + lane_column;
+    if (column >= columns) continue;
+    const int first_warp = group * 4;
+    float2 part[kWarps];
+    float top = -INFINITY;
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      part[w] = merge.statistics[(first_warp + w) * Shape::kWarpColumns + tile * 8 + lane_column];
+      top = fmaxf(top, part[w].x);
+    }
+    float sum = 0;
+    float4 total = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (int w = 0; w < kWarps; ++w) {
+      const float weight = WeightOf(part[w].x, top);
+      sum = fmaf(part[w].y, weight, sum);
+      AddScaled(
+          total,
+          *reinterpret_cast<const float4*>(
+              merge.values + ((first_warp + w) * 8 + lane_column) * Shape::kMergeStride + quad * 4),
+          weight);
+    }
+    const int dim = first_dim + quad * 4;
+    if (item.split_count == 1) {
+      WriteResult<Shape>(args, item, column, dim, total, sum);
+      continue;
+    }
+    const int64_t slot = (int64_t{item.partial} + item.split) * args.partial_columns + column;
+    StoreWord(reinterpret_cast<float4*>(args.partial_values + slot * Shape::kHeadDim + dim), total);
+    if (dim == 0) StoreWord(args.statistics + slot, make_float2(top, sum));
+  }
+}
+
+// Whether an item is the last of a row's several: its block adds them all up.
+__device__ __forceinline__ bool CompletesRow(const DecodeItem& item) {
+  return item.split_count > 1 && item.split + 1 == item.split_count;
+}
+
+// Parts of up to kParts splits, for one column and four dimensions, read together.
+template <int kParts>
+struct SplitParts {
+  float2 statistics[kParts];
+  float4 values[kParts];
+
+  // Reads until every word of the first `count` parts is there; parts lie `stride` columns apart.
+  template <int kQuads>
+  __device__ __forceinline__ void Await(const float2* statistics_at, const float4* values_at,
+                                        int64_t stride, int count) {
+    bool missing = true;
+    while (missing) {
+#pragma unroll
+      for (int s = 0; s < kParts; ++s) {
+        statistics[s] = make_float2(-INFINITY, 0);
+        values[s] = make_float4(0, 0, 0, 0);
+        if (s >= count) continue;
+        statistics[s] = LoadWord(statistics_at + s * stride);
+        values[s] = LoadWord(values_at + s * stride * kQuads);
+      }
+      missing = false;
+#pragma unroll
+      for (int s = 0; s < kParts; ++s) {
+        missing |= IsMissing(statistics[s].x) || IsMissing(statistics[s].y) ||
+                   IsMissing(values[s].x) || IsMissing(values[s].y) || IsMissing(values[s].z) ||
+                   IsMissing(values[s].w);
+      }
+    }
+  }
+};
+
+// A running sum of parts.
+struct PartSum {
+  float top = -INFINITY;
+  float sum = 0;
+  float4 total = {0, 0, 0, 0};
+
+  __device__ __forceinline__ void Rescale(float new_top) {
+    const float factor = WeightOf(top, new_top);
+    sum *= factor;
+    total = make_float4(total.x * factor, total.y * factor, total.z * factor, total.w * factor);
+    top = new_top;
+  }
+  template <int kParts>
+  __device__ __forceinline__ void Add(const SplitParts<kParts>& parts) {
+    float new_top = top;
+#pragma unroll
+    for (int s = 0; s < kParts; ++s) new_top = fmaxf(new_top, parts.statistics[s].x);
+    Rescale(new_top);
+#pragma unroll
+    for (int s = 0; s < kParts; ++s) {
+      const float weight = WeightOf(parts.statistics[s].x, top);
+      sum = fmaf(parts.statistics[s].y, weight, sum);
+      AddScaled(total, parts.values[s], weight);
+    }
+  }
+  // Adds the neighbouring lane's sum; both lanes get the same bits.
+  __device__ __forceinline__ void AddNeighbour() {
+    Rescale(fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1)));
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    total.x += __shfl_xor_sync(0xffffffffu, total.x, 1);
+    total.y += __shfl_xor_sync(0xffffffffu, total.y, 1);
+    total.z += __shfl_xor_sync(0xffffffffu, total.z, 1);
+    total.w += __shfl_xor_sync(0xffffffffu, total.w, 1);
+  }
+};
+
+// Adds the splits of a row in a fixed order, even ones and odd ones by neighbouring lanes, and
+// leaves the workspace as it was. Blocks wait for blocks before them only, which have been started.
+template <typename Shape>
+__device__ __forceinline__ void CombineSplits(const DecodeKernelArgs& args,
+                                              const DecodeItem& item) {
+  constexpr int kQuads = Shape::kHeadDim / 4;
+  constexpr int kParts = 8;
+  const int columns = item.q_rows * args.group;
+  const int parity = LaneId() % 2;
+  const int64_t stride = int64_t{2} * args.partial_columns;
+  const float4 missing = make_float4(Missing(), Missing(), Missing(), Missing());
+  // Whole warps: lanes past the end have no parts and write nothing.
+  const int units = columns * kQuads;
+  for (int first_unit = 0; first_unit < units; first_unit += Shape::kThreads / 2) {
+    const int wanted = first_unit + static_cast<int>(threadIdx.x) / 2;
+    const bool inside = wanted < units;
+    const int unit = inside ? wanted : units - 1;
+    const int column = unit / kQuads;
+    const int dim = unit % kQuads * 4;
+    const int64_t first_slot = (int64_t{item.partial} + parity) * args.partial_columns + column;
+    const float2* statistics_at = args.statistics + first_slot;
+    auto* values_at =
+        reinterpret_cast<float4*>(args.partial_values + first_slot * Shape::kHeadDim + dim);
+    const int mine = inside ? (item.split_count + 1 - parity) / 2 : 0;
+    PartSum sum;
+    for (int first = 0; first < mine; first += kParts) {
+      SplitParts<kParts> parts;
+      parts.template Await<kQuads>(statistics_at + first * stride,
+                                   values_at + first * stride * kQuads, stride, mine - first);
+      sum.Add(parts);
+      for (int s = first; s < min(mine, first + kParts); ++s) {
+        values_at[s * stride * kQuads] = missing;
+      }
+    }
+    __syncwarp();
+    sum.AddNeighbour();
+    if (inside && parity == 0) WriteResult<Shape>(args, item, column, dim, sum.total, sum.sum);
+  }
+  // Every thread of a column reads its statistics.
+  SyncNamed(kComputeBarrier, Shape::kThreads);
+  for (int i = static_cast<int>(threadIdx.x); i < item.split_count * columns;
+       i += Shape::kThreads) {
+    const int64_t slot = int64_t{item.partial} + i / columns;
+    args.statistics[slot * args.partial_columns + i % columns] = make_float2(Missing(), Missing());
+  }
+}
+
+// All computing warps. On return they have left the statistics and the query behind; the buffer of
+// values may still be read.
+template <typename Shape>
+__device__ __forceinline__ void MergeItem(const DecodeKernelArgs& args, const DecodeItem& item,
+                                          const MergeBuffers& merge, SoftmaxState<Shape>& state) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+#pragma unroll
+  for (int tile = 0; tile < Shape::kTiles; ++tile) {
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      float sum = state.sum[tile][c];
+#pragma unroll
+      for (int offset = 4; offset < 32; offset *= 2) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+      }
+      if (LaneId() < 4) {
+        merge.statistics[warp * Shape::kWarpColumns + tile * 8 + LaneId() * 2 + c] =
+            make_float2(state.maximum[tile][c], sum);
+      }
+    }
+  }
+  float* own = merge.values + warp * 8 * Shape::kMergeStride;
+#pragma unroll
+  for (int tile = 0; tile < Shape::kTiles; ++tile) {
+#pragma unroll
+    for (int first_dim = 0; first_dim < Shape::kHeadDim; first_dim += Shape::kMergeDims) {
+      if (tile + first_dim > 0) SyncNamed(kComputeBarrier, Shape::kThreads);
+      StoreTile<Shape>(state, tile, first_dim / 16, own);
+      SyncNamed(kComputeBarrier, Shape::kThreads);
+      ReduceTile<Shape>(args, item, merge, tile, first_dim);
+    }
+  }
+}
+
+}  // namespace tessera::kernels::cuda

@@ -1,0 +1,186 @@
+// Host side of paged decode attention: cuts rows into work items.
+#include <algorithm>
+#include <vector>
+
+#include "kernels/cuda/attention/decode.h"
+#include "kernels/cuda/attention/decode_item.h"
+
+namespace tessera::kernels::cuda {
+namespace {
+
+constexpr uint32_t kMinSequenceSplitPages = 8;
+
+int32_t QueriesPerItem(const DecodePlanOptions& options) {
+  return std::max(1, MaxDecodeColumns(options.head_dim) / (options.q_heads / options.kv_heads));
+}
+
+size_t Runs(uint32_t max_rows, int32_t max_q_rows, const DecodePlanOptions& options) {
+  const int32_t queries = QueriesPerItem(options);
+  return size_t{max_rows} * static_cast<size_t>((max_q_rows + queries - 1) / queries);
+}
+
+struct PageRange {
+  uint32_t first = 0;
+  uint32_t count = 0;
+};
+
+PageRange PagesOf(const DecodeRow& row, int32_t position, int32_t q_rows, int32_t window) {
+  if (row.entries != nullptr) return {0, row.entry_count};
+  const int32_t first_token = window == 0 ? 0 : std::max(0, position - window + 1);
+  const auto first = static_cast<uint32_t>(first_token / kPageTokens);
+  return {first, static_cast<uint32_t>((position + q_rows - 1) / kPageTokens) + 1 - first};
+}
+
+// Deals items to thread blocks in order, each block the same number of pages.
+class PlanWriter {
+ public:
+  PlanWriter(const DecodePlanOptions& options, uint64_t total_pages, void* out)
+      : options_(options),
+        total_(total_pages),
+        items_(static_cast<DecodeItem*>(out)),
+        end_(options.grid) {
+    bound_ = BoundOf(0);
+    places_.reserve(std::max(options.grid, kMaxSequenceSplits));
+  }
+
+  // All items of one row and KV head; `row` is complete but for head, pages and splits.
+  void Add(const DecodeItem& row, int32_t kv_head, PageRange range, size_t element_bytes) {
+    const uint32_t whole = Take(range.count, range.count);
+    if (whole == range.count) {
+      Place(row, kv_head, {range.first, whole}, element_bytes);
+      return;
+    }
+    places_.clear();
+    uint32_t taken = 0;
+    while (taken < range.count) {
+      const uint32_t pages = Take(range.count, range.count - taken);
+      places_.push_back(Place(row, kv_head, {range.first + taken, pages}, element_bytes));
+      taken += pages;
+    }
+    for (size_t split = 0; split < places_.size(); ++split) {
+      DecodeItem& item = items_[places_[split]];
+      item.split = static_cast<uint16_t>(split);
+      item.split_count = static_cast<uint16_t>(places_.size());
+      item.partial = partials_;
+    }
+    partials_ += static_cast<uint32_t>(places_.size());
+  }
+
+  DecodePlan Finish() {
+    if (last_ == kNoItem) items_[block_] = DecodeItem{};
+    while (block_ + 1 < options_.grid) items_[++block_] = DecodeItem{};
+    return {size_t{end_} * sizeof(DecodeItem), count_, partials_};
+  }
+
+ private:
+  uint64_t BoundOf(uint32_t block) const { return (uint64_t{block} + 1) * total_ / options_.grid; }
+
+  // Pages of the next item, of a row of `whole` pages with `left` to go.
+  uint32_t Take(uint32_t whole, uint32_t left) {
+    while (done_ >= bound_ && block_ + 1 < options_.grid) {
+      if (last_ == kNoItem) items_[block_] = DecodeItem{};
+      last_ = kNoItem;
+      bound_ = BoundOf(++block_);
+    }
+    if (options_.splits == DecodeSplits::kBySequence) {
+      const uint32_t fixed =
+          std::max(kMinSequenceSplitPages, (whole + kMaxSequenceSplits - 1) / kMaxSequenceSplits);
+      return std::min(left, fixed);
+    }
+    return static_cast<uint32_t>(std::min<uint64_t>(left, bound_ - std::min(bound_, done_)));
+  }
+
+  // Appends to the current block's items; returns the place.
+  uint32_t Place(const DecodeItem& row, int32_t kv_head, PageRange range, size_t element_bytes) {
+    const uint32_t place = last_ == kNoItem ? block_ : end_++;
+    DecodeItem& item = items_[place];
+    // Field by field: a copied struct with small changes stalls the processor's store forwarding.
+    item.pages = static_cast<const std::byte*>(row.pages) + size_t{range.first} * element_bytes;
+    item.table_stride = row.table_stride;
+    item.q_begin = row.q_begin;
+    item.position = row.position;
+    item.first_page = range.first;
+    item.page_count = range.count;
+    item.kv_head = static_cast<uint16_t>(kv_head);
+    item.q_rows = row.q_rows;
+    item.listed = row.listed;
+    item.split = 0;
+    item.split_count = 1;
+    item.partial = 0;
+    item.next = kNoItem;
+    if (last_ != kNoItem) items_[last_].next = place;
+    last_ = place;
+    done_ += range.count;
+    ++count_;
+    return place;
+  }
+
+  const DecodePlanOptions& options_;
+  uint64_t total_;
+  DecodeItem* items_;
+  uint32_t end_;  // of the items that are not the first of a block
+  uint64_t bound_ = 0;
+  uint64_t done_ = 0;
+  uint32_t block_ = 0;
+  uint32_t last_ = kNoItem;  // of the current block
+  uint32_t count_ = 0;
+  uint32_t partials_ = 0;
+  std::vector<uint32_t> places_;  // of the current row and head
+};
+
+// Calls `visit(position, queries, q_begin)` for the runs that a row is cut into.
+template <typename Visit>
+void ForEachRun(const DecodeRow& row, int32_t queries_per_item, const Visit& visit) {
+  for (int32_t done = 0; done < row.q_rows; done += queries_per_item) {
+    visit(row.position + done, std::min(queries_per_item, row.q_rows - done), row.q_begin + done);
+  }
+}
+
+}  // namespace
+
+size_t DecodePlanBytes(uint32_t max_rows, int32_t max_q_rows, const DecodePlanOptions& options) {
+  const size_t heads = Runs(max_rows, max_q_rows, options) * static_cast<size_t>(options.kv_heads);
+  const size_t items = options.splits == DecodeSplits::kBySequence ? heads * kMaxSequenceSplits
+                                                                   : heads + options.grid;
+  return (items + options.grid) * sizeof(DecodeItem);
+}
+
+size_t DecodePartials(uint32_t max_rows, int32_t max_q_rows, const DecodePlanOptions& options) {
+  if (options.splits == DecodeSplits::kBalanced) return size_t{2} * options.grid;
+  return Runs(max_rows, max_q_rows, options) * static_cast<size_t>(options.kv_heads) *
+         kMaxSequenceSplits;
+}
+
+DecodePlan BuildDecodePlan(std::span<const DecodeRow> rows, const DecodePlanOptions& options,
+                           void* host_out) {
+  const int32_t queries = QueriesPerItem(options);
+  uint64_t total = 0;
+  for (const DecodeRow& row : rows) {
+    const uint64_t heads = row.kv_head < 0 ? static_cast<uint64_t>(options.kv_heads) : 1;
+    ForEachRun(row, queries, [&](int32_t position, int32_t q_rows, int32_t) {
+      total += heads * PagesOf(row, position, q_rows, options.window).count;
+    });
+  }
+  PlanWriter writer(options, total, host_out);
+  for (const DecodeRow& row : rows) {
+    const bool listed = row.entries != nullptr;
+    const int32_t first_head = std::max(row.kv_head, 0);
+    const int32_t end_head = row.kv_head < 0 ? options.kv_heads : row.kv_head + 1;
+    ForEachRun(row, queries, [&](int32_t position, int32_t q_rows, int32_t q_begin) {
+      const PageRange range = PagesOf(row, position, q_rows, options.window);
+      DecodeItem item{};
+      item.table_stride = row.table_stride;
+      item.q_begin = q_begin;
+      item.position = position;
+      item.q_rows = static_cast<uint8_t>(q_rows);
+      item.listed = listed ? 1 : 0;
+      item.pages = listed ? static_cast<const void*>(row.entries) : row.page_table;
+      for (int32_t head = first_head; head < end_head; ++head) {
+        writer.Add(item, head, range, listed ? sizeof(PageEntry) : sizeof(PageId));
+      }
+    });
+  }
+  return writer.Finish();
+}
+
+}  // namespace tessera::kernels::cuda

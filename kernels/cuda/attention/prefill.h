@@ -1,0 +1,78 @@
+// Causal attention of runs of queries over the pages of their sequences, chunked or whole.
+//
+// A step has one plan, which serves every block: BuildPrefillPlan writes it on the host, the caller
+// copies it to the device. A launch reads it there, so that a captured launch serves any plan that
+// fits the plan's memory.
+//
+// What a row's bits depend on: its query and the keys and values that it sees, in tiles that begin
+// at multiples of 128 tokens (64 for heads of 256 and on GPUs before Hopper) from the sequence's
+// start. They do not depend on the batch, on the run that the query came in, or on the order of
+// work. Exception: a value that is not finite, written for a later query of the same run, may reach
+// an earlier query of that run.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "config/foundation/ids.h"
+#include "kernels/dtype.h"
+
+namespace tessera::kernels::cuda {
+
+// Queries at consecutive positions of one sequence. Their keys and values are in the pages already.
+struct PrefillRow {
+  const PageId* page_table = nullptr;  // device; table 0, [position / 64 + ...]
+  uint32_t table_stride = 0;           // pages from a table to the next
+  int32_t q_begin = 0;                 // first row in q and out
+  int32_t q_rows = 0;                  // 0 is allowed
+  int32_t position = 0;                // of the first query; position + q_rows < 2^31 - 128
+};
+
+struct PrefillPlan {
+  uint32_t items = 0;
+  size_t bytes = 0;  // to copy to the device
+};
+
+// Bytes that a plan of at most `runs` rows with `queries` queries together may take.
+[[nodiscard]] size_t PrefillPlanBytes(size_t runs, size_t queries, uint32_t q_heads,
+                                      uint32_t kv_heads);
+
+// Writes the plan to `host_out` (16-byte aligned): tiles of 128 (query, query head) pairs that
+// share a KV head, those with the longest history first, grouped so that the keys in use at one
+// time stay in the L2 cache. `q_heads` is a multiple of `kv_heads`; allocates nothing.
+PrefillPlan BuildPrefillPlan(std::span<const PrefillRow> rows, uint32_t q_heads, uint32_t kv_heads,
+                             uint32_t multiprocessors, std::byte* host_out);
+
+struct PrefillArgs {
+  std::byte* plan = nullptr;  // device; counters in it are used by a launch and zero after it, so
+                              // launches that share a plan must follow one another
+  const void* q = nullptr;    // bf16 [rows, q_heads, head_dim]
+  void* out = nullptr;        // bf16, like q; rows of no run stay as they are
+  const std::byte* arena = nullptr;
+  uint32_t table = 0;  // which of a run's page tables
+  uint32_t q_heads = 0;
+  uint32_t kv_heads = 0;
+  uint32_t head_dim = 0;
+  DType kv_dtype = DType::kBF16;
+  float scale = 0;     // of scores; positive and finite
+  int32_t window = 0;  // a query at p sees p - window + 1 .. p; 0: everything up to p
+};
+
+// What this device lacks for such a launch ("head_dim 48"), or "". Supported: heads of 64, 80, 96,
+// 128 or 256; bf16 and e4m3 pages; q_heads a multiple of kv_heads, at most 128 query heads a KV
+// head; compute capability 8.0 or newer.
+[[nodiscard]] std::string MissingPrefill(const PrefillArgs& args);
+
+// Asks for nothing but what MissingPrefill accepts. Capturable.
+cudaError_t LaunchPrefill(const PrefillArgs& args, cudaStream_t stream);
+
+// The two kernels that LaunchPrefill chooses from, for its use and for checks: wgmma (bf16 pages,
+// compute capability 9.0) and mma.sync.
+cudaError_t LaunchPrefillWgmma(const PrefillArgs& args, cudaStream_t stream);
+cudaError_t LaunchPrefillMma(const PrefillArgs& args, cudaStream_t stream);
+
+}  // namespace tessera::kernels::cuda

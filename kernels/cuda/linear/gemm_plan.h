@@ -1,0 +1,121 @@
+// One cuBLASLt product and the algorithm that runs it. Internal to linear/gemm*.
+//
+// In the library's column-major words the weight is A (transposed), the rows are B, and `d` has
+// `out` rows and a column for each row of x.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "config/foundation/status.h"
+#include "kernels/cuda/linear/cublaslt_api.h"
+#include "kernels/cuda/linear/gemm.h"
+
+namespace tessera::kernels::cuda {
+
+enum class ProductOperands : uint8_t {
+  kBf16,
+  kF8Outer,  // e4m3; scales [out] and [rows]
+  kF8Block,  // e4m3; scales [ceil(out/128), ceil(in/128) padded to 4] and [ceil(in/128), rows];
+             // rows a multiple of 4
+};
+enum class ProductOutput : uint8_t { kBf16, kFloat };
+enum class ProductAddition : uint8_t { kNone, kC };    // d = product + c, c of d's type
+enum class ProductBias : uint8_t { kNone, kChannel };  // bf16 [out], with a bf16 output
+
+struct ProductKind {
+  ProductOperands operands = ProductOperands::kBf16;
+  ProductOutput output = ProductOutput::kBf16;
+  ProductAddition addition = ProductAddition::kNone;
+  ProductBias bias = ProductBias::kNone;
+  int32_t out = 0;
+  int32_t in = 0;
+
+  auto operator<=>(const ProductKind&) const = default;
+};
+
+// Device pointers, each at a multiple of 16 bytes; strides in elements, multiples of 16 bytes.
+struct ProductBuffers {
+  const void* weight = nullptr;
+  const float* weight_scales = nullptr;
+  const void* x = nullptr;
+  const float* x_scales = nullptr;
+  const void* bias = nullptr;
+  const void* c = nullptr;
+  int64_t c_stride = 0;
+  void* d = nullptr;
+  int64_t d_stride = 0;
+};
+
+// Products of more rows are limited by the card's power, which a short trial does not show: there
+// the library's own order is better than a stopwatch.
+inline constexpr int32_t kTimedRows = 256;
+
+// Chooses and remembers an algorithm for each kind and bucket of rows, and launches it.
+class GemmPlanner {
+ public:
+  // Owns a library handle for the current device; `workspace` stays the caller's.
+  static StatusOr<std::unique_ptr<GemmPlanner>> Create(const CublasLt& library,
+                                                       GemmNumerics numerics, void* workspace,
+                                                       size_t workspace_bytes);
+  ~GemmPlanner();
+  GemmPlanner(const GemmPlanner&) = delete;
+  GemmPlanner& operator=(const GemmPlanner&) = delete;
+
+  // The number of rows whose algorithm serves `rows`: the next multiple of a quarter of the power
+  // of two below (of 64 up to 512).
+  [[nodiscard]] static int32_t RowBucket(int32_t rows);
+
+  // The algorithm for `rows` rows, or null where the library has none (kRowInvariant: or none was
+  // kept). A kind with an addition or a bias follows its plain kind where that algorithm can.
+  [[nodiscard]] const cublasLtMatmulAlgo_t* Find(const ProductKind& kind, int32_t rows);
+  // Makes `algorithm` the one for a kind and a bucket.
+  void Keep(const ProductKind& kind, int32_t bucket, const cublasLtMatmulAlgo_t& algorithm);
+
+  // The library's answers, best first, then (up to kTimedRows, where its cost model is weak)
+  // variants in tile, cluster and split. kRowInvariant: none that splits the sum.
+  [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> Candidates(const ProductKind& kind, int32_t rows);
+
+  [[nodiscard]] cublasStatus_t Launch(const ProductKind& kind, int32_t rows,
+                                      const ProductBuffers& buffers,
+                                      const cublasLtMatmulAlgo_t& algorithm, cudaStream_t stream);
+
+  // Launches, and keeps for the bucket, an algorithm that takes these very rows and strides: for
+  // one that was chosen for the bucket and refuses them.
+  [[nodiscard]] cublasStatus_t Replace(const ProductKind& kind, int32_t rows,
+                                       const ProductBuffers& buffers, cudaStream_t stream);
+
+  [[nodiscard]] const CublasLt& library() const { return library_; }
+  [[nodiscard]] GemmNumerics numerics() const { return numerics_; }
+
+ private:
+  struct Descriptors;
+  struct Key {
+    ProductKind kind;
+    int32_t bucket;
+    auto operator<=>(const Key&) const = default;
+  };
+
+  GemmPlanner(const CublasLt& library, cublasLtHandle_t handle, GemmNumerics numerics,
+              void* workspace, size_t workspace_bytes);
+
+  [[nodiscard]] Descriptors Describe(const ProductKind& kind, int32_t rows,
+                                     const ProductBuffers& buffers) const;
+  [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> Heuristic(Descriptors& descriptors,
+                                                            int count) const;
+  [[nodiscard]] bool Runs(Descriptors& descriptors, const cublasLtMatmulAlgo_t& algorithm) const;
+  [[nodiscard]] bool SplitsSum(const cublasLtMatmulAlgo_t& algorithm) const;
+  [[nodiscard]] std::optional<cublasLtMatmulAlgo_t> Choose(const ProductKind& kind, int32_t bucket);
+
+  const CublasLt library_;
+  const cublasLtHandle_t handle_;
+  const GemmNumerics numerics_;
+  void* const workspace_;
+  const size_t workspace_bytes_;
+  std::map<Key, std::optional<cublasLtMatmulAlgo_t>> plans_;
+};
+
+}  // namespace tessera::kernels::cuda

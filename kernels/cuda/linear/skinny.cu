@@ -1,0 +1,184 @@
+#include "kernels/cuda/linear/skinny.h"
+
+#include <cuda.h>
+
+#include <algorithm>
+#include <string>
+
+#include "kernels/cuda/linear/skinny_plan.h"
+#include "kernels/weight_planes.h"
+
+namespace tessera::kernels::cuda {
+namespace {
+
+constexpr int64_t kMaxIn = 65536;
+constexpr int64_t kMaxOut = 524288;
+// Blocks take at least this many units, so that small products have few pieces to add.
+constexpr int kMinBlockUnits = 2;
+
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+
+EncodeTiled FindEncodeTiled() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult result;
+  if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                       cudaEnableDefault, &result) != cudaSuccess) {
+    return nullptr;
+  }
+  return result == cudaDriverEntryPointSuccess ? reinterpret_cast<EncodeTiled>(function) : nullptr;
+}
+
+// A map of bytes [rows, row_bytes], loaded in boxes of `box_rows` by 128 with the 128-byte swizzle.
+bool EncodeRows(CUtensorMap* map, const void* base, uint64_t rows, uint64_t row_bytes,
+                uint32_t box_rows) {
+  static const EncodeTiled encode = FindEncodeTiled();
+  if (encode == nullptr) return false;
+  const cuuint64_t sizes[2] = {row_bytes, rows};
+  const cuuint64_t strides[1] = {row_bytes};
+  const cuuint32_t box[2] = {128, box_rows};
+  const cuuint32_t steps[2] = {1, 1};
+  return encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(base), sizes, strides, box,
+                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+bool IsInt4(DType dtype) { return ScaleGroup(dtype) != 0 && dtype != DType::kF8Block128; }
+
+bool IsGated(SkinnyEpilogue epilogue) {
+  return epilogue == SkinnyEpilogue::kGatedSilu || epilogue == SkinnyEpilogue::kGatedGeluTanh;
+}
+
+int Multiprocessors() {
+  int device = 0, count = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
+    return 0;
+  }
+  return std::min(count, kSkinnyMaxMultiprocessors);
+}
+
+bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
+
+bool ArgumentsHold(const SkinnyArgs& args) {
+  if (args.task_count < 1 || args.task_count > kSkinnyMaxTasks || args.workspace == nullptr) {
+    return false;
+  }
+  if (args.x == nullptr && !(args.residual != nullptr && args.norm_weight != nullptr &&
+                             IsAligned(args.residual) && IsAligned(args.norm_weight) &&
+                             SkinnyFusesNorm(args.rows, args.in))) {
+    return false;
+  }
+  if (!IsAligned(args.x)) return false;
+  return std::all_of(args.tasks, args.tasks + args.task_count, [&](const SkinnyTask& task) {
+    return MissingSkinny(args.dtype, args.in, task.out, args.rows).empty() &&
+           task.weight != nullptr && IsAligned(task.weight) && IsAligned(task.up) &&
+           task.y != nullptr && IsGated(args.epilogue) == (task.up != nullptr);
+  });
+}
+
+// The task's part of the plan; false where a map cannot be made.
+bool PlanTask(const SkinnyArgs& args, const SkinnyTask& task, SkinnyPlanTask* to,
+              CUtensorMap (&maps)[2]) {
+  const bool gated = IsGated(args.epilogue);
+  const WeightPlanes planes = PlanesOf(args.dtype, task.out, args.in);
+  const std::byte* weights[2] = {task.weight, task.up};
+  for (int part = 0; part < (gated ? 2 : 1); ++part) {
+    to->weight[part] = weights[part];
+    if (IsInt4(args.dtype)) continue;
+    to->scales[part] = reinterpret_cast<const float*>(weights[part] + planes.scales_offset);
+    const uint64_t element_bytes = args.dtype == DType::kBF16 ? 2 : 1;
+    if (!EncodeRows(&maps[part], weights[part], task.out, args.in * element_bytes,
+                    gated ? 64 : kSkinnyGroupRows)) {
+      return false;
+    }
+  }
+  to->bias[0] = task.bias;
+  to->bias[1] = task.up_bias;
+  to->addend[0] = task.addend;
+  to->addend[1] = task.up_addend;
+  to->addend_stride = task.addend_stride;
+  to->y = task.y;
+  to->y_stride = task.y_stride;
+  to->out = task.out;
+  return true;
+}
+
+}  // namespace
+
+size_t SkinnyWorkspaceBytes() {
+  constexpr size_t kPieceBytes = (kSkinnyMaxRows / 8 + 1) * size_t{2 * 128 * 16};
+  return static_cast<size_t>(Multiprocessors()) * 2 * 2 * kPieceBytes;
+}
+
+std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows) {
+  const bool is_byte_or_bf16 = dtype == DType::kBF16 || dtype == DType::kF8Channel ||
+                               dtype == DType::kF8Block128 || dtype == DType::kI8Channel;
+  if (!is_byte_or_bf16 && !(HasPlanes(dtype) && IsInt4(dtype))) {
+    return "weight type " + std::to_string(static_cast<int>(dtype));
+  }
+  const int64_t multiple = IsInt4(dtype) ? ScaleGroup(dtype) : 64;
+  if (in < 64 || in > kMaxIn || in % multiple != 0) {
+    return "in " + std::to_string(in) + ": want a multiple of " + std::to_string(multiple) +
+           " up to " + std::to_string(kMaxIn);
+  }
+  if (out < 1 || out > kMaxOut) {
+    return "out " + std::to_string(out) + ": want 1 to " + std::to_string(kMaxOut);
+  }
+  if (rows < 1 || rows > kSkinnyMaxRows) {
+    return "rows " + std::to_string(rows) + ": want 1 to " + std::to_string(kSkinnyMaxRows);
+  }
+  return "";
+}
+
+bool SkinnyFusesNorm(int64_t rows, int64_t) { return rows <= 8; }
+
+cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
+  if (!ArgumentsHold(args)) return cudaErrorInvalidValue;
+  const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, args.rows);
+  const bool gated = IsGated(args.epilogue);
+  SkinnyPlan plan{};
+  const int tile_rows = geometry.groups * kSkinnyGroupRows / (gated ? 2 : 1);
+  int64_t tiles = 0;
+  for (int i = 0; i < args.task_count; ++i) {
+    if (!PlanTask(args, args.tasks[i], &plan.tasks[i], plan.weight_maps[i])) {
+      return cudaErrorNotSupported;
+    }
+    plan.tasks[i].first_tile = static_cast<int32_t>(tiles);
+    tiles += (args.tasks[i].out + tile_rows - 1) / tile_rows;
+  }
+  if (tiles > kSkinnyMaxTiles) return cudaErrorInvalidValue;
+  if (args.x != nullptr &&
+      !EncodeRows(&plan.x_map, args.x, args.rows, uint64_t(args.in) * 2, geometry.columns)) {
+    return cudaErrorNotSupported;
+  }
+  plan.task_count = args.task_count;
+  plan.tile_units = (args.in + geometry.unit_k - 1) / geometry.unit_k;
+  const int units = static_cast<int>(tiles) * plan.tile_units;
+  const int blocks = std::clamp(units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
+  plan.block_units = units / blocks;
+  plan.extra_units = units % blocks;
+  plan.in = args.in;
+  plan.rows = args.rows;
+  plan.gated = gated ? 1 : 0;
+  plan.epilogue = args.epilogue;
+  plan.x = args.x;
+  plan.residual = args.residual;
+  plan.norm_weight = args.norm_weight;
+  plan.epsilon = args.epsilon;
+  plan.x_rows = args.x_rows;
+  plan.y_rows = args.y_rows;
+  plan.pieces = reinterpret_cast<float*>(args.workspace);
+  switch (args.dtype) {
+    case DType::kBF16:
+      return LaunchSkinnyBf16(plan, geometry.columns, blocks, stream);
+    case DType::kF8Channel:
+    case DType::kF8Block128:
+      return LaunchSkinnyF8(plan, args.dtype, geometry.columns, blocks, stream);
+    case DType::kI8Channel:
+      return LaunchSkinnyI8(plan, geometry.columns, blocks, stream);
+    default:
+      return LaunchSkinnyI4(plan, args.dtype, geometry.columns, blocks, stream);
+  }
+}
+
+}  // namespace tessera::kernels::cuda

@@ -1,0 +1,9 @@
+#include "kernels/cuda/linear/skinny_tile.cuh"
+
+namespace tessera::kernels::cuda {
+
+cudaError_t LaunchSkinnyBf16(const SkinnyPlan& plan, int columns, int blocks, cudaStream_t stream) {
+  return LaunchSkinnyFormat<SkinnyBf16>(plan, columns, blocks, stream);
+}
+
+}  // namespace tessera::kernels::cuda

@@ -1,0 +1,235 @@
+// The consumer warpgroups of skinny.h's kernel: matrix products of one group's 128 rows with the
+// tokens.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/linear/skinny_epilogue.cuh"
+#include "kernels/cuda/linear/skinny_format.cuh"
+#include "kernels/cuda/wgmma.cuh"
+
+namespace tessera::kernels::cuda {
+
+// Channel scales of this lane's rows; 1 where the type has none.
+template <typename Tile>
+__device__ __forceinline__ SkinnyRowScales LoadRowScales(const SkinnyPlan& plan,
+                                                         const SkinnyPlanTask& task, int tile,
+                                                         int group) {
+  SkinnyRowScales scales{{{1, 1}, {1, 1}}};
+  if constexpr (Tile::Format::kScale == SkinnyScale::kChannel) {
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int row = WeightRow<Tile>(plan, task, tile, group, b, r);
+        if (row < task.out) scales.scale[b][r] = __ldg(task.scales[plan.gated ? b : 0] + row);
+      }
+    }
+  }
+  return scales;
+}
+
+// Where a piece's codes and group scales come from. Scales of 128 x 128 blocks are read 32 units at
+// a time, one a lane.
+template <typename Tile>
+struct SkinnyCodeSource {
+  using Format = typename Tile::Format;
+
+  const float* row[2] = {nullptr, nullptr};  // scales of the block's row of blocks
+  int count = 0;
+  float chunk[2] = {0, 0};
+  bool is_loaded = false;
+  Int4Record records[2] = {};
+
+  __device__ __forceinline__ SkinnyCodeSource(const SkinnyPlan& plan, const SkinnyPlanTask& task,
+                                               const SkinnyPiece& piece, int group) {
+    const int first = (piece.tile - task.first_tile) * Tile::kGroups + group;
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int weight_row = plan.gated ? first * 64 : first * kSkinnyGroupRows + b * 64;
+      if (weight_row >= task.out) continue;
+      if constexpr (Format::kScale == SkinnyScale::kBlock) {
+        count = (plan.in + 127) / 128;
+        row[b] = task.scales[plan.gated ? b : 0] + int64_t{weight_row / 128} * count;
+      }
+      if constexpr (Format::kPacked) {
+        records[b] =
+            Int4RecordOf(Int4PanelRows(task.out, weight_row), Format::kGroup, Format::kZeros);
+      }
+    }
+    if constexpr (Format::kScale == SkinnyScale::kBlock) LoadChunk(piece.unit_begin & ~31);
+  }
+  __device__ __forceinline__ void LoadChunk(int first) {
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int index = first + LaneId();
+      chunk[b] = row[b] != nullptr && index < count ? __ldg(row[b] + index) : 0;
+    }
+    is_loaded = true;
+  }
+  // Before the products of `unit`.
+  __device__ __forceinline__ void Advance(int unit) {
+    if constexpr (Format::kScale == SkinnyScale::kBlock) {
+      if ((unit & 31) == 0 && !is_loaded) LoadChunk(unit);
+      is_loaded = false;
+    }
+  }
+  // This lane's codes of both blocks of a slot, `half` of their columns.
+  __device__ __forceinline__ void Load(const uint8_t* slot, int half,
+                                       typename Format::Codes (&codes)[2]) const {
+    const int warp = threadIdx.x >> 5 & 3;
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const uint8_t* block = slot + b * Format::kBlockBytes;
+      if constexpr (Format::kPacked) {
+        codes[b] = Format::Load(block, records[b], half, warp, LaneId());
+      } else {
+        codes[b] = Format::Load(block, half, warp, LaneId());
+      }
+    }
+  }
+  // Scales of rows g and g + 8 for the columns that `codes` are of.
+  __device__ __forceinline__ void TakeScales(const typename Format::Codes& codes, int b, int unit,
+                                             float (&scale)[2]) const {
+    if constexpr (Format::kScale == SkinnyScale::kGroup) {
+      scale[0] = codes.scale[0];
+      scale[1] = codes.scale[1];
+    } else if constexpr (Format::kScale == SkinnyScale::kBlock) {
+      scale[0] = scale[1] = __shfl_sync(0xffffffffu, chunk[b], unit & 31);
+    }
+  }
+};
+
+// A consumer warpgroup's state from piece to piece.
+template <typename Tile>
+struct SkinnyConsumer {
+  using Format = typename Tile::Format;
+  using Product = Wgmma<Tile::kColumns>;
+
+  const SkinnyPlan& plan;
+  SkinnyShared<Tile>& shared;
+  const int group;
+  const int warp = threadIdx.x >> 5 & 3;
+  const int lane = LaneId();
+  RingCursor<Tile::kSlots> weights{group, 0};  // groups take slots in turn
+  RingCursor<Tile::kInputSlots> input{};
+
+  __device__ __forceinline__ void ReleaseWeights(int slot) {
+    __syncwarp();
+    if (lane == 0) BarrierArrive(&shared.weights_empty[slot]);
+  }
+  __device__ __forceinline__ void ReleaseInput(int slot) {
+    __syncwarp();
+    if (lane == 0) BarrierArrive(&shared.input_empty[slot]);
+  }
+  __device__ __forceinline__ void WaitForInput(SkinnySums<Tile>& sums) {
+    BarrierWait(&shared.input_full[input.slot], input.parity);
+    if constexpr (Tile::kNorm) {
+      if (plan.x == nullptr) {
+        const auto* squares = reinterpret_cast<const float2*>(shared.squares[input.slot]);
+        const float2 v = squares[lane & 3];
+        sums.squares[0] += v.x;
+        sums.squares[1] += v.y;
+      }
+    }
+  }
+  __device__ __forceinline__ uint64_t InputDescriptor() const {
+    return WgmmaDescriptor<128>(SharedAddress(shared.input[input.slot]), 1024);
+  }
+
+  // Weights straight from shared memory.
+  __device__ __forceinline__ void SumShared(const SkinnyPiece& piece, SkinnySums<Tile>& sums) {
+    int busy_weights = -1, busy_input = 0;
+    for (int unit = piece.unit_begin; unit < piece.unit_end; ++unit) {
+      BarrierWait(&shared.weights_full[weights.slot], weights.parity);
+      WaitForInput(sums);
+      const uint64_t b = InputDescriptor();
+      const uint64_t a =
+          WgmmaDescriptor<128>(SharedAddress(shared.weights[weights.slot]), 1024);
+      WgmmaFence();
+#pragma unroll
+      for (int step = 0; step < 4; ++step) {
+        const uint64_t columns = WgmmaAdvance(b, 32 * step);
+        Product::template Shared<__nv_bfloat16>(sums.acc[0], WgmmaAdvance(a, 32 * step), columns,
+                                                true);
+        Product::template Shared<__nv_bfloat16>(
+            sums.acc[1], WgmmaAdvance(a, Format::kBlockBytes + 32 * step), columns, true);
+      }
+      WgmmaCommit();
+      WgmmaWait<1>();
+      if (busy_weights >= 0) {
+        ReleaseWeights(busy_weights);
+        ReleaseInput(busy_input);
+      }
+      busy_weights = weights.slot;
+      busy_input = input.slot;
+      weights.Advance(Tile::kGroups);
+      input.Advance();
+    }
+    WgmmaWait<0>();
+    ReleaseWeights(busy_weights);
+    ReleaseInput(busy_input);
+    WgmmaPin(sums.acc[0]);
+    WgmmaPin(sums.acc[1]);
+  }
+
+  // Weights through registers, 64 columns at a time, by products of single warps: those of a
+  // warpgroup take as long for 8 tokens as for 64, and nothing may be converted beside them.
+  __device__ __forceinline__ void SumConverted(const SkinnyPiece& piece,
+                                               SkinnyCodeSource<Tile>& source,
+                                               SkinnySums<Tile>& sums) {
+    for (int unit = piece.unit_begin; unit < piece.unit_end; ++unit) {
+      BarrierWait(&shared.weights_full[weights.slot], weights.parity);
+      source.Advance(unit);
+      const uint8_t* slot = shared.weights[weights.slot];
+      typename Format::Codes codes[2];
+      source.Load(slot, 0, codes);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        uint32_t a[2][4][4];
+        float scale[2][2];
+#pragma unroll
+        for (int b = 0; b < 2; ++b) {
+          Format::Convert(codes[b], a[b]);
+          source.TakeScales(codes[b], b, unit, scale[b]);
+        }
+        if (half == 0) {
+          source.Load(slot, 1, codes);
+        } else {
+          ReleaseWeights(weights.slot);
+        }
+        WaitForInput(sums);
+        Multiply(a, scale, sums);
+        ReleaseInput(input.slot);
+        input.Advance();
+      }
+      weights.Advance(Tile::kGroups);
+    }
+  }
+
+  __device__ __forceinline__ void Multiply(const uint32_t (&a)[2][4][4], const float (&scale)[2][2],
+                                           SkinnySums<Tile>& sums) {
+#pragma unroll
+    for (int j = 0; j < Tile::kColumns / 8; ++j) {
+      uint32_t columns[4][2];
+      Format::LoadColumns(shared.input[input.slot], 8 * j, lane, columns);
+#pragma unroll
+      for (int b = 0; b < 2; ++b) {
+        float d[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) d[i] = Tile::kGrouped ? 0 : sums.acc[b][4 * j + i];
+#pragma unroll
+        for (int step = 0; step < 4; ++step) {
+          MmaBf16(d, a[b][step], columns[step][0], columns[step][1]);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          sums.acc[b][4 * j + i] =
+              Tile::kGrouped ? fmaf(scale[b][i >> 1], d[i], sums.acc[b][4 * j + i]) : d[i];
+        }
+      }
+    }
+  }
+};
+
+}  // namespace tessera::kernels::cuda

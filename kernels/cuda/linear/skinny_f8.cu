@@ -1,0 +1,12 @@
+#include "kernels/cuda/linear/skinny_tile.cuh"
+
+namespace tessera::kernels::cuda {
+
+cudaError_t LaunchSkinnyF8(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
+                           cudaStream_t stream) {
+  return dtype == DType::kF8Channel
+             ? LaunchSkinnyFormat<SkinnyF8Channel>(plan, columns, blocks, stream)
+             : LaunchSkinnyFormat<SkinnyF8Block>(plan, columns, blocks, stream);
+}
+
+}  // namespace tessera::kernels::cuda

@@ -1,0 +1,271 @@
+// How each weight type lies in a slot of the ring, and how its codes become bfloat16 fragments. A
+// slot holds two blocks of 64 rows. Formats with kRegisters convert: Load reads a lane's codes of
+// one block and half of 64 columns (rows g and g + 8 of its warp's 16, g = lane / 4), Convert makes
+// fragments of mma.m16n8k16 for four steps of 16 columns, and LoadColumns the fragments of eight
+// tokens that go with them. Which column of the half is which of a step is the format's choice.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/linear/skinny_int4.h"
+#include "kernels/cuda/linear/skinny_plan.h"
+#include "kernels/cuda/ptx.cuh"
+
+namespace tessera::kernels::cuda {
+
+enum class SkinnyScale { kNone, kChannel, kBlock, kGroup };
+
+// d = a with bytes chosen by nibbles of `selector`; bit 3 of a nibble repeats the byte's sign.
+__device__ __forceinline__ uint32_t PermuteBytes(uint32_t a, uint32_t selector) {
+  uint32_t d;
+  asm("prmt.b32 %0, %1, 0, %2;" : "=r"(d) : "r"(a), "r"(selector));
+  return d;
+}
+// (a & mask) | bits in one instruction: the compiler splits it where both are immediates.
+__device__ __forceinline__ uint32_t MaskOr(uint32_t a, uint32_t mask, uint32_t bits) {
+  uint32_t d;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(mask), "r"(bits));
+  return d;
+}
+__device__ __forceinline__ __nv_bfloat162 AsBf162(uint32_t bits) {
+  return *reinterpret_cast<const __nv_bfloat162*>(&bits);
+}
+__device__ __forceinline__ uint32_t AsBits(__nv_bfloat162 pair) {
+  return *reinterpret_cast<const uint32_t*>(&pair);
+}
+
+struct SkinnyBf16 {
+  static constexpr DType kDType = DType::kBF16;
+  static constexpr int kHalves = 1;  // runs of 64 columns of a unit
+  static constexpr bool kRegisters = false;
+  static constexpr bool kPacked = false;
+  static constexpr SkinnyScale kScale = SkinnyScale::kNone;
+  static constexpr uint32_t kBlockBytes = 8192;  // of a slot's block of 64 rows
+  // Row of the weight that is row g (0..7) of a fragment's eight.
+  static __device__ __forceinline__ uint32_t RowOf(uint32_t g) { return g; }
+};
+
+// Types of one byte a code, in rows of 128 bytes with the 128-byte swizzle. Lanes of a quarter warp
+// have the rows g and g ^ 4 so that their 16-byte reads meet all banks.
+struct SkinnyByteCodes {
+  static constexpr int kHalves = 2;
+  static constexpr bool kRegisters = true;
+  static constexpr bool kPacked = false;
+  static constexpr uint32_t kBlockBytes = 8192;
+
+  struct Codes {
+    uint4 row[2];
+  };
+  static __device__ __forceinline__ uint32_t RowOf(uint32_t g) { return g >> 1 | (g & 1) << 2; }
+  // `block`: the block's first byte; `warp`: of the warpgroup.
+  static __device__ __forceinline__ Codes Load(const uint8_t* block, int half, int warp, int lane) {
+    const uint32_t row = RowOf(lane >> 2);
+    const uint32_t chunk = (half * 4 + (lane & 3)) ^ row;
+    const uint8_t* from = block + (warp * 16 + row) * 128 + chunk * 16;
+    return {*reinterpret_cast<const uint4*>(from), *reinterpret_cast<const uint4*>(from + 1024)};
+  }
+  static __device__ __forceinline__ uint32_t Word(const uint4& v, int i) {
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+  }
+  // Lane t's columns are 16 t ... 16 t + 15 of the half, four a step: two 16-byte chunks of x.
+  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
+                                                     int lane, uint32_t (&b)[4][2]) {
+    const int token = lane >> 2;
+    const uint8_t* row = input + (first_token + token) * 128;
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      const uint4 v = *reinterpret_cast<const uint4*>(row + ((2 * (lane & 3) + c) ^ token) * 16);
+      b[2 * c][0] = v.x;
+      b[2 * c][1] = v.y;
+      b[2 * c + 1][0] = v.z;
+      b[2 * c + 1][1] = v.w;
+    }
+  }
+  // Fragments by Pair::Low and Pair::High: the first and the last two codes of a word.
+  template <typename Pair>
+  static __device__ __forceinline__ void ConvertPairs(const Codes& codes, uint32_t (&a)[4][4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const uint32_t word = Word(codes.row[r], i);
+        a[i][r] = Pair::Low(word);
+        a[i][r + 2] = Pair::High(word);
+      }
+    }
+  }
+};
+
+struct SkinnyF8 : SkinnyByteCodes {
+  // A code's exponent and mantissa, shifted into bfloat16's, give its value times 2^-120, also for
+  // subnormal codes.
+  static __device__ __forceinline__ uint32_t Scale(uint32_t spread) {
+    const uint32_t bits = static_cast<uint32_t>(static_cast<int32_t>(spread) >> 4) & 0x87f087f0u;
+    return AsBits(__hmul2(AsBf162(bits), AsBf162(0x7b807b80u)));
+  }
+  static __device__ __forceinline__ uint32_t Low(uint32_t word) {
+    return Scale(PermuteBytes(word, 0x1804));
+  }
+  static __device__ __forceinline__ uint32_t High(uint32_t word) {
+    return Scale(PermuteBytes(word, 0x3a24));
+  }
+  static __device__ __forceinline__ void Convert(const Codes& codes, uint32_t (&a)[4][4]) {
+    ConvertPairs<SkinnyF8>(codes, a);
+  }
+};
+struct SkinnyF8Channel : SkinnyF8 {
+  static constexpr DType kDType = DType::kF8Channel;
+  static constexpr SkinnyScale kScale = SkinnyScale::kChannel;
+};
+struct SkinnyF8Block : SkinnyF8 {
+  static constexpr DType kDType = DType::kF8Block128;
+  static constexpr SkinnyScale kScale = SkinnyScale::kBlock;
+};
+
+struct SkinnyI8 : SkinnyByteCodes {
+  static constexpr DType kDType = DType::kI8Channel;
+  static constexpr SkinnyScale kScale = SkinnyScale::kChannel;
+  // 128 + the low seven bits, less 128 or, for negative codes, 256: both exact.
+  static __device__ __forceinline__ uint32_t Subtract(uint32_t spread) {
+    const uint32_t low = MaskOr(spread, 0x007f007fu, 0x43004300u);
+    const uint32_t bias = MaskOr(spread, 0x00800080u, 0x43004300u);
+    return AsBits(__hsub2(AsBf162(low), AsBf162(bias)));
+  }
+  static __device__ __forceinline__ uint32_t Low(uint32_t word) {
+    return Subtract(PermuteBytes(word, 0x4140));
+  }
+  static __device__ __forceinline__ uint32_t High(uint32_t word) {
+    return Subtract(PermuteBytes(word, 0x4342));
+  }
+  static __device__ __forceinline__ void Convert(const Codes& codes, uint32_t (&a)[4][4]) {
+    ConvertPairs<SkinnyI8>(codes, a);
+  }
+};
+
+// Packed records (skinny_int4.h).
+template <DType kType>
+struct SkinnyI4 {
+  static constexpr DType kDType = kType;
+  static constexpr int kHalves = 2;
+  static constexpr bool kRegisters = true;
+  static constexpr bool kPacked = true;
+  static constexpr SkinnyScale kScale = SkinnyScale::kGroup;
+  static constexpr uint32_t kGroup = kType == DType::kI4G64 || kType == DType::kI4G64Zero ? 64 : 128;
+  static constexpr bool kZeros = kType == DType::kI4G128Zero || kType == DType::kI4G64Zero;
+  static constexpr uint32_t kBlockBytes = Int4RecordOf(64, kGroup, kZeros).bytes;
+
+  struct Codes {
+    uint2 row[2];
+    uint32_t zero[2];  // 128 + zero point, twice, in bfloat16
+    float scale[2];
+  };
+  static __device__ __forceinline__ uint32_t RowOf(uint32_t g) { return g; }
+  static __device__ __forceinline__ Codes Load(const uint8_t* block, const Int4Record& record,
+                                               int half, int warp, int lane) {
+    const uint32_t row = warp * 16 + (lane >> 2);
+    const uint8_t* from = block + (half * record.rows + row) * 32 + (lane & 3) * 8;
+    Codes codes{{*reinterpret_cast<const uint2*>(from), *reinterpret_cast<const uint2*>(from + 256)},
+                {0x43084308u, 0x43084308u},
+                {0, 0}};
+    const uint32_t index = (kGroup == 64 ? half * record.rows : 0) + row;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      codes.scale[r] = __half2float(
+          *reinterpret_cast<const __half*>(block + record.scales + (index + 8 * r) * 2));
+      if constexpr (kZeros) {
+        codes.zero[r] = 0x43004300u | block[record.zeros + index + 8 * r] * 0x00010001u;
+      }
+    }
+    return codes;
+  }
+  // Columns in their own order.
+  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
+                                                     int lane, uint32_t (&b)[4][2]) {
+    const int token = lane & 7;
+    const uint8_t* row = input + (first_token + token) * 128;
+#pragma unroll
+    for (int c = 0; c < 2; ++c) {
+      uint32_t r[4];
+      LoadMatrix4(r, row + ((4 * c + (lane >> 3)) ^ token) * 16);
+      b[2 * c][0] = r[0];
+      b[2 * c][1] = r[1];
+      b[2 * c + 1][0] = r[2];
+      b[2 * c + 1][1] = r[3];
+    }
+  }
+  static __device__ __forceinline__ void Convert(const Codes& codes, uint32_t (&a)[4][4]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const uint32_t word = i < 2 ? codes.row[r].x : codes.row[r].y;
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const uint32_t code = MaskOr(word >> (i % 2 * 8 + h * 4), 0x000f000fu, 0x43004300u);
+          a[i][r + 2 * h] = AsBits(__hsub2(AsBf162(code), AsBf162(codes.zero[r])));
+        }
+      }
+    }
+  }
+};
+
+// Everything that is fixed when a kernel is compiled.
+template <typename Format_, int kColumns_>
+struct SkinnyTile {
+  using Format = Format_;
+  static constexpr SkinnyGeometry kGeometry = SkinnyGeometryOf(Format::kDType, kColumns_);
+  static constexpr int kColumns = kColumns_;
+  static constexpr int kGroups = kGeometry.groups;
+  static constexpr int kThreads = 128 * (1 + kGroups);
+  static constexpr int kRegisters = kColumns / 2;  // accumulators a thread and block
+  static constexpr bool kGrouped =
+      Format::kScale == SkinnyScale::kBlock || Format::kScale == SkinnyScale::kGroup;
+  // Only this class may normalise its input.
+  static constexpr bool kNorm = kColumns == 8;
+
+  static constexpr uint32_t kSlotBytes = 2 * Format::kBlockBytes;
+  static constexpr uint32_t kInputBytes = kColumns * 128;  // 64 columns of x
+  static constexpr int kInputSlots = kColumns == 8 ? 8 : kColumns == 16 ? 6 : 4;
+  // Two blocks and 2 KB that the device keeps share 228 KB.
+  static constexpr uint32_t kSharedLimit = (kGeometry.resident == 2 ? 113 : 200) * 1024;
+  static constexpr uint32_t kBudget = kSharedLimit - 1024;
+  static constexpr int kSlots = (kBudget - kInputSlots * kInputBytes) / kSlotBytes;
+  static_assert(kSlots >= 4 && kSlots <= 32);
+
+  // Of a thread, where the two roles divide what a kernel of 384 threads starts with.
+  static constexpr int kProducerRegisters =
+      kGeometry.resident == 1 || kColumns <= 16 ? 56 : kColumns == 32 ? 40 : 32;
+  static constexpr int kConsumerRegisters =
+      (kGeometry.resident == 2 ? 240 - kProducerRegisters : 448) / 16 * 8;
+};
+
+// The block's shared memory.
+template <typename Tile>
+struct SkinnyShared {
+  alignas(1024) uint8_t input[Tile::kInputSlots][Tile::kInputBytes];
+  alignas(1024) uint8_t weights[Tile::kSlots][Tile::kSlotBytes];
+  uint64_t weights_full[Tile::kSlots];
+  uint64_t weights_empty[Tile::kSlots];
+  uint64_t input_full[Tile::kInputSlots];
+  uint64_t input_empty[Tile::kInputSlots];
+  // Sums of squares of 64 columns of the residual rows of an input slot.
+  float squares[Tile::kInputSlots][8];
+};
+
+// A place in a ring of kSlots, and the parity of its current round.
+template <int kSlots>
+struct RingCursor {
+  int slot = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void Advance(int count = 1) {
+    slot += count;
+    if (slot >= kSlots) {
+      slot -= kSlots;
+      parity ^= 1;
+    }
+  }
+};
+
+}  // namespace tessera::kernels::cuda

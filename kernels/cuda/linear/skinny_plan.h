@@ -1,0 +1,104 @@
+// What the host decides of a skinny product and the kernel reads (skinny.h's inside).
+//
+// Outputs are cut into tiles (`groups` consumer warpgroups times 128 rows of weights; half of them
+// gate and half up where gated), a tile along `in` into units of `unit_k` columns. Blocks divide the
+// units of all tiles, in order, into equal runs: a run begins and ends inside a tile, so that a tile
+// is the sum of up to a few blocks' pieces.
+#pragma once
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/kv_layout.h"
+#include "kernels/cuda/linear/skinny.h"
+#include "kernels/dtype.h"
+
+namespace tessera::kernels::cuda {
+
+inline constexpr int kSkinnyGroupRows = 128;         // rows of weights of one consumer warpgroup
+inline constexpr int kSkinnyMaxTiles = 16384;
+inline constexpr int kSkinnyMaxMultiprocessors = 256;
+
+// How a weight type and number of rows are run.
+struct SkinnyGeometry {
+  int columns;   // rows of x, rounded up to what the kernels are made for: 8, 16, 32, 64
+  int groups;    // consumer warpgroups
+  int unit_k;    // columns of a unit
+  int resident;  // blocks that share a multiprocessor: 2 lets the next kernel fill its ring
+};
+constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
+  SkinnyGeometry geometry{rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64, 2, 128, 2};
+  if (dtype == DType::kBF16) {
+    geometry.groups = geometry.columns == 64 ? 2 : 1;
+    geometry.unit_k = 64;
+  } else if (geometry.columns == 64) {
+    geometry.resident = 1;
+  } else if (geometry.columns == 32) {
+    geometry.resident = dtype == DType::kF8Channel || dtype == DType::kI8Channel ? 2 : 1;
+  }
+  return geometry;
+}
+
+// A weight and, where gated, its `up` at index 1.
+struct SkinnyPlanTask {
+  const std::byte* weight[2];
+  const float* scales[2];  // of the types that keep them apart
+  const float* bias[2];
+  const __nv_bfloat16* addend[2];
+  int64_t addend_stride;
+  void* y;
+  int64_t y_stride;
+  int32_t out;
+  int32_t first_tile;
+};
+
+struct SkinnyPlan {
+  CUtensorMap weight_maps[kSkinnyMaxTasks][2];  // bytes [out, row bytes]; unused for int4
+  CUtensorMap x_map;                            // bytes [rows, row bytes]; unused without x
+  SkinnyPlanTask tasks[kSkinnyMaxTasks];
+  int32_t task_count;
+  int32_t tile_units;   // units of a tile
+  int32_t block_units;  // of each block; the first `extra_units` blocks have one more
+  int32_t extra_units;
+  int32_t in;
+  int32_t rows;
+  int32_t gated;
+  SkinnyEpilogue epilogue;
+  const __nv_bfloat16* x;
+  const float* residual;
+  const float* norm_weight;
+  float epsilon;
+  const int32_t* x_rows;
+  const int32_t* y_rows;
+  float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
+
+  // First unit of `block`.
+  TESSERA_HOST_DEVICE int UnitBegin(int block) const {
+    return block * block_units + (block < extra_units ? block : extra_units);
+  }
+  // The block that has `unit`.
+  TESSERA_HOST_DEVICE int BlockOf(int unit) const {
+    const int longer = extra_units * (block_units + 1);
+    return unit < longer ? unit / (block_units + 1) : extra_units + (unit - longer) / block_units;
+  }
+  TESSERA_HOST_DEVICE const SkinnyPlanTask& TaskOf(int tile, int* index) const {
+    int task = 0;
+    while (task + 1 < task_count && tile >= tasks[task + 1].first_tile) ++task;
+    *index = task;
+    return tasks[task];
+  }
+};
+
+// Launchers of the kernels of a family of types, with `blocks` blocks.
+cudaError_t LaunchSkinnyBf16(const SkinnyPlan& plan, int columns, int blocks, cudaStream_t stream);
+cudaError_t LaunchSkinnyF8(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
+                           cudaStream_t stream);
+cudaError_t LaunchSkinnyI8(const SkinnyPlan& plan, int columns, int blocks, cudaStream_t stream);
+cudaError_t LaunchSkinnyI4(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
+                           cudaStream_t stream);
+
+}  // namespace tessera::kernels::cuda

@@ -1,0 +1,220 @@
+// The kernel of skinny.h for sm_90a. A block has one producer warpgroup (warp 0 streams weights into
+// a ring by the copy engine, the others bring x) and one or two consumer warpgroups, each with its
+// own 128 rows of the tile: weights are the row operand of the matrix products, tokens the columns.
+//
+// Only x, y and the workspace wait for earlier kernels; the ring is full of weights by then.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "kernels/cuda/linear/skinny_consumer.cuh"
+#include "kernels/cuda/linear/skinny_epilogue.cuh"
+#include "kernels/cuda/linear/skinny_format.cuh"
+#include "kernels/cuda/linear/skinny_input.cuh"
+
+namespace tessera::kernels::cuda {
+
+// Runs work(piece) for each piece of this block, in order.
+template <typename Work>
+__device__ __forceinline__ void ForPieces(const SkinnyPlan& plan, Work work) {
+  const int begin = plan.UnitBegin(blockIdx.x), end = plan.UnitBegin(blockIdx.x + 1);
+  int tile = begin / plan.tile_units;
+  int unit_begin = begin - tile * plan.tile_units;
+  for (int unit = begin; unit < end;) {
+    const int left = end - unit;
+    const int unit_end = left < plan.tile_units - unit_begin ? unit_begin + left : plan.tile_units;
+    work(SkinnyPiece{tile, unit_begin, unit_end, unit == begin});
+    unit += unit_end - unit_begin;
+    unit_begin = 0;
+    ++tile;
+  }
+}
+
+// The rows of one group in a tile, as the copy engine loads them.
+template <typename Tile>
+struct GroupSource {
+  const CUtensorMap* maps[2];
+  int row[2];  // of each block of 64
+  const std::byte* records[2];
+  uint32_t record_bytes[2];  // 0: past the last row
+
+  __device__ GroupSource(const SkinnyPlan& plan, const SkinnyPiece& piece, int group) {
+    int index;
+    const SkinnyPlanTask& task = plan.TaskOf(piece.tile, &index);
+    const int first = (piece.tile - task.first_tile) * Tile::kGroups + group;
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+      const int part = plan.gated ? b : 0;
+      row[b] = plan.gated ? first * 64 : first * kSkinnyGroupRows + b * 64;
+      maps[b] = &plan.weight_maps[index][part];
+      if constexpr (Tile::Format::kPacked) {
+        record_bytes[b] = 0;
+        if (row[b] >= task.out) continue;
+        const Int4Record record = Int4RecordOf(Int4PanelRows(task.out, row[b]),
+                                               Tile::Format::kGroup, Tile::Format::kZeros);
+        record_bytes[b] = record.bytes;
+        records[b] = task.weight[part] +
+                     Int4RecordOffset(row[b], piece.unit_begin * 128, plan.in, record);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void Load(const SkinnyPlan& plan, int unit, uint8_t* slot,
+                                       uint64_t* full, uint64_t policy) {
+    if constexpr (Tile::Format::kPacked) {
+      BarrierExpect(full, record_bytes[0] + record_bytes[1]);
+#pragma unroll
+      for (int b = 0; b < 2; ++b) {
+        if (record_bytes[b] == 0) continue;
+        BulkLoad(slot + b * Tile::Format::kBlockBytes, records[b], record_bytes[b], full, policy);
+        records[b] += record_bytes[b];
+      }
+    } else {
+      BarrierExpect(full, Tile::kSlotBytes);
+      TensorLoad(slot, maps[0], unit * 128, row[0], full, policy);
+      if (plan.gated) {
+        TensorLoad(slot + Tile::Format::kBlockBytes, maps[1], unit * 128, row[1], full, policy);
+      }
+    }
+  }
+};
+
+// One thread. Its own arithmetic a slot bounds the whole stream, so divisions stay out of the loop.
+template <typename Tile>
+__device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShared<Tile>& shared) {
+  const uint64_t policy = EvictFirstPolicy();
+  RingCursor<Tile::kSlots> cursor;
+  ForPieces(plan, [&](const SkinnyPiece& piece) {
+    GroupSource<Tile> first(plan, piece, 0);
+    GroupSource<Tile> second(plan, piece, Tile::kGroups - 1);
+    for (int unit = piece.unit_begin; unit < piece.unit_end; ++unit) {
+#pragma unroll
+      for (int group = 0; group < Tile::kGroups; ++group) {
+        BarrierWait(&shared.weights_empty[cursor.slot], cursor.parity ^ 1);
+        (group == 0 ? first : second)
+            .Load(plan, unit, shared.weights[cursor.slot], &shared.weights_full[cursor.slot],
+                  policy);
+        cursor.Advance();
+      }
+    }
+  });
+}
+
+template <typename Tile>
+__device__ __forceinline__ void Produce(const SkinnyPlan& plan, SkinnyShared<Tile>& shared) {
+  const int warp = threadIdx.x >> 5;
+  if (warp == 0) {
+    if (ElectOne()) StreamWeights<Tile>(plan, shared);
+    return;
+  }
+  if constexpr (Tile::kNorm) {
+    if (plan.x == nullptr) {
+      NormaliseInput<Tile>(plan, shared, warp - 1);
+      return;
+    }
+  }
+  if (warp == 1 && ElectOne()) CopyInput<Tile>(plan, shared);
+}
+
+// Constants of a piece are loaded before earlier kernels have ended.
+template <typename Tile>
+__device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
+                                        int group) {
+  SkinnyConsumer<Tile> consumer{plan, shared, group};
+  ForPieces(plan, [&](const SkinnyPiece& piece) {
+    int index;
+    const SkinnyPlanTask& task = plan.TaskOf(piece.tile, &index);
+    const SkinnyRowScales scales = LoadRowScales<Tile>(plan, task, piece.tile, group);
+    SkinnySums<Tile> sums{};
+    if constexpr (Tile::Format::kRegisters) {
+      SkinnyCodeSource<Tile> source(plan, task, piece, group);
+      if (piece.is_first) WaitForPrior();
+      consumer.SumConverted(piece, source, sums);
+    } else {
+      if (piece.is_first) WaitForPrior();
+      consumer.SumShared(piece, sums);
+    }
+    FinishPiece<Tile>(plan, piece, task, group, sums, scales);
+  });
+}
+
+template <typename Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
+    SkinnyKernel(const __grid_constant__ SkinnyPlan plan) {
+  extern __shared__ __align__(1024) uint8_t memory[];
+  auto& shared = *reinterpret_cast<SkinnyShared<Tile>*>(memory);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < Tile::kSlots; ++i) {
+      BarrierInit(&shared.weights_full[i], 1);
+      BarrierInit(&shared.weights_empty[i], 4);
+    }
+    for (int i = 0; i < Tile::kInputSlots; ++i) {
+      BarrierInit(&shared.input_full[i], 1);
+      BarrierInit(&shared.input_empty[i], 4 * Tile::kGroups);
+    }
+    BarrierInitFence();
+  }
+  __syncthreads();
+  LetNextStart();
+  if (threadIdx.x < 128) {
+    if constexpr (Tile::kGroups == 2) LowerRegisters<Tile::kProducerRegisters>();
+    Produce<Tile>(plan, shared);
+  } else {
+    if constexpr (Tile::kGroups == 2) RaiseRegisters<Tile::kConsumerRegisters>();
+    Consume<Tile>(plan, shared, (threadIdx.x >> 7) - 1);
+  }
+}
+
+template <typename Tile>
+cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
+  static_assert(sizeof(SkinnyShared<Tile>) <= Tile::kSharedLimit);
+  static std::atomic<uint64_t> prepared{0};  // a bit a device
+  int device = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  const uint64_t bit = uint64_t{1} << (device & 63);
+  if ((prepared.load(std::memory_order_relaxed) & bit) == 0) {
+    const auto* kernel = reinterpret_cast<const void*>(&SkinnyKernel<Tile>);
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 sizeof(SkinnyShared<Tile>));
+    if (error != cudaSuccess) return error;
+    // A multiprocessor drains before its shared memory is divided anew: all kernels that are to
+    // overlap ask for the same division.
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                 cudaSharedmemCarveoutMaxShared);
+    if (error != cudaSuccess) return error;
+    prepared.fetch_or(bit, std::memory_order_relaxed);
+  }
+  cudaLaunchAttribute attribute;
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(blocks);
+  config.blockDim = dim3(Tile::kThreads);
+  config.dynamicSmemBytes = sizeof(SkinnyShared<Tile>);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, SkinnyKernel<Tile>, plan);
+}
+
+// The kernel of `columns` for a weight type.
+template <typename Format>
+cudaError_t LaunchSkinnyFormat(const SkinnyPlan& plan, int columns, int blocks,
+                               cudaStream_t stream) {
+  switch (columns) {
+    case 8:
+      return LaunchSkinnyTile<SkinnyTile<Format, 8>>(plan, blocks, stream);
+    case 16:
+      return LaunchSkinnyTile<SkinnyTile<Format, 16>>(plan, blocks, stream);
+    case 32:
+      return LaunchSkinnyTile<SkinnyTile<Format, 32>>(plan, blocks, stream);
+    case 64:
+      return LaunchSkinnyTile<SkinnyTile<Format, 64>>(plan, blocks, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace tessera::kernels::cuda

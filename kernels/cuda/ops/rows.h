@@ -1,0 +1,119 @@
+// Row-wise arithmetic of a step: norms, gated activations, the e4m3 activation grid, embedding,
+// rotary angles, token ids.
+//
+// All pointers are device pointers, all matrices row-major. Every launcher may be recorded in a
+// CUDA graph. A row's bits depend on the row and the width alone, never on the number of rows.
+// `rows` is at least 1 unless said otherwise; no launcher checks what the caller promised to check
+// with the Missing functions.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "kernels/dtype.h"
+#include "kernels/ops/gated_activation.h"
+
+namespace tessera::kernels::cuda {
+
+inline constexpr int32_t kMaxRowWidth = 32768;
+
+// What row kernels lack for this width: "" where it is a multiple of 8 up to kMaxRowWidth.
+[[nodiscard]] std::string MissingRowWidth(int64_t width);
+
+// Where a row kernel writes: bf16 rows, or e4m3 rows with a scale each (exactly one of the two).
+// scale = amax / 448, code = e4m3(value * (448 / amax)); a row whose amax is below 1e-35 has codes
+// and scale 0. One infinity or not-a-number makes the row's scale not finite.
+struct RowOutput {
+  __nv_bfloat16* y = nullptr;  // [rows, stride]
+  uint8_t* codes = nullptr;    // [rows, stride] e4m3
+  float* scales = nullptr;     // [rows]
+  int64_t stride = 0;          // elements, a multiple of 8; y and codes begin at 16 bytes
+};
+
+// out[row] = x[x_rows[row]] / sqrt(mean(x^2) + epsilon) * weight, in float32.
+struct RmsNormArgs {
+  const float* x = nullptr;         // [*, width]
+  const int32_t* x_rows = nullptr;  // [rows] or null: the same row
+  const float* weight = nullptr;    // [width], constant
+  float epsilon = 1e-5f;
+  int32_t rows = 0;  // 1..16384
+  int32_t width = 0;
+  RowOutput out;
+};
+cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream);
+
+// out = activation(gate) * up, in float32. `out.y` may be `gate` or `up`.
+struct GatedActivationArgs {
+  const __nv_bfloat16* gate = nullptr;  // [rows, gate_stride]
+  const __nv_bfloat16* up = nullptr;    // [rows, up_stride]
+  int64_t gate_stride = 0;              // elements, multiples of 8
+  int64_t up_stride = 0;
+  ActivationKind kind = ActivationKind::kSilu;
+  int32_t rows = 0;  // 1..65535
+  int32_t width = 0;
+  RowOutput out;
+};
+cudaError_t LaunchGatedActivation(const GatedActivationArgs& args, cudaStream_t stream);
+
+// bf16 rows to e4m3 rows.
+struct QuantizeF8Args {
+  const __nv_bfloat16* x = nullptr;  // [rows, x_stride]
+  int64_t x_stride = 0;              // elements, a multiple of 8
+  int32_t rows = 0;                  // 1..65535
+  int32_t width = 0;
+  RowOutput out;  // codes and scales
+};
+cudaError_t LaunchQuantizeF8(const QuantizeF8Args& args, cudaStream_t stream);
+
+// y[i] = bf16(x[i]), to nearest even. Both begin at 16 bytes.
+struct FloatToBf16Args {
+  const float* x = nullptr;
+  __nv_bfloat16* y = nullptr;
+  int64_t count = 0;  // a multiple of 8
+};
+cudaError_t LaunchFloatToBf16(const FloatToBf16Args& args, cudaStream_t stream);
+
+// y[r] = table[tokens[r]] * scale for the rows r that are named; the table in canonical bytes.
+struct EmbedArgs {
+  DType dtype = DType::kBF16;        // every weight type
+  const std::byte* table = nullptr;  // [vocab, width], constant
+  const int32_t* tokens = nullptr;   // [*], each in [0, vocab)
+  const int32_t* row_of = nullptr;   // [rows] row of tokens and of y for each; null: the same row
+  float* y = nullptr;                // [*, width]
+  float scale = 1.0f;                // applied after the conversion
+  int32_t rows = 0;
+  int32_t width = 0;
+  int32_t vocab = 0;
+};
+[[nodiscard]] std::string MissingEmbed(DType dtype, int64_t width);
+cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
+
+// cosine and sine of float32(position) * frequency (the product rounded to float32), each the
+// nearest float32 but for rare last-bit differences.
+struct RotaryAnglesArgs {
+  const int32_t* positions = nullptr;  // [rows], >= 0
+  const float* frequencies = nullptr;  // [pairs], constant
+  float* cosine = nullptr;             // [rows, pairs]
+  float* sine = nullptr;
+  int32_t rows = 0;
+  int32_t pairs = 0;
+};
+cudaError_t LaunchRotaryAngles(const RotaryAnglesArgs& args, cudaStream_t stream);
+
+// tokens[row] = source[row] >= 0 ? source[row] : last_token[slot[row]]. An id outside [0, vocab)
+// gives token 0, so that nothing after it reads past a table.
+struct ResolveTokensArgs {
+  const int32_t* source = nullptr;      // [rows]; negative: the token that the device sampled last
+  const int32_t* slot = nullptr;        // [rows], read where source is negative
+  const int32_t* last_token = nullptr;  // [slots]
+  int32_t* tokens = nullptr;            // [rows]
+  int32_t rows = 0;
+  int32_t vocab = 0;
+};
+cudaError_t LaunchResolveTokens(const ResolveTokensArgs& args, cudaStream_t stream);
+
+}  // namespace tessera::kernels::cuda

@@ -1,0 +1,308 @@
+// Kernels that need a whole row at once: norms, and rows to e4m3 with a scale each.
+#include <cuda_fp8.h>
+
+#include <algorithm>
+
+#include "kernels/cuda/ops/launch.cuh"
+#include "kernels/cuda/ops/row_math.cuh"
+#include "kernels/cuda/ops/rows.h"
+#include "kernels/cuda/ptx.cuh"
+
+namespace tessera::kernels::cuda {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+constexpr float kSmallestAmax = 1e-35f;  // below this 448 / amax is no finite float
+constexpr float kLargestE4m3 = 448.0f;
+
+// Sums and maxima over a block. Two buffers, so that a reduction needs one barrier: nobody writes
+// one before everybody has read it.
+class BlockReducer {
+ public:
+  __device__ explicit BlockReducer(float (*buffers)[32]) : buffers_(buffers) {}
+
+  template <typename Combine>
+  __device__ float operator()(float value, Combine warp_combine) {
+    value = warp_combine(value);
+    float* buffer = buffers_[turn_];
+    turn_ ^= 1;
+    if (LaneId() == 0) buffer[threadIdx.x / 32] = value;
+    __syncthreads();
+    return warp_combine(LaneId() < blockDim.x / 32 ? buffer[LaneId()] : 0.0f);
+  }
+
+ private:
+  float (*buffers_)[32];
+  int turn_ = 0;
+};
+
+struct NormSource {
+  const float* x;
+  const int32_t* x_rows;
+  const float* weight;
+  float epsilon;
+  int32_t width;
+  __device__ float4 Load(int row, int column) const {
+    const int64_t from = x_rows != nullptr ? x_rows[row] : row;
+    return *reinterpret_cast<const float4*>(x + from * width + column);
+  }
+};
+
+struct Bf16Source {
+  const __nv_bfloat16* x;
+  int64_t stride;
+  __device__ float4 Load(int row, int column) const {
+    return LoadBf16x4(x + row * stride + column);
+  }
+};
+
+template <ActivationKind kKind>
+struct GatedSource {
+  const __nv_bfloat16* gate;
+  const __nv_bfloat16* up;
+  int64_t gate_stride;
+  int64_t up_stride;
+  __device__ float4 Load(int64_t row, int column) const {
+    const float4 g = LoadBf16x4(gate + row * gate_stride + column);
+    const float4 u = LoadBf16x4(up + row * up_stride + column);
+    return make_float4(Activate<kKind>(g.x) * u.x, Activate<kKind>(g.y) * u.y,
+                       Activate<kKind>(g.z) * u.z, Activate<kKind>(g.w) * u.w);
+  }
+};
+
+// Ordered as integers, so that a not-a-number is the largest.
+__device__ __forceinline__ float WarpMagnitude(float value) {
+  return __uint_as_float(__reduce_max_sync(0xffffffffu, __float_as_uint(fabsf(value))));
+}
+__device__ __forceinline__ uint32_t Larger(uint32_t largest, float value) {
+  return max(largest, __float_as_uint(value) & 0x7fffffffu);
+}
+
+__device__ __forceinline__ uint32_t PackE4m3(float4 v, float factor) {
+  const uint32_t low =
+      __nv_cvt_float2_to_fp8x2(make_float2(v.x * factor, v.y * factor), __NV_SATFINITE, __NV_E4M3);
+  const uint32_t high =
+      __nv_cvt_float2_to_fp8x2(make_float2(v.z * factor, v.w * factor), __NV_SATFINITE, __NV_E4M3);
+  return low | high << 16;
+}
+
+// The scale of a row, and what its values are multiplied with.
+__device__ __forceinline__ float ScaleRow(uint32_t largest, const RowOutput& out, int64_t row,
+                                          BlockReducer& reduce) {
+  float amax = reduce(__uint_as_float(largest), WarpMagnitude);
+  if (amax < kSmallestAmax) amax = 0;
+  if (threadIdx.x == 0) out.scales[row] = amax / kLargestE4m3;
+  return amax == 0 ? 0.0f : kLargestE4m3 / amax;
+}
+__device__ __forceinline__ uint32_t Largest(uint32_t largest, float4 v) {
+  return Larger(Larger(Larger(Larger(largest, v.x), v.y), v.z), v.w);
+}
+
+template <int kUnits>
+__device__ __forceinline__ void LoadRow(const NormSource& source, int row, int rows,
+                                        float4 (&v)[kUnits]) {
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) {
+    const int column = 4 * (threadIdx.x + j * blockDim.x);
+    v[j] = row < rows && column < source.width ? source.Load(row, column) : make_float4(0, 0, 0, 0);
+  }
+}
+
+template <int kUnits, bool kToF8>
+__device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int width,
+                                         const float4 (&v)[kUnits], BlockReducer& reduce) {
+  float factor = 0;
+  if constexpr (kToF8) {
+    uint32_t largest = 0;
+#pragma unroll
+    for (int j = 0; j < kUnits; ++j) largest = Largest(largest, v[j]);
+    factor = ScaleRow(largest, out, row, reduce);
+  }
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) {
+    const int column = 4 * (threadIdx.x + j * blockDim.x);
+    if (column >= width) continue;
+    const int64_t at = row * out.stride + column;
+    if constexpr (kToF8) {
+      *reinterpret_cast<uint32_t*>(out.codes + at) = PackE4m3(v[j], factor);
+    } else {
+      StoreBf16x4(out.y + at, v[j]);
+    }
+  }
+}
+
+// Each thread holds kUnits runs of four columns of a row; blocks take rows in turn, and read the
+// next one before they reduce this one where registers allow.
+template <int kUnits, bool kToF8>
+__global__ void __launch_bounds__(kMaxThreads)
+    NormKernel(const NormSource source, const RowOutput out, int rows) {
+  __shared__ float buffers[2][32];
+  BlockReducer reduce(buffers);
+  constexpr bool kRoom = kUnits <= 2;
+  // A plain load, so that for wide rows it stays behind the reduction, where registers are free.
+  const auto weight_at = [&](int j) {
+    const int column = 4 * (threadIdx.x + j * blockDim.x);
+    return column < source.width ? *reinterpret_cast<const float4*>(source.weight + column)
+                                 : make_float4(0, 0, 0, 0);
+  };
+  float4 weight[kRoom ? kUnits : 1], v[kUnits], next[kRoom ? kUnits : 1];
+  if constexpr (kRoom) {
+#pragma unroll
+    for (int j = 0; j < kUnits; ++j) weight[j] = weight_at(j);
+  }
+  LetNextStart();
+  WaitForPrior();
+  if constexpr (kRoom) LoadRow<kUnits>(source, blockIdx.x, rows, next);
+  for (int row = blockIdx.x; row < rows; row += gridDim.x) {
+    if constexpr (kRoom) {
+#pragma unroll
+      for (int j = 0; j < kUnits; ++j) v[j] = next[j];
+      LoadRow<kUnits>(source, row + gridDim.x, rows, next);
+    } else {
+      LoadRow<kUnits>(source, row, rows, v);
+    }
+    float squares = 0;
+#pragma unroll
+    for (int j = 0; j < kUnits; ++j) {
+      squares += v[j].x * v[j].x + v[j].y * v[j].y + v[j].z * v[j].z + v[j].w * v[j].w;
+    }
+    const float mean = reduce(squares, WarpSum) / static_cast<float>(source.width);
+    const float scale = 1.0f / sqrtf(mean + source.epsilon);
+#pragma unroll
+    for (int j = 0; j < kUnits; ++j) {
+      const float4 w = kRoom ? weight[kRoom ? j : 0] : weight_at(j);
+      v[j] = make_float4(v[j].x * scale * w.x, v[j].y * scale * w.y, v[j].z * scale * w.z,
+                         v[j].w * scale * w.w);
+    }
+    StoreRow<kUnits, kToF8>(out, row, source.width, v, reduce);
+  }
+}
+
+// The shape of a block follows from the width alone, so that a row's sums have one order.
+template <int kUnits, bool kToF8>
+cudaError_t LaunchNormUnits(const RmsNormArgs& args, cudaStream_t stream) {
+  const NormSource source = {args.x, args.x_rows, args.weight, args.epsilon, args.width};
+  const int units = (args.width / 4 + kUnits - 1) / kUnits;
+  const int threads = (units + 31) / 32 * 32;
+  const int resident = std::min(32, 2048 / threads) * CurrentDeviceFacts().multiprocessors;
+  return LaunchDependent(NormKernel<kUnits, kToF8>, dim3(std::min(args.rows, resident)),
+                         dim3(threads), 0, 1, stream, source, args.out, args.rows);
+}
+template <bool kToF8>
+cudaError_t LaunchNorm(const RmsNormArgs& args, cudaStream_t stream) {
+  if (args.width <= 2048) return LaunchNormUnits<1, kToF8>(args, stream);
+  if (args.width <= 8192) return LaunchNormUnits<2, kToF8>(args, stream);
+  if (args.width <= 16384) return LaunchNormUnits<4, kToF8>(args, stream);
+  return LaunchNormUnits<8, kToF8>(args, stream);
+}
+
+// A row a block, kept in shared memory between the search for its largest value and the codes. A
+// thread reads back only what it wrote.
+constexpr int kStageThreads = 512;
+template <class Source>
+__global__ void __launch_bounds__(kStageThreads)
+    ToF8Kernel(const Source source, const RowOutput out, int width) {
+  extern __shared__ float4 stage[];
+  __shared__ float buffers[2][32];
+  BlockReducer reduce(buffers);
+  LetNextStart();
+  WaitForPrior();
+  const int64_t row = blockIdx.x;
+  uint32_t largest = 0;
+#pragma unroll 4
+  for (int i = threadIdx.x; i < width / 4; i += blockDim.x) {
+    const float4 v = source.Load(row, 4 * i);
+    stage[i] = v;
+    largest = Largest(largest, v);
+  }
+  const float factor = ScaleRow(largest, out, row, reduce);
+  uint32_t* codes = reinterpret_cast<uint32_t*>(out.codes + row * out.stride);
+#pragma unroll 4
+  for (int i = threadIdx.x; i < width / 4; i += blockDim.x) codes[i] = PackE4m3(stage[i], factor);
+}
+template <class Source>
+cudaError_t LaunchToF8(const Source& source, const RowOutput& out, int rows, int width,
+                       cudaStream_t stream) {
+  const int threads = std::min(kStageThreads, (width / 4 + 31) / 32 * 32);
+  const size_t bytes = static_cast<size_t>(width) * sizeof(float);
+  const cudaError_t error =
+      cudaFuncSetAttribute(ToF8Kernel<Source>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           kMaxRowWidth * static_cast<int>(sizeof(float)));
+  if (error != cudaSuccess) return error;
+  return LaunchDependent(ToF8Kernel<Source>, dim3(rows), dim3(threads), bytes, 1, stream, source,
+                         out, width);
+}
+
+// Eight columns a thread.
+template <ActivationKind kKind>
+__global__ void __launch_bounds__(256) GatedKernel(const GatedActivationArgs args) {
+  LetNextStart();
+  WaitForPrior();
+  const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x);
+  if (column >= args.width) return;
+  const int64_t row = blockIdx.y;
+  const uint4 gate = *reinterpret_cast<const uint4*>(args.gate + row * args.gate_stride + column);
+  const uint4 up = *reinterpret_cast<const uint4*>(args.up + row * args.up_stride + column);
+  const uint32_t gates[4] = {gate.x, gate.y, gate.z, gate.w};
+  const uint32_t ups[4] = {up.x, up.y, up.z, up.w};
+  uint32_t y[4];
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const float2 g = Bf16Pair(gates[i]), u = Bf16Pair(ups[i]);
+    y[i] = PackBf16(Activate<kKind>(g.x) * u.x, Activate<kKind>(g.y) * u.y);
+  }
+  *reinterpret_cast<uint4*>(args.out.y + row * args.out.stride + column) =
+      make_uint4(y[0], y[1], y[2], y[3]);
+}
+
+template <ActivationKind kKind>
+cudaError_t LaunchGated(const GatedActivationArgs& args, cudaStream_t stream) {
+  if (args.out.codes != nullptr) {
+    const GatedSource<kKind> source = {args.gate, args.up, args.gate_stride, args.up_stride};
+    return LaunchToF8(source, args.out, args.rows, args.width, stream);
+  }
+  const int threads = std::min(256, (args.width / 8 + 31) / 32 * 32);
+  const dim3 grid((args.width / 8 + threads - 1) / threads, args.rows);
+  return LaunchDependent(GatedKernel<kKind>, grid, dim3(threads), 0, 1, stream, args);
+}
+
+__global__ void __launch_bounds__(256) FloatToBf16Kernel(const FloatToBf16Args args) {
+  LetNextStart();
+  WaitForPrior();
+  const int64_t step = int64_t{4} * gridDim.x * blockDim.x;
+  for (int64_t i = 4 * (int64_t{blockIdx.x} * blockDim.x + threadIdx.x); i < args.count;
+       i += step) {
+    StoreBf16x4(args.y + i, *reinterpret_cast<const float4*>(args.x + i));
+  }
+}
+
+}  // namespace
+
+std::string MissingRowWidth(int64_t width) {
+  if (width > 0 && width % 8 == 0 && width <= kMaxRowWidth) return "";
+  return "width " + std::to_string(width) + " (a multiple of 8 up to " +
+         std::to_string(kMaxRowWidth) + ")";
+}
+
+cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
+  return args.out.codes != nullptr ? LaunchNorm<true>(args, stream)
+                                   : LaunchNorm<false>(args, stream);
+}
+
+cudaError_t LaunchGatedActivation(const GatedActivationArgs& args, cudaStream_t stream) {
+  return args.kind == ActivationKind::kSilu ? LaunchGated<ActivationKind::kSilu>(args, stream)
+                                            : LaunchGated<ActivationKind::kGeluTanh>(args, stream);
+}
+
+cudaError_t LaunchQuantizeF8(const QuantizeF8Args& args, cudaStream_t stream) {
+  return LaunchToF8(Bf16Source{args.x, args.x_stride}, args.out, args.rows, args.width, stream);
+}
+
+cudaError_t LaunchFloatToBf16(const FloatToBf16Args& args, cudaStream_t stream) {
+  const int64_t blocks = (args.count / 4 + 255) / 256;
+  const int64_t resident = int64_t{8} * CurrentDeviceFacts().multiprocessors;
+  return LaunchDependent(FloatToBf16Kernel, dim3(static_cast<unsigned>(std::min(blocks, resident))),
+                         dim3(256), 0, 1, stream, args);
+}
+
+}  // namespace tessera::kernels::cuda

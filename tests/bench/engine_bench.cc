@@ -1,0 +1,262 @@
+// Times the engine itself, without a server: decoding steps of a batch, prompts, and both together.
+//
+//   engine_bench --zoo DIR --chain NAME[,NAME…] [--device cpu|cuda] [--kv auto|bf16|f8]
+//                [--cache-gib N] [--batch-tokens N] CASE…
+//
+// A case is a word: decode:BATCH:CONTEXT (steps of BATCH sequences after CONTEXT tokens each),
+// serve:REQUESTS:PROMPT:OUTPUT (all at once, to the last token), prompt:REQUESTS:PROMPT (one token
+// of output). Requests take the chains in turn. Each case prints one line of `name value` pairs;
+// times are medians of the engine's own steps or wall time of the whole.
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "blockzoo/chain.h"
+#include "blockzoo/zoo.h"
+#include "scheduler/engine.h"
+
+namespace tessera::bench {
+namespace {
+
+using Seconds = std::chrono::duration<double>;
+
+struct Options {
+  std::string zoo;
+  std::vector<std::string> chains;
+  std::string device = "cuda";
+  std::string kv = "auto";
+  uint64_t cache_gib = 16;
+  uint32_t batch_tokens = 0;
+  std::vector<std::string> cases;
+};
+
+[[noreturn]] void Die(const std::string& text) {
+  std::fprintf(stderr, "engine_bench: %s\n", text.c_str());
+  std::exit(2);
+}
+
+template <typename T>
+T Need(StatusOr<T> value) {
+  if (!value.ok()) Die(std::string(value.status().message()));
+  return std::move(*value);
+}
+
+uint64_t NumberOf(absl::string_view text) {
+  uint64_t value = 0;
+  if (!absl::SimpleAtoi(text, &value)) Die(absl::StrCat(text, " is no number"));
+  return value;
+}
+
+Options ParseOptions(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.rfind("--", 0) != 0) {
+      options.cases.push_back(word);
+      continue;
+    }
+    if (i + 1 == argc) Die(word + " wants a value");
+    const std::string value = argv[++i];
+    if (word == "--zoo") {
+      options.zoo = value;
+    } else if (word == "--chain") {
+      options.chains = absl::StrSplit(value, ',');
+    } else if (word == "--device") {
+      options.device = value;
+    } else if (word == "--kv") {
+      options.kv = value;
+    } else if (word == "--cache-gib") {
+      options.cache_gib = NumberOf(value);
+    } else if (word == "--batch-tokens") {
+      options.batch_tokens = static_cast<uint32_t>(NumberOf(value));
+    } else {
+      Die("unknown flag " + word);
+    }
+  }
+  if (options.zoo.empty() || options.chains.empty() || options.cases.empty()) {
+    Die("--zoo, --chain and a case are needed");
+  }
+  return options;
+}
+
+// Counts what a stream has given, without keeping it.
+class CountingReader {
+ public:
+  CountingReader()
+      : mailbox_(std::make_shared<scheduler::StreamMailbox>(scheduler::StreamMailbox::Options{
+            .on_ready = [this] { Take(); }, .on_drained = nullptr, .reserve_tokens = 64})) {}
+
+  [[nodiscard]] const std::shared_ptr<scheduler::StreamMailbox>& mailbox() const {
+    return mailbox_;
+  }
+  [[nodiscard]] uint32_t tokens() const { return tokens_.load(); }
+  [[nodiscard]] bool done() const { return done_.load(); }
+  [[nodiscard]] bool failed() const { return failed_.load(); }
+
+ private:
+  void Take() {
+    if (!mailbox_->Drain(batch_)) return;
+    tokens_ += static_cast<uint32_t>(batch_.tokens.size());
+    if (batch_.error) {
+      std::fprintf(stderr, "engine_bench: %s\n", std::string(batch_.error->message()).c_str());
+      failed_ = true;
+    }
+    if (batch_.error || (!batch_.finished.empty() && batch_.finished.back().last)) done_ = true;
+  }
+
+  scheduler::MailboxBatch batch_;
+  std::atomic<uint32_t> tokens_{0};
+  std::atomic<bool> done_{false};
+  std::atomic<bool> failed_{false};
+  std::shared_ptr<scheduler::StreamMailbox> mailbox_;
+};
+
+class Bench {
+ public:
+  explicit Bench(const Options& options) : options_(options) {
+    backend_ = options.device == "cuda" ? Need(kernels::MakeCudaBackend(0))
+                                        : Need(kernels::MakeCpuBackend(kernels::CpuIsa::kAuto));
+    zoo_ = Need(blockzoo::Zoo::Open(
+        {.directory = options.zoo, .mode = blockzoo::ZooMode::kReadOnly}));
+    blockzoo::CacheChoice cache;
+    using Kv = blockzoo::CacheChoice::KvDType;
+    cache.kv_dtype = options.kv == "f8" ? Kv::kF8 : options.kv == "bf16" ? Kv::kBF16 : Kv::kAuto;
+    binder_ = std::make_unique<blockzoo::ChainBinder>(backend_, cache);
+    scheduler::EngineOptions engine;
+    engine.cache_bytes = options.cache_gib << 30;
+    engine.prefix_reuse = false;
+    engine.max_batch_tokens =
+        options.batch_tokens > 0 ? options.batch_tokens : backend_->batch_tokens();
+    engine.max_running = 256;
+    engine.park_above_tokens = 1 << 20;
+    const auto start = std::chrono::steady_clock::now();
+    for (const std::string& name : options.chains) {
+      const auto manifest = Need(zoo_->Chain(name));
+      chains_.push_back(Need(binder_->Bind(manifest, *zoo_)));
+    }
+    const auto bound = std::chrono::steady_clock::now();
+    engine_ = Need(scheduler::Engine::Create(engine, backend_, nullptr));
+    for (uint32_t i = 0; i < chains_.size(); ++i) {
+      const Status added = engine_->AddChain(
+          ChainId(i), {.name = options.chains[i], .chain = chains_[i], .tokens = nullptr});
+      if (!added.ok()) Die(std::string(added.message()));
+    }
+    const auto ready = std::chrono::steady_clock::now();
+    std::printf("load seconds %.3f engine seconds %.3f weight bytes %llu\n",
+                Seconds(bound - start).count(), Seconds(ready - bound).count(),
+                static_cast<unsigned long long>(binder_->LiveWeightBytes()));
+    std::printf("%s\n", engine_->DescribeMemory().c_str());
+  }
+
+  void Run(const std::string& text) {
+    const std::vector<std::string> words = absl::StrSplit(text, ':');
+    const auto number = [&](size_t i) {
+      if (i >= words.size()) Die(text + " lacks a number");
+      return static_cast<uint32_t>(NumberOf(words[i]));
+    };
+    if (words[0] == "decode") {
+      Decode(number(1), number(2));
+    } else if (words[0] == "serve") {
+      Serve(text, number(1), number(2), number(3));
+    } else if (words[0] == "prompt") {
+      Serve(text, number(1), number(2), 1);
+    } else {
+      Die("unknown case " + text);
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  std::vector<std::unique_ptr<CountingReader>> SubmitAll(uint32_t requests, uint32_t prompt,
+                                                         uint32_t output) {
+    std::vector<std::unique_ptr<CountingReader>> readers;
+    for (uint32_t i = 0; i < requests; ++i) {
+      const auto chain = static_cast<uint32_t>(i % chains_.size());
+      const auto vocab = static_cast<uint32_t>(chains_[chain]->vocab());
+      scheduler::GenerationRequest request;
+      request.id = RequestId(next_++);
+      request.chain = ChainId(chain);
+      for (uint32_t t = 0; t < prompt; ++t) request.prompt.push_back(random_() % vocab);
+      request.sampling.temperature = 0;
+      request.stopping.max_tokens = output;
+      request.stopping.ignore_eos = true;
+      request.arrival = SystemClock().Now();
+      readers.push_back(std::make_unique<CountingReader>());
+      if (!engine_->inbox().Reserve().ok()) Die("the inbox is full");
+      const Status submitted = engine_->inbox().Submit(
+          {.request = std::move(request), .mailbox = readers.back()->mailbox()});
+      if (!submitted.ok()) Die(std::string(submitted.message()));
+    }
+    return readers;
+  }
+
+  static void WaitAll(const std::vector<std::unique_ptr<CountingReader>>& readers) {
+    for (const auto& reader : readers) {
+      while (!reader->done()) std::this_thread::sleep_for(std::chrono::microseconds(200));
+      if (reader->failed()) Die("a request failed");
+    }
+  }
+
+  // Steps between the moment that every sequence decodes and the end of the first.
+  void Decode(uint32_t batch, uint32_t context) {
+    constexpr uint32_t kWarm = 24, kSteps = 64;
+    const auto readers = SubmitAll(batch, context, kWarm + kSteps + 32);
+    const auto fewest = [&] {
+      uint32_t least = UINT32_MAX;
+      for (const auto& reader : readers) least = std::min(least, reader->tokens());
+      return least;
+    };
+    while (fewest() < kWarm) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    const scheduler::EngineStats before = engine_->Stats();
+    const auto start = std::chrono::steady_clock::now();
+    const uint32_t from = fewest();
+    while (fewest() < from + kSteps - 16) std::this_thread::yield();
+    const scheduler::EngineStats after = engine_->Stats();
+    const double seconds = Seconds(std::chrono::steady_clock::now() - start).count();
+    const auto steps = static_cast<double>(after.steps - before.steps);
+    std::printf("decode batch %u context %u step_ms %.4f steps %.0f engine_us %.1f idle_us %.1f\n",
+                batch, context, seconds * 1e3 / steps, steps,
+                static_cast<double>(after.overhead_ns - before.overhead_ns) / steps / 1e3,
+                static_cast<double>(after.device_idle_ns - before.device_idle_ns) / steps / 1e3);
+    WaitAll(readers);
+  }
+
+  void Serve(const std::string& name, uint32_t requests, uint32_t prompt, uint32_t output) {
+    const auto start = std::chrono::steady_clock::now();
+    WaitAll(SubmitAll(requests, prompt, output));
+    const double seconds = Seconds(std::chrono::steady_clock::now() - start).count();
+    std::printf("%s seconds %.4f output_tokens_per_s %.1f prompt_tokens_per_s %.1f\n", name.c_str(),
+                seconds, requests * output / seconds,
+                static_cast<double>(requests) * prompt / seconds);
+  }
+
+  const Options& options_;
+  std::mt19937 random_{7};
+  std::shared_ptr<const kernels::Backend> backend_;
+  std::unique_ptr<blockzoo::Zoo> zoo_;
+  std::unique_ptr<blockzoo::ChainBinder> binder_;
+  std::vector<std::shared_ptr<const blockzoo::Chain>> chains_;
+  std::unique_ptr<scheduler::Engine> engine_;
+  uint64_t next_ = 1;
+};
+
+}  // namespace
+}  // namespace tessera::bench
+
+int main(int argc, char** argv) {
+  const tessera::bench::Options options = tessera::bench::ParseOptions(argc, argv);
+  tessera::bench::Bench bench(options);
+  for (const std::string& text : options.cases) bench.Run(text);
+  return 0;
+}

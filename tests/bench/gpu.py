@@ -1,0 +1,213 @@
+"""Rows of the section `gpu`, measured with the programs of a bundle (deploy/bundle.sh) on the device that is there.
+
+Ceilings are measured in the same call: C is a large copy inside device memory, counting bytes read and written. The
+peer's figures come from a file that bench_vllm.py printed in the same call (--vllm FILE), where there is one.
+"""
+
+import functools
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+
+BUNDLE = pathlib.Path(os.environ.get("TESSERA_BUNDLE", pathlib.Path(__file__).resolve().parent.parent))
+
+# Llama-3-8B: bytes of a step's weights (the embedding is looked up, not read), and of a token's keys and values.
+WEIGHTS = {"bf16": 15.01e9, "f8-channel": 6.98e9 + 1.05e9, "i4-g128": 6.98e9 * 0.5156 + 1.05e9}
+KV_TOKEN = 32 * 2 * 8 * 128 * 2
+FLOPS_TOKEN = 2 * 7.5e9
+
+
+@dataclass
+class Row:
+    name: str
+    ours: str
+    beside: str
+    ratio: float | None
+    target: str
+    ok: bool
+
+
+def run(*line, timeout=600):
+    done = subprocess.run([str(part) for part in line], capture_output=True, text=True, timeout=timeout)
+    if done.returncode != 0:
+        raise SystemExit(f"{line[0]} failed ({done.returncode}):\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def pairs(line):
+    words = line.split()
+    return {words[i]: float(words[i + 1]) for i in range(len(words) - 1) if re.fullmatch(r"[-+0-9.e]+", words[i + 1])}
+
+
+@functools.cache
+def ceilings():
+    found = pairs(run(BUNDLE / "gpu" / "ceilings_bench").splitlines()[-1])
+    return found["copy_gb_s"] * 1e9, found["gemm_tflop_s"] * 1e12, found["upload_gb_s"] * 1e9
+
+
+@functools.cache
+def zoo():
+    folder = tempfile.mkdtemp(prefix="tessera-zoo-")
+    import atexit
+    atexit.register(shutil.rmtree, folder, True)
+    return folder
+
+
+@functools.cache
+def chain(dtype, name=None, *extra):
+    name = name or f"llama-{dtype}"
+    run(BUNDLE / "tessera", "zoo", "--zoo", zoo(), "synth", "--like", "llama-3-8b", "--seed", 1, "--dtype", dtype,
+        "--as", name, *extra)
+    return name
+
+
+@functools.cache
+def engine(chains, cases, *flags):
+    """The lines that engine_bench printed, by case."""
+    text = run(BUNDLE / "bench" / "engine_bench", "--zoo", zoo(), "--chain", chains, "--cache-gib",
+               os.environ.get("TESSERA_BENCH_CACHE_GIB", 48), *flags, *cases)
+    found = {}
+    for line in text.splitlines():
+        words = line.split()
+        if not words:
+            continue
+        if words[0] == "decode":
+            found[f"decode:{words[2]}:{words[4]}"] = pairs(line)
+        elif ":" in words[0]:
+            found[words[0]] = pairs(line)
+        elif words[0] == "load":
+            found["load"] = pairs(line)
+    return found
+
+
+def vllm(arguments, kind, case):
+    """(ms a step, output or prompt tokens a second) of a case of the peer, or None."""
+    path = getattr(arguments, "vllm", None)
+    if path is None or not pathlib.Path(path).exists():
+        return None
+    section = None
+    for line in pathlib.Path(path).read_text().splitlines():
+        head = re.match(r"--- (\w+):", line)
+        section = head.group(1) if head else section
+        words = line.split()
+        if section == kind and len(words) == 10 and words[0] == case:
+            return float(words[6]), float(words[7] if case.startswith("e") else words[8])
+    return None
+
+
+def beside(peer, unit):
+    return "peer not run" if peer is None else f"vLLM {peer:.2f} {unit}"
+
+
+def step_row(name, ours_ms, limit_s, share, peer_ms, factor):
+    part = limit_s * 1e3 / ours_ms
+    ratio = None if peer_ms is None else peer_ms / ours_ms
+    ok = part >= share and (ratio is None or ratio >= factor)
+    return Row(name, f"{ours_ms:.3f} ms, {part:.3f} of the limit {limit_s * 1e3:.3f} ms",
+               beside(peer_ms, "ms"), ratio, f">= {share} of the limit, >= {factor}x", ok)
+
+
+def rate_row(name, ours, peer, factor, unit="tokens/s"):
+    ratio = None if peer is None else ours / peer
+    return Row(name, f"{ours:.0f} {unit}", beside(peer, unit), ratio, f">= {factor}x",
+               ratio is not None and ratio >= factor)
+
+
+def step_of(found, batch, prompt, output):
+    """As the peer's bench takes it: the whole less the prompts, by the steps between."""
+    whole, prompts = found[f"serve:{batch}:{prompt}:{output}"]["seconds"], found[f"prompt:{batch}:{prompt}"]["seconds"]
+    return (whole - prompts) / (output - 1) * 1e3
+
+
+def decode_cases(*batches):
+    return tuple(f"{kind}:{b}:1024{tail}" for b in batches for kind, tail in (("prompt", ""), ("serve", ":256")))
+
+
+WARM = ("serve:8:256:64",)
+
+
+def few_sequences(arguments):
+    copy, _, _ = ceilings()
+    found = engine(chain("bf16"), WARM + decode_cases(1, 8))
+    for batch, case in ((1, "a"), (8, "b")):
+        limit = (WEIGHTS["bf16"] + batch * 1152 * KV_TOKEN) / copy
+        peer = vllm(arguments, "bf16", case)
+        yield step_row(f"a bf16 batch {batch}", step_of(found, batch, 1024, 256), limit, 0.88, peer and peer[0], 1.2)
+
+
+def quantized(arguments):
+    copy, _, _ = ceilings()
+    for dtype, share, factor in (("f8-channel", 0.80, 1.4), ("i4-g128", 0.70, 0)):
+        found = engine(chain(dtype), WARM + decode_cases(1))
+        limit = (WEIGHTS[dtype] + 1152 * KV_TOKEN) / copy
+        peer = vllm(arguments, "fp8", "a") if dtype.startswith("f8") else None
+        yield step_row(f"b {dtype} batch 1", step_of(found, 1, 1024, 256), limit, share, peer and peer[0], factor)
+
+
+def many(arguments, batch, case, share, factors):
+    copy, peak, _ = ceilings()
+    for dtype, kind, factor in (("bf16", "bf16", factors[0]), ("f8-channel", "fp8", factors[1])):
+        found = engine(chain(dtype), WARM + decode_cases(batch))
+        flops = peak * (1 if kind == "bf16" else 2)
+        limit = max(WEIGHTS[dtype] / copy, batch * FLOPS_TOKEN / flops) + batch * 1152 * KV_TOKEN / copy
+        peer = vllm(arguments, kind, case)
+        yield step_row(f"{case} {dtype} batch {batch} step", step_of(found, batch, 1024, 256), limit, share,
+                       peer and peer[0], 0)
+        yield rate_row(f"{case} {dtype} batch {batch} output",
+                       found[f"serve:{batch}:1024:256"]["output_tokens_per_s"], peer and peer[1], factor)
+
+
+def batch_64(arguments):
+    yield from many(arguments, 64, "c", 0.85, (1.07, 1.12))
+
+
+def batch_256(arguments):
+    yield from many(arguments, 256, "d", 0.88, (1.05, 1.08))
+    copy, _, _ = ceilings()
+    found = engine(chain("bf16"), WARM + ("prompt:8:16384", "serve:8:16384:64"))
+    limit = (WEIGHTS["bf16"] + 8 * 16416 * KV_TOKEN) / copy
+    peer = vllm(arguments, "bf16", "f")
+    yield step_row("d bf16 batch 8 at 16k", step_of(found, 8, 16384, 64), limit, 0.92, peer and peer[0], 0)
+
+
+def prompts(arguments):
+    for dtype, kind in (("bf16", "bf16"), ("f8-channel", "fp8")):
+        found = engine(chain(dtype), WARM + ("prompt:1:16384", "prompt:32:2048", "prompt:1:16384", "prompt:32:2048"))
+        for batch, length, case in ((1, 16384, "e1"), (32, 2048, "e2")):
+            peer = vllm(arguments, kind, case)
+            yield rate_row(f"h {dtype} {batch} x {length}", found[f"prompt:{batch}:{length}"]["prompt_tokens_per_s"],
+                           peer and peer[1], 1.0)
+
+
+def host_gap(_arguments):
+    found = engine(chain("bf16"), WARM + tuple(f"decode:{b}:1024" for b in (1, 64, 256)))
+    for batch in (1, 64, 256):
+        line = found[f"decode:{batch}:1024"]
+        yield Row(f"i host gap batch {batch}", f"{line['idle_us']:.1f} us a step, engine {line['engine_us']:.0f} us",
+                  f"step {line['step_ms'] * 1e3:.0f} us", None, "<= 50 us", line["idle_us"] <= 50)
+
+
+def shared_chains(_arguments):
+    copy, _, _ = ceilings()
+    chain("bf16", "pair", "--variants", 2, "--share", 24)
+    names = [line.split()[0] for line in run(BUNDLE / "tessera", "zoo", "--zoo", zoo(), "ls").splitlines()
+             if line.startswith("pair")]
+    case = ("decode:64:1024",)
+    one = engine(names[0], WARM + case)["decode:64:1024"]["step_ms"]
+    found = engine(",".join(names[:2]), WARM + case)
+    both, load = found["decode:64:1024"]["step_ms"], found["load"]
+    extra = 8 * 2 * 218.1e6
+    allowed = 1.08 * (one + extra / copy * 1e3)
+    unique = 16.06e9 + extra
+    yield Row("j two chains sharing 24 of 32", f"{both:.3f} ms", f"allowed {allowed:.3f} ms", allowed / both, ">= 1.00",
+              both <= allowed)
+    yield Row("j memory", f"{load['bytes'] / 1e9:.2f} GB", f"unique {unique / 1e9:.2f} GB", unique / load["bytes"],
+              "unique bytes", load["bytes"] <= 1.01 * unique)
+
+
+ROWS = {"a": few_sequences, "b": quantized, "c": batch_64, "d": batch_256, "h": prompts, "i": host_gap,
+        "j": shared_chains}

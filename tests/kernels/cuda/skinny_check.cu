@@ -1,0 +1,496 @@
+// Checks kernels/cuda/linear/skinny.h against a float64 reference, and with --bench times it.
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/linear/skinny.h"
+#include "kernels/cuda/linear/skinny_int4.h"
+#include "kernels/weight_planes.h"
+#include "tests/kernels/cuda/check_util.cuh"
+#include "tests/kernels/cuda/skinny_bench.cuh"
+
+namespace tessera::check {
+namespace {
+
+using kernels::DType;
+using kernels::HasPlanes;
+using kernels::PlanesOf;
+using kernels::ScaleGroup;
+using kernels::WeightPlanes;
+using namespace kernels::cuda;  // NOLINT: the names under test
+
+uint16_t ToBf16(float value) {
+  const __nv_bfloat16 rounded = __float2bfloat16_rn(value);
+  uint16_t bits;
+  std::memcpy(&bits, &rounded, sizeof(bits));
+  return bits;
+}
+
+float HalfToFloat(uint16_t bits) {
+  __half half;
+  std::memcpy(&half, &bits, sizeof(half));
+  return __half2float(half);
+}
+
+float E4m3ToFloat(uint8_t code) {
+  const int exponent = code >> 3 & 15, mantissa = code & 7;
+  const float magnitude = exponent == 0 ? std::ldexp(float(mantissa), -9)
+                                        : std::ldexp(float(8 + mantissa), exponent - 10);
+  return code & 0x80 ? -magnitude : magnitude;
+}
+
+// A random weight: its canonical bytes on the host, what kernels read on the device, and values.
+struct Weight {
+  DType dtype;
+  int out, in;
+  std::vector<uint8_t> canonical;
+  std::vector<double> values;  // [out, in]
+  std::unique_ptr<DeviceBuffer<uint8_t>> device;
+
+  Weight(DType type, int out_rows, int in_columns, Rng& rng)
+      : dtype(type), out(out_rows), in(in_columns), values(size_t(out) * in) {
+    if (dtype == DType::kBF16) {
+      FillBf16(rng);
+    } else {
+      FillPlanes(rng);
+    }
+    Upload();
+  }
+
+  void FillBf16(Rng& rng) {
+    canonical.resize(values.size() * 2);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const uint16_t bits = ToBf16(rng.Normal());
+      std::memcpy(&canonical[i * 2], &bits, 2);
+      values[i] = BitsToFloat(bits);
+    }
+  }
+  bool has_zeros() const { return dtype == DType::kI4G128Zero || dtype == DType::kI4G64Zero; }
+  bool is_int4() const { return HasPlanes(dtype) && dtype >= DType::kI4G128; }
+
+  void FillPlanes(Rng& rng) {
+    const WeightPlanes planes = PlanesOf(dtype, out, in);
+    canonical.assign(planes.bytes, 0);
+    for (uint64_t i = 0; i < planes.codes_bytes; ++i) {
+      uint8_t code = static_cast<uint8_t>(rng.Next() >> 56);
+      if (!is_int4() && dtype != DType::kI8Channel && (code & 0x7f) == 0x7f) code ^= 1;
+      if (dtype == DType::kI8Channel && code == 0x80) code = 0x81;
+      canonical[i] = code;
+    }
+    for (uint64_t i = 0; i < planes.scales_bytes; i += is_int4() ? 2 : 4) {
+      const float scale = 0.002f + 0.02f * rng.Uniform();
+      if (is_int4()) {
+        const __half half = __float2half_rn(scale);
+        std::memcpy(&canonical[planes.scales_offset + i], &half, 2);
+      } else {
+        std::memcpy(&canonical[planes.scales_offset + i], &scale, 4);
+      }
+    }
+    for (uint64_t i = 0; i < planes.zeros_bytes; ++i) {
+      canonical[planes.zeros_offset + i] = static_cast<uint8_t>(rng.Below(16));
+    }
+    for (int row = 0; row < out; ++row) {
+      for (int k = 0; k < in; ++k) values[size_t(row) * in + k] = ValueAt(planes, row, k);
+    }
+  }
+
+  double ValueAt(const WeightPlanes& planes, int row, int k) const {
+    const size_t index = size_t(row) * in + k;
+    const int group = ScaleGroup(dtype) == 0 ? in : static_cast<int>(ScaleGroup(dtype));
+    const size_t groups = (in + group - 1) / group;
+    const size_t place =
+        (dtype == DType::kF8Block128 ? row / 128 : row) * groups + k / group;
+    if (is_int4()) {
+      uint16_t bits;
+      std::memcpy(&bits, &canonical[planes.scales_offset + place * 2], 2);
+      const int code = canonical[index / 2] >> (index % 2 * 4) & 15;
+      const int zero = has_zeros() ? canonical[planes.zeros_offset + place] : 8;
+      return double{HalfToFloat(bits)} * (code - zero);
+    }
+    float scale;
+    std::memcpy(&scale, &canonical[planes.scales_offset + place * 4], 4);
+    const uint8_t code = canonical[index];
+    return double{scale} *
+           (dtype == DType::kI8Channel ? int(int8_t(code)) : double{E4m3ToFloat(code)});
+  }
+
+  // Packed where the device wants it, and unpacked again to see that nothing was lost.
+  void Upload() {
+    std::vector<uint8_t> bytes = canonical;
+    if (is_int4()) {
+      bytes.assign(PackedInt4Bytes(dtype, out, in), 0xff);
+      PackInt4(dtype, out, in, reinterpret_cast<const std::byte*>(canonical.data()),
+               reinterpret_cast<std::byte*>(bytes.data()));
+      std::vector<uint8_t> back(canonical.size(), 0xff);
+      UnpackInt4(dtype, out, in, reinterpret_cast<const std::byte*>(bytes.data()),
+                 reinterpret_cast<std::byte*>(back.data()));
+      if (back != canonical) {
+        std::fprintf(stderr, "packing lost something\n");
+        std::exit(1);
+      }
+    }
+    device = std::make_unique<DeviceBuffer<uint8_t>>(bytes);
+  }
+  const std::byte* data() const { return reinterpret_cast<const std::byte*>(device->get()); }
+};
+
+struct Case {
+  const char* name;
+  DType dtype;
+  int in;
+  std::vector<int> outs;
+  int rows;
+  SkinnyEpilogue epilogue = SkinnyEpilogue::kStore;
+  bool extras = false;  // bias, addend, permuted rows of y
+  bool norm = false;
+  int samples = 0;  // outputs that are compared in each task; 0: all
+};
+
+bool IsGated(SkinnyEpilogue epilogue) {
+  return epilogue == SkinnyEpilogue::kGatedSilu || epilogue == SkinnyEpilogue::kGatedGeluTanh;
+}
+bool IsFloat(SkinnyEpilogue epilogue) {
+  return epilogue == SkinnyEpilogue::kStoreFloat || epilogue == SkinnyEpilogue::kResidual;
+}
+
+// One task of a case with its buffers.
+struct TaskData {
+  std::vector<Weight> weights;  // and up
+  std::vector<float> bias[2];
+  std::vector<uint16_t> addend[2];
+  std::vector<std::unique_ptr<DeviceBuffer<float>>> device_bias;
+  std::vector<std::unique_ptr<DeviceBuffer<uint16_t>>> device_addend;
+  std::vector<float> y_before;                     // kResidual
+  std::unique_ptr<DeviceBuffer<uint32_t>> y;       // float32, or two bfloat16 a word
+  int64_t stride = 0;
+  int out = 0;
+};
+
+class CaseRun {
+ public:
+  CaseRun(const Case& c, std::byte* workspace)
+      : case_(c), rng_(c.in * 131 + c.rows + 7919 * int(c.dtype) + c.outs[0]) {
+    MakeInput();
+    args_.workspace = workspace;
+    args_.dtype = c.dtype;
+    args_.in = c.in;
+    args_.rows = c.rows;
+    args_.epilogue = c.epilogue;
+    args_.task_count = static_cast<int>(c.outs.size());
+    if (c.extras) {
+      for (int i = 0; i < c.rows; ++i) y_rows_.push_back((i * 5 + 3) % kYRows);
+      device_y_rows_ = std::make_unique<DeviceBuffer<int32_t>>(y_rows_);
+      args_.y_rows = device_y_rows_->get();
+    }
+    for (size_t i = 0; i < c.outs.size(); ++i) MakeTask(static_cast<int>(i));
+  }
+
+  // Launches directly and from a graph; the worst distance of both.
+  Distance Run(std::string* problem) {
+    Prepare();
+    CHECK_CUDA(LaunchSkinny(args_, nullptr));
+    CHECK_CUDA(cudaDeviceSynchronize());
+    Distance worst = Verify(problem);
+    Graph graph([&](cudaStream_t stream) { CHECK_CUDA(LaunchSkinny(args_, stream)); });
+    for (int i = 0; i < 2; ++i) {
+      Prepare();
+      CHECK_CUDA(cudaDeviceSynchronize());
+      graph.Run();
+      const Distance again = Verify(problem);
+      worst.l2 = std::max(worst.l2, again.l2);
+      worst.max = std::max(worst.max, again.max);
+    }
+    return worst;
+  }
+
+ private:
+  static constexpr int kYRows = 71;
+
+  void MakeInput() {
+    const size_t count = size_t(case_.rows) * case_.in;
+    input_.resize(count);
+    if (!case_.norm) {
+      std::vector<uint16_t> bits(count);
+      for (size_t i = 0; i < count; ++i) {
+        bits[i] = ToBf16(rng_.Normal());
+        input_[i] = BitsToFloat(bits[i]);
+      }
+      x_ = std::make_unique<DeviceBuffer<uint16_t>>(bits);
+      args_.x = reinterpret_cast<const __nv_bfloat16*>(x_->get());
+      factors_.assign(case_.rows, 1);
+      return;
+    }
+    std::vector<float> gain(case_.in), residual(size_t(case_.rows + 3) * case_.in);
+    for (float& g : gain) g = 0.5f + rng_.Uniform();
+    for (float& r : residual) r = 3 * rng_.Normal();
+    std::vector<int32_t> rows;
+    for (int i = 0; i < case_.rows; ++i) rows.push_back((i * 2 + 1) % (case_.rows + 3));
+    for (int i = 0; i < case_.rows; ++i) {
+      double squares = 0;
+      for (int k = 0; k < case_.in; ++k) {
+        const float value = residual[size_t(rows[i]) * case_.in + k];
+        squares += double{value} * value;
+        input_[size_t(i) * case_.in + k] = BitsToFloat(ToBf16(value * gain[k]));
+      }
+      factors_.push_back(1 / std::sqrt(squares / case_.in + 1e-5f));
+    }
+    residual_ = std::make_unique<DeviceBuffer<float>>(residual);
+    gain_ = std::make_unique<DeviceBuffer<float>>(gain);
+    x_rows_ = std::make_unique<DeviceBuffer<int32_t>>(rows);
+    args_.residual = residual_->get();
+    args_.norm_weight = gain_->get();
+    args_.x_rows = x_rows_->get();
+  }
+
+  void MakeTask(int index) {
+    TaskData& data = tasks_.emplace_back();
+    SkinnyTask& task = args_.tasks[index];
+    data.out = case_.outs[index];
+    data.stride = (data.out + 5 + 7) / 8 * 8;
+    for (int part = 0; part < (IsGated(case_.epilogue) ? 2 : 1); ++part) {
+      data.weights.emplace_back(case_.dtype, data.out, case_.in, rng_);
+      if (!case_.extras) continue;
+      for (int i = 0; i < data.out; ++i) data.bias[part].push_back(5 * rng_.Normal());
+      for (int64_t i = 0; i < case_.rows * data.stride; ++i) {
+        data.addend[part].push_back(ToBf16(5 * rng_.Normal()));
+      }
+      data.device_bias.push_back(std::make_unique<DeviceBuffer<float>>(data.bias[part]));
+      data.device_addend.push_back(std::make_unique<DeviceBuffer<uint16_t>>(data.addend[part]));
+      (part == 0 ? task.bias : task.up_bias) = data.device_bias.back()->get();
+      (part == 0 ? task.addend : task.up_addend) =
+          reinterpret_cast<const __nv_bfloat16*>(data.device_addend.back()->get());
+    }
+    data.y = std::make_unique<DeviceBuffer<uint32_t>>(
+        kYRows * data.stride / (IsFloat(case_.epilogue) ? 1 : 2));
+    if (case_.epilogue == SkinnyEpilogue::kResidual) {
+      for (int64_t i = 0; i < kYRows * data.stride; ++i) {
+        data.y_before.push_back(10 * rng_.Normal());
+      }
+    }
+    task.weight = data.weights[0].data();
+    if (IsGated(case_.epilogue)) task.up = data.weights[1].data();
+    task.addend_stride = data.stride;
+    task.y = data.y->get();
+    task.y_stride = data.stride;
+    task.out = data.out;
+  }
+
+  void Prepare() {
+    for (TaskData& data : tasks_) {
+      data.y->Poison();
+      if (data.y_before.empty()) continue;
+      CHECK_CUDA(cudaMemcpy(data.y->get(), data.y_before.data(), data.y_before.size() * 4,
+                            cudaMemcpyHostToDevice));
+    }
+  }
+
+  double Product(const TaskData& data, int part, int token, int row) const {
+    const double* w = &data.weights[part].values[size_t(row) * case_.in];
+    const float* x = &input_[size_t(token) * case_.in];
+    double sums[4] = {};
+    for (int k = 0; k < case_.in; k += 4) {
+      for (int i = 0; i < 4; ++i) sums[i] += w[k + i] * x[k + i];
+    }
+    double value = (sums[0] + sums[1] + sums[2] + sums[3]) * factors_[token];
+    if (case_.extras) {
+      value += data.bias[part][row];
+      value += BitsToFloat(data.addend[part][token * data.stride + row]);
+    }
+    return value;
+  }
+
+  double Want(const TaskData& data, int token, int row, int64_t offset) const {
+    const double value = Product(data, 0, token, row);
+    if (case_.epilogue == SkinnyEpilogue::kResidual) return value + data.y_before[offset];
+    if (!IsGated(case_.epilogue)) return value;
+    const double up = Product(data, 1, token, row);
+    if (case_.epilogue == SkinnyEpilogue::kGatedSilu) return value / (1 + std::exp(-value)) * up;
+    const double inner = 0.7978845608028654 * (value + 0.044715 * value * value * value);
+    return 0.5 * value * (1 + std::tanh(inner)) * up;
+  }
+
+  Distance Verify(std::string* problem) {
+    Distance worst;
+    for (TaskData& data : tasks_) {
+      const std::vector<uint32_t> words = data.y->Download();
+      if (!data.y->CanaryIntact()) *problem += " canary";
+      const bool is_float = IsFloat(case_.epilogue);
+      std::vector<double> got, want;
+      std::vector<bool> written(kYRows * data.stride, false);
+      Rng pick(11);
+      for (int token = 0; token < case_.rows; ++token) {
+        const int64_t y_row = y_rows_.empty() ? token : y_rows_[token];
+        for (int row = 0; row < data.out; ++row) written[y_row * data.stride + row] = true;
+        const int count = case_.samples == 0 ? data.out : case_.samples;
+        for (int i = 0; i < count; ++i) {
+          const int row = case_.samples == 0 ? i : static_cast<int>(pick.Below(data.out));
+          const int64_t offset = y_row * data.stride + row;
+          got.push_back(ValueOf(words, offset, is_float));
+          want.push_back(WantOnce(data, token, row, offset));
+        }
+      }
+      for (size_t i = 0; i < written.size(); ++i) {
+        if (!written[i] && !Untouched(data, words, i, is_float)) {
+          *problem += " wrote elsewhere";
+          break;
+        }
+        if (written[i] && std::isnan(ValueOf(words, i, is_float))) {
+          *problem += " unwritten";
+          break;
+        }
+      }
+      const Distance distance = Compare(got.data(), want.data(), got.size());
+      worst.l2 = std::max(worst.l2, distance.l2);
+      worst.max = std::max(worst.max, distance.max);
+    }
+    return worst;
+  }
+
+  // The reference of an output, computed once a case.
+  double WantOnce(const TaskData& data, int token, int row, int64_t offset) {
+    std::vector<double>& cache = want_[&data - tasks_.data()];
+    if (cache.empty()) cache.assign(size_t(case_.rows) * data.out, NAN);
+    double& value = cache[size_t(token) * data.out + row];
+    if (std::isnan(value)) value = Want(data, token, row, offset);
+    return value;
+  }
+  static double ValueOf(const std::vector<uint32_t>& words, int64_t offset, bool is_float) {
+    if (is_float) {
+      float value;
+      std::memcpy(&value, &words[offset], 4);
+      return value;
+    }
+    return BitsToFloat(static_cast<uint16_t>(words[offset / 2] >> (offset % 2 * 16)));
+  }
+  static bool Untouched(const TaskData& data, const std::vector<uint32_t>& words, int64_t offset,
+                        bool is_float) {
+    if (!data.y_before.empty()) return ValueOf(words, offset, true) == data.y_before[offset];
+    return is_float ? words[offset] == 0xffffffffu
+                    : (words[offset / 2] >> (offset % 2 * 16) & 0xffff) == 0xffff;
+  }
+
+  const Case case_;
+  Rng rng_;
+  SkinnyArgs args_;
+  std::vector<float> input_;     // [rows, in], as it enters the product
+  std::vector<double> factors_;  // of each row's sums
+  std::unique_ptr<DeviceBuffer<uint16_t>> x_;
+  std::unique_ptr<DeviceBuffer<float>> residual_, gain_;
+  std::unique_ptr<DeviceBuffer<int32_t>> x_rows_, device_y_rows_;
+  std::vector<int32_t> y_rows_;
+  std::vector<TaskData> tasks_;
+  std::vector<double> want_[kSkinnyMaxTasks];
+};
+
+void RunCase(const Case& c, std::byte* workspace, Report& report) {
+  CaseRun run(c, workspace);
+  std::string problem;
+  const Distance distance = run.Run(&problem);
+  const double l2_limit = IsFloat(c.epilogue) ? 2e-5 : 4e-3;
+  const double max_limit = IsFloat(c.epilogue) ? 2e-3 : 0.15;
+  report.Case(distance.l2 <= l2_limit && distance.max <= max_limit && problem.empty(),
+              "%s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype),
+              c.name, c.in, c.outs[0], c.outs.size(), c.rows, distance.l2, distance.max,
+              problem.c_str());
+}
+
+// Row i of a launch of any size has the bits that it has in the largest launch of its class.
+void CheckInvariance(DType dtype, std::byte* workspace, Report& report) {
+  constexpr int kIn = 1024, kOut = 700;
+  Rng rng(5);
+  Weight weight(dtype, kOut, kIn, rng);
+  std::vector<uint16_t> bits(size_t{64} * kIn);
+  for (uint16_t& b : bits) b = ToBf16(rng.Normal());
+  DeviceBuffer<uint16_t> x(bits);
+  DeviceBuffer<float> y(size_t{64} * kOut);
+  const auto run = [&](int first, int rows) {
+    SkinnyArgs args;
+    args.dtype = dtype;
+    args.in = kIn;
+    args.rows = rows;
+    args.x = reinterpret_cast<const __nv_bfloat16*>(x.get()) + int64_t{first} * kIn;
+    args.task_count = 1;
+    args.epilogue = SkinnyEpilogue::kStoreFloat;
+    args.workspace = workspace;
+    args.tasks[0].weight = weight.data();
+    args.tasks[0].y = y.get();
+    args.tasks[0].y_stride = kOut;
+    args.tasks[0].out = kOut;
+    CHECK_CUDA(LaunchSkinny(args, nullptr));
+    CHECK_CUDA(cudaDeviceSynchronize());
+    std::vector<float> all = y.Download();
+    all.resize(size_t(rows) * kOut);
+    return all;
+  };
+  const auto same = [&](const std::vector<float>& a, size_t a_row, const std::vector<float>& b,
+                        size_t b_row, size_t rows) {
+    return std::memcmp(&a[a_row * kOut], &b[b_row * kOut], rows * kOut * sizeof(float)) == 0;
+  };
+  bool within = true, across = true;
+  const std::vector<float> all = run(0, 64);
+  const int classes[4][3] = {{8, 1, 5}, {16, 9, 12}, {32, 17, 30}, {64, 33, 50}};
+  for (const auto& sizes : classes) {
+    const std::vector<float> largest = run(0, sizes[0]);
+    across = across && same(all, 0, largest, 0, sizes[0]);
+    for (int i = 1; i < 3; ++i) {
+      within = within && same(run(0, sizes[i]), 0, largest, 0, sizes[i]);
+      within = within && same(run(sizes[0] - sizes[i], sizes[i]), 0, largest,
+                              sizes[0] - sizes[i], sizes[i]);
+    }
+    within = within && same(run(0, sizes[0]), 0, largest, 0, sizes[0]);
+  }
+  report.Case(within, "%s: a row's bits in any launch of its class%s", NameOf(dtype),
+              across ? ", and in any launch" : "");
+}
+
+void Checks(std::byte* workspace, Report& report) {
+  const DType types[] = {DType::kBF16,   DType::kF8Channel,   DType::kF8Block128,
+                         DType::kI8Channel, DType::kI4G128,   DType::kI4G64,
+                         DType::kI4G128Zero, DType::kI4G64Zero};
+  for (const DType dtype : types) {
+    const bool wide = ScaleGroup(dtype) == 128 && dtype != DType::kF8Block128;
+    const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704;
+    const Case cases[] = {
+        {"least", dtype, narrow, {1}, 1},
+        {"one row", dtype, odd, {300}, 1},
+        {"odd", dtype, odd, {257}, 3, SkinnyEpilogue::kStoreFloat, true},
+        {"eight", dtype, 1024, {512, 128, 129}, 8, SkinnyEpilogue::kStore, true},
+        {"norm", dtype, 1024, {384, 77}, 7, SkinnyEpilogue::kStoreFloat, false, true},
+        {"norm gated", dtype, odd, {333}, 1, SkinnyEpilogue::kGatedSilu, true, true},
+        {"residual", dtype, odd, {191}, 11, SkinnyEpilogue::kResidual, true},
+        {"gated", dtype, 512, {200, 65}, 16, SkinnyEpilogue::kGatedGeluTanh, true},
+        {"wide", dtype, odd, {130, 3, 260, 64}, 29, SkinnyEpilogue::kStoreFloat},
+        {"gated", dtype, 384, {96}, 32, SkinnyEpilogue::kGatedSilu},
+        {"most", dtype, odd, {270}, 64, SkinnyEpilogue::kStoreFloat, true},
+        {"residual", dtype, 256, {400}, 47, SkinnyEpilogue::kResidual, true},
+        {"gated", dtype, 256, {140}, 64, SkinnyEpilogue::kGatedSilu, true},
+        {"layer", dtype, 4096, {1024, 256, 256}, 8, SkinnyEpilogue::kStoreFloat, false, true, 40},
+        {"deep", dtype, 14336, {320}, 5, SkinnyEpilogue::kResidual, false, false, 40},
+        {"tall", dtype, 256, {20000}, 4, SkinnyEpilogue::kStoreFloat, false, false, 40},
+        {"tall", dtype, 256, {20000}, 64, SkinnyEpilogue::kStore, false, false, 40},
+    };
+    for (const Case& c : cases) RunCase(c, workspace, report);
+    CheckInvariance(dtype, workspace, report);
+  }
+}
+
+}  // namespace
+}  // namespace tessera::check
+
+int main(int argc, char** argv) {
+  using namespace tessera::check;  // NOLINT: a program's main
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  DeviceBuffer<uint8_t> workspace(tessera::kernels::cuda::SkinnyWorkspaceBytes());
+  CHECK_CUDA(cudaMemset(workspace.get(), 0, workspace.size()));
+  auto* bytes = reinterpret_cast<std::byte*>(workspace.get());
+  if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) return BenchSkinny(bytes);
+  Report report;
+  Checks(bytes, report);
+  report.Case(workspace.CanaryIntact(), "workspace");
+  return report.Finish();
+}

@@ -1,0 +1,481 @@
+// Checks the row and page kernels of kernels/cuda/ops against float64; --bench times them.
+#include <cuda_fp16.h>
+#include <cuda_fp8.h>
+
+#include <numeric>
+
+#include "kernels/cuda/kv_layout.h"
+#include "kernels/cuda/ops/pages.h"
+#include "kernels/cuda/ops/rows.h"
+#include "tests/kernels/cuda/check_util.cuh"
+#include "tests/kernels/cuda/weight_reference.cuh"
+
+namespace tessera::check {
+namespace {
+
+using namespace tessera::kernels;        // NOLINT(google-build-using-namespace)
+using namespace tessera::kernels::cuda;  // NOLINT(google-build-using-namespace)
+using Launch = std::function<void(cudaStream_t)>;
+
+// Runs `launch` directly and then in a graph; `reset` before each, `passes` after.
+void Twice(Report& report, const std::string& name, const std::function<void()>& reset,
+           const Launch& launch, const std::function<bool()>& passes) {
+  reset();
+  CHECK_CUDA(cudaDeviceSynchronize());
+  launch(nullptr);
+  CHECK_CUDA(cudaDeviceSynchronize());
+  const bool direct = passes();
+  Graph graph(launch);
+  reset();
+  CHECK_CUDA(cudaDeviceSynchronize());
+  graph.Run();
+  const bool replayed = passes();
+  report.Case(direct && replayed, "%s%s%s", name.c_str(), direct ? "" : " (direct)",
+              replayed ? "" : " (graph)");
+}
+
+bool Near(double got, double want, double relative, double absolute) {
+  return std::abs(got - want) <= relative * std::abs(want) + absolute;
+}
+
+struct RowsOut {
+  int rows, width;
+  int64_t stride;
+  bool f8;
+  DeviceBuffer<uint16_t> y;
+  DeviceBuffer<uint8_t> codes;
+  DeviceBuffer<float> scales;
+  RowsOut(int r, int w, bool to_f8)
+      : rows(r),
+        width(w),
+        stride(w + 16),
+        f8(to_f8),
+        y(to_f8 ? 1 : r * stride),
+        codes(to_f8 ? r * stride : 1),
+        scales(r) {}
+  RowOutput Output() {
+    RowOutput out;
+    out.stride = stride;
+    if (f8) {
+      out.codes = codes.get();
+      out.scales = scales.get();
+    } else {
+      out.y = reinterpret_cast<__nv_bfloat16*>(y.get());
+    }
+    return out;
+  }
+  void Poison() { y.Poison(), codes.Poison(), scales.Poison(); }
+  // bf16: half a unit in the last place and the float32 sums; e4m3: half a step.
+  bool Matches(const std::vector<double>& want) const {
+    bool passed = y.CanaryIntact() && codes.CanaryIntact() && scales.CanaryIntact();
+    const auto bf16 = y.Download();
+    const auto code = codes.Download();
+    const auto scale = scales.Download();
+    for (int r = 0; r < rows && passed; ++r) {
+      double amax = 0;
+      for (int c = 0; c < width; ++c) amax = std::max(amax, std::abs(want[size_t(r) * width + c]));
+      if (f8 && !Near(scale[r], amax / 448, 2e-5, 0)) passed = false;
+      for (int c = 0; c < width && passed; ++c) {
+        const double w = want[size_t(r) * width + c];
+        if (f8) {
+          __nv_fp8_e4m3 e;
+          e.__x = code[r * stride + c];
+          passed = Near(double(float(e)) * scale[r], w, 0.0626, scale[r] * 0.00105);
+        } else {
+          passed = Near(BitsToFloat(y.size() > 1 ? bf16[r * stride + c] : 0), w, 0.0040, 1e-7);
+        }
+      }
+    }
+    return passed;
+  }
+};
+
+void CheckNorm(Report& report) {
+  Rng rng(1);
+  const int shapes[][2] = {{1, 8},     {1, 4096},  {3, 576},   {17, 2056},  {64, 8192},
+                           {5, 16384}, {2, 28672}, {3, 32768}, {1500, 1024}};
+  for (const auto& shape : shapes) {
+    const int rows = shape[0], width = shape[1];
+    for (const bool f8 : {false, true}) {
+      std::vector<float> x(size_t(rows + 2) * width), weight(width);
+      for (float& v : x) v = 3 * rng.Normal();
+      for (float& v : weight) v = rng.Normal();
+      std::vector<int32_t> x_rows(rows);
+      for (int r = 0; r < rows; ++r) x_rows[r] = rows + 1 - r;
+      std::vector<double> want(size_t(rows) * width);
+      for (int r = 0; r < rows; ++r) {
+        const float* from = &x[size_t(x_rows[r]) * width];
+        double squares = 0;
+        for (int c = 0; c < width; ++c) squares += double(from[c]) * from[c];
+        const double scale = 1 / std::sqrt(squares / width + 1e-5f);
+        for (int c = 0; c < width; ++c) want[size_t(r) * width + c] = from[c] * scale * weight[c];
+      }
+      const DeviceBuffer<float> dx(x), dw(weight);
+      const DeviceBuffer<int32_t> dr(x_rows);
+      RowsOut out(rows, width, f8);
+      const RmsNormArgs args = {dx.get(), dr.get(), dw.get(), 1e-5f, rows, width, out.Output()};
+      Twice(
+          report,
+          "rms_norm " + std::to_string(rows) + " x " + std::to_string(width) + (f8 ? " e4m3" : ""),
+          [&] { out.Poison(); }, [&](cudaStream_t s) { CHECK_CUDA(LaunchRmsNorm(args, s)); },
+          [&] { return out.Matches(want); });
+    }
+  }
+}
+
+double Activated(ActivationKind kind, double x) {
+  if (kind == ActivationKind::kSilu) return x / (1 + std::exp(-x));
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+void CheckGated(Report& report) {
+  Rng rng(2);
+  const int shapes[][2] = {{1, 8}, {1, 14336}, {3, 1536}, {70, 14336}, {2, 28672}, {130, 200}};
+  for (const auto& shape : shapes) {
+    const int rows = shape[0], width = shape[1], gs = width + 8, us = 2 * width;
+    for (const ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGeluTanh}) {
+      for (const bool f8 : {false, true}) {
+        std::vector<uint16_t> gate(size_t(rows) * gs), up(size_t(rows) * us);
+        for (auto& v : gate) v = Bf16Bits(2 * rng.Normal());
+        for (auto& v : up) v = Bf16Bits(rng.Normal());
+        std::vector<double> want(size_t(rows) * width);
+        for (int r = 0; r < rows; ++r) {
+          for (int c = 0; c < width; ++c) {
+            want[size_t(r) * width + c] = Activated(kind, BitsToFloat(gate[size_t(r) * gs + c])) *
+                                          BitsToFloat(up[size_t(r) * us + c]);
+          }
+        }
+        const DeviceBuffer<uint16_t> dg(gate), du(up);
+        RowsOut out(rows, width, f8);
+        const GatedActivationArgs args = {reinterpret_cast<const __nv_bfloat16*>(dg.get()),
+                                          reinterpret_cast<const __nv_bfloat16*>(du.get()),
+                                          gs,
+                                          us,
+                                          kind,
+                                          rows,
+                                          width,
+                                          out.Output()};
+        Twice(
+            report,
+            std::string(kind == ActivationKind::kSilu ? "silu " : "gelu_tanh ") +
+                std::to_string(rows) + " x " + std::to_string(width) + (f8 ? " e4m3" : ""),
+            [&] { out.Poison(); },
+            [&](cudaStream_t s) { CHECK_CUDA(LaunchGatedActivation(args, s)); },
+            [&] { return out.Matches(want); });
+      }
+    }
+  }
+}
+
+void CheckConversions(Report& report) {
+  Rng rng(3);
+  const int rows = 37, width = 4104;
+  std::vector<uint16_t> x(size_t(rows) * width);
+  std::vector<double> want(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] = Bf16Bits(int(i / width) == 5 ? 0.0f : rng.Normal());
+    want[i] = BitsToFloat(x[i]);
+  }
+  const DeviceBuffer<uint16_t> dx(x);
+  RowsOut out(rows, width, true);
+  const QuantizeF8Args args = {reinterpret_cast<const __nv_bfloat16*>(dx.get()), width, rows, width,
+                               out.Output()};
+  Twice(
+      report, "quantize e4m3, one row of zeros", [&] { out.Poison(); },
+      [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(args, s)); },
+      [&] { return out.Matches(want) && out.scales.Download()[5] == 0; });
+  x[3] = 0x7fc0;
+  x[width] = 0x7f80;
+  DeviceBuffer<uint16_t> bad(x);
+  QuantizeF8Args bad_args = args;
+  bad_args.x = reinterpret_cast<const __nv_bfloat16*>(bad.get());
+  Twice(
+      report, "quantize e4m3, a NaN and an infinity show in their rows' scales",
+      [&] { out.Poison(); }, [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(bad_args, s)); },
+      [&] {
+        const auto scales = out.scales.Download();
+        return std::isnan(scales[0]) && std::isinf(scales[1]) && std::isfinite(scales[2]);
+      });
+
+  std::vector<float> f(8 * 12345);
+  for (float& v : f) v = rng.Normal();
+  const DeviceBuffer<float> df(f);
+  DeviceBuffer<uint16_t> y(f.size());
+  Twice(
+      report, "float to bf16", [&] { y.Poison(); },
+      [&](cudaStream_t s) {
+        CHECK_CUDA(LaunchFloatToBf16(
+            {df.get(), reinterpret_cast<__nv_bfloat16*>(y.get()), int64_t(f.size())}, s));
+      },
+      [&] {
+        const auto got = y.Download();
+        bool passed = y.CanaryIntact();
+        for (size_t i = 0; i < f.size(); ++i) passed = passed && got[i] == Bf16Bits(f[i]);
+        return passed;
+      });
+}
+
+void CheckEmbed(Report& report) {
+  Rng rng(4);
+  const int vocab = 301, width = 384, rows = 77;
+  for (const DType dtype : kWeightTypes) {
+    const auto table = RandomWeight(dtype, vocab, width, rng);
+    const auto values = DecodeReference(dtype, table, vocab, width);
+    std::vector<int32_t> tokens(rows), y_rows(rows);
+    for (int r = 0; r < rows; ++r) {
+      tokens[r] = r == 0 ? vocab - 1 : int32_t(rng.Below(vocab));
+      y_rows[r] = rows - 1 - r;
+    }
+    const DeviceBuffer<uint8_t> dt(table);
+    const DeviceBuffer<int32_t> dk(tokens), dr(y_rows);
+    DeviceBuffer<float> y(size_t(rows) * width);
+    EmbedArgs args;
+    args.dtype = dtype;
+    args.table = reinterpret_cast<const std::byte*>(dt.get());
+    args.tokens = dk.get(), args.row_of = dr.get(), args.y = y.get();
+    args.scale = 1.7f, args.rows = rows, args.width = width, args.vocab = vocab;
+    Twice(
+        report, std::string("embed ") + TypeName(dtype), [&] { y.Poison(); },
+        [&](cudaStream_t s) { CHECK_CUDA(LaunchEmbed(args, s)); },
+        [&] {
+          const auto got = y.Download();
+          bool passed = y.CanaryIntact();
+          for (int r = 0; r < rows; ++r) {
+            for (int c = 0; c < width; ++c) {
+              passed = passed && Near(got[size_t(r) * width + c],
+                                      values[size_t(tokens[r]) * width + c] * 1.7f, 3e-7, 1e-12);
+            }
+          }
+          return passed;
+        });
+  }
+}
+
+void CheckRotary(Report& report) {
+  Rng rng(5);
+  const int rows = 1000, pairs = 64;
+  std::vector<int32_t> positions(rows);
+  std::vector<float> frequencies(pairs);
+  for (int i = 0; i < rows; ++i) positions[i] = i < 100 ? i : int32_t(rng.Below(1 << 20));
+  for (int i = 0; i < pairs; ++i) frequencies[i] = float(std::pow(500000.0, -i / 64.0));
+  const DeviceBuffer<int32_t> dp(positions);
+  const DeviceBuffer<float> df(frequencies);
+  DeviceBuffer<float> cosine(rows * pairs), sine(rows * pairs);
+  int equal = 0;
+  Twice(
+      report, "rotary angles up to position 1M", [&] { cosine.Poison(), sine.Poison(); },
+      [&](cudaStream_t s) {
+        CHECK_CUDA(
+            LaunchRotaryAngles({dp.get(), df.get(), cosine.get(), sine.get(), rows, pairs}, s));
+      },
+      [&] {
+        const auto c = cosine.Download(), s = sine.Download();
+        bool passed = cosine.CanaryIntact() && sine.CanaryIntact();
+        equal = 0;
+        for (int i = 0; i < rows * pairs; ++i) {
+          const float angle = float(positions[i / pairs]) * frequencies[i % pairs];
+          passed = passed && Near(c[i], std::cos(angle), 1.2e-7, 1e-12) &&
+                   Near(s[i], std::sin(angle), 1.2e-7, 1e-12);
+          equal += c[i] == std::cos(angle) && s[i] == std::sin(angle);
+        }
+        return passed;
+      });
+  std::printf("      %d of %d angles equal the host's bits\n", equal, rows * pairs);
+}
+
+void CheckTokens(Report& report) {
+  Rng rng(8);
+  const int vocab = 5000;
+  std::vector<int32_t> source(300), slot(300), last(64);
+  for (auto& v : last) v = int32_t(rng.Below(vocab));
+  last[7] = -1, last[8] = vocab, last[9] = INT32_MIN;
+  for (int i = 0; i < 300; ++i) {
+    source[i] = i % 3 == 0 ? int32_t(rng.Below(vocab)) : -1 - i;
+    slot[i] = i % 3 == 0 ? 1 << 30 : int32_t(i % 64);
+  }
+  source[3] = vocab;
+  const DeviceBuffer<int32_t> ds(source), dl(slot), dt(last);
+  DeviceBuffer<int32_t> tokens(300);
+  Twice(
+      report, "resolve tokens", [&] { tokens.Poison(); },
+      [&](cudaStream_t s) {
+        CHECK_CUDA(
+            LaunchResolveTokens({ds.get(), dl.get(), dt.get(), tokens.get(), 300, vocab}, s));
+      },
+      [&] {
+        const auto got = tokens.Download();
+        bool passed = tokens.CanaryIntact();
+        for (int i = 0; i < 300; ++i) {
+          int want = source[i] >= 0 ? source[i] : last[slot[i]];
+          if (want < 0 || want >= vocab) want = 0;
+          passed = passed && got[i] == want;
+        }
+        return passed;
+      });
+}
+
+void CheckPageStats(Report& report) {
+  Rng rng(6);
+  for (const DType dtype : {DType::kBF16, DType::kF16, DType::kF32, DType::kF8E4M3}) {
+    for (const uint32_t head_dim : {128u, 80u, 64u, 16u}) {
+      KvFormat kv;
+      kv.dtype = dtype, kv.kv_heads = 3, kv.head_dim = head_dim, kv.key_statistics = true;
+      const uint32_t element = dtype == DType::kF32 ? 4 : dtype == DType::kF8E4M3 ? 1 : 2;
+      const uint64_t units = kv.page_bytes() / kPageUnitBytes;
+      std::vector<uint8_t> arena(3 * kv.page_bytes(), 0xff);
+      std::vector<PageId> pages = {PageId(2 * uint32_t(units)), PageId(), PageId(0)};
+      std::vector<float> want(2 * 3 * 8 * head_dim);
+      for (int p = 0; p < 2; ++p) {
+        for (uint32_t h = 0; h < 3; ++h) {
+          for (uint32_t t = 0; t < 64; ++t) {
+            for (uint32_t d = 0; d < head_dim; ++d) {
+              uint8_t bytes[4];
+              const float v = EncodeElement(dtype, rng.Normal(), bytes);
+              std::memcpy(
+                  &arena[pages[2 * p].value * kPageUnitBytes + HeadOffset(h, head_dim, element) +
+                         PlaneOffset(t, d * element, head_dim * element)],
+                  bytes, element);
+              float* low = &want[((p * 3 + h) * 8 + t / 16 * 2) * head_dim + d];
+              low[0] = t % 16 == 0 ? v : std::min(low[0], v);
+              low[head_dim] = t % 16 == 0 ? v : std::max(low[head_dim], v);
+            }
+          }
+        }
+      }
+      DeviceBuffer<uint8_t> da(arena);
+      const DeviceBuffer<PageId> dp(pages);
+      const PageStatsArgs args = {kv, reinterpret_cast<std::byte*>(da.get()), dp.get(), 3};
+      Twice(
+          report,
+          std::string("page statistics ") + TypeName(dtype) + " head_dim " +
+              std::to_string(head_dim),
+          [&] { da.Upload(arena); }, [&](cudaStream_t s) { CHECK_CUDA(LaunchPageStats(args, s)); },
+          [&] {
+            auto expected = arena;
+            for (int p = 0; p < 2; ++p) {
+              std::memcpy(&expected[pages[2 * p].value * kPageUnitBytes + kv.statistics_offset()],
+                          &want[p * 24 * head_dim], 24 * head_dim * 4);
+            }
+            return da.CanaryIntact() && da.Download() == expected;
+          });
+    }
+  }
+}
+
+void CheckPageCopies(Report& report) {
+  Rng rng(7);
+  std::vector<uint8_t> arena(200 * kPageUnitBytes);
+  for (auto& b : arena) b = uint8_t(rng.Next());
+  const std::vector<PageCopy> copies = {{PageId(0), PageId(100), 40960},
+                                        {PageId(90), PageId(), 512},
+                                        {PageId(), PageId(195), 2064},
+                                        {PageId(91), PageId(190), 16}};
+  DeviceBuffer<uint8_t> da(arena);
+  const DeviceBuffer<PageCopy> dc(copies);
+  Twice(
+      report, "copy pages, zeros, skipped entries", [&] { da.Upload(arena); },
+      [&](cudaStream_t s) {
+        CHECK_CUDA(
+            LaunchCopyPages({reinterpret_cast<std::byte*>(da.get()), dc.get(), 4, 40960}, s));
+      },
+      [&] {
+        auto want = arena;
+        std::memcpy(&want[100 * 512], &want[0], 40960);
+        std::memset(&want[195 * 512], 0, 2064);
+        std::memcpy(&want[190 * 512], &want[91 * 512], 16);
+        return da.CanaryIntact() && da.Download() == want;
+      });
+  std::vector<PageId> table(1000, PageId(7)), want = table;
+  std::vector<TableUpdate> updates;
+  for (uint32_t i = 0; i < 300; ++i) {
+    const bool skip = i % 5 == 0;
+    updates.push_back({skip ? TableUpdate::kSkip : i * 3, PageId(i + 1000)});
+    if (!skip) want[i * 3] = PageId(i + 1000);
+  }
+  DeviceBuffer<PageId> dt(table);
+  const DeviceBuffer<TableUpdate> du(updates);
+  Twice(
+      report, "table updates", [&] { dt.Upload(table); },
+      [&](cudaStream_t s) {
+        CHECK_CUDA(LaunchApplyTableUpdates({du.get(), 300, dt.get()}, s));
+      },
+      [&] { return dt.CanaryIntact() && dt.Download() == want; });
+}
+
+// Replays `launch(i)` for i of enough distinct operands, and prints microseconds beside the bytes.
+void Time(const char* name, double bytes, double copy_rate, int repeats,
+          const std::function<void(int, cudaStream_t)>& launch) {
+  Graph graph([&](cudaStream_t s) {
+    for (int i = 0; i < repeats; ++i) launch(i, s);
+  });
+  const double us = graph.MedianMs() * 1e3 / repeats;
+  std::printf("%-36s %9.2f us   limit %9.2f us   %5.1f %%\n", name, us, bytes / copy_rate * 1e6,
+              100 * bytes / copy_rate * 1e6 / us);
+}
+
+void Bench() {
+  CopyBandwidth();  // the first one of a process is slow
+  const double rate = CopyBandwidth();
+  std::printf("%s, copy %.0f GB/s\n", DeviceName().c_str(), rate / 1e9);
+  const size_t pool = size_t{1} << 30;
+  DeviceBuffer<uint8_t> from(pool), to(pool);
+  CHECK_CUDA(cudaMemset(from.get(), 0x3c, pool));
+  DeviceBuffer<float> scales(16384);
+  for (const int rows : {1, 64, 8192}) {
+    for (const bool f8 : {false, true}) {
+      const auto part = [&](DeviceBuffer<uint8_t>& buffer, size_t bytes, int i) {
+        return buffer.get() + bytes * i % (pool - bytes) / 256 * 256;
+      };
+      const int repeats = rows == 8192 ? 8 : 64;
+      const auto output = [&](int width, int i) {
+        RowOutput out;
+        out.stride = width;
+        uint8_t* at = part(to, size_t(rows) * width * 2, i);
+        if (f8) {
+          out.codes = at, out.scales = scales.get();
+        } else {
+          out.y = reinterpret_cast<__nv_bfloat16*>(at);
+        }
+        return out;
+      };
+      const std::string suffix = " " + std::to_string(rows) + (f8 ? " rows to e4m3" : " rows");
+      const double out_bytes = f8 ? 1 : 2;
+      Time(("rms_norm 4096" + suffix).c_str(), rows * 4096.0 * (4 + out_bytes), rate, repeats,
+           [&](int i, cudaStream_t s) {
+             const float* x = reinterpret_cast<const float*>(part(from, size_t(rows) * 16384, i));
+             const float* w = reinterpret_cast<const float*>(from.get() + pool - 16384);
+             CHECK_CUDA(LaunchRmsNorm({x, nullptr, w, 1e-5f, rows, 4096, output(4096, i)}, s));
+           });
+      Time(
+          ("silu 14336" + suffix).c_str(), rows * 14336.0 * (4 + out_bytes), rate, repeats,
+          [&](int i, cudaStream_t s) {
+            const auto* gate =
+                reinterpret_cast<const __nv_bfloat16*>(part(from, size_t(rows) * 57344, i));
+            CHECK_CUDA(LaunchGatedActivation({gate, gate + 14336, 28672, 28672,
+                                              ActivationKind::kSilu, rows, 14336, output(14336, i)},
+                                             s));
+          });
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tessera::check
+
+int main(int argc, char** argv) {
+  using namespace tessera::check;  // NOLINT(google-build-using-namespace)
+  if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) {
+    Bench();
+    return 0;
+  }
+  Report report;
+  CheckNorm(report);
+  CheckGated(report);
+  CheckConversions(report);
+  CheckEmbed(report);
+  CheckRotary(report);
+  CheckTokens(report);
+  CheckPageStats(report);
+  CheckPageCopies(report);
+  return report.Finish();
+}
