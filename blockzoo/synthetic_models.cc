@@ -15,6 +15,8 @@ using kernels::SyntheticAlgorithm;
 constexpr const char* kTable = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
 constexpr double kHeadGain = 4;
+// With the table's rows for its own, a larger one would answer every token with itself.
+constexpr double kTiedHeadGain = 2;
 
 struct LlamaShape {
   const char* name;
@@ -108,7 +110,8 @@ uint64_t TensorSeed(absl::string_view tensor, uint64_t seed, uint64_t variant) {
 double DeviationOf(const SyntheticModel& model, const CheckpointTensor& tensor) {
   const double columns = static_cast<double>(tensor.shape.back());
   if (tensor.name == model.table && !model.tied) return 1;
-  if (tensor.name == model.table || tensor.name == kHead) return kHeadGain / std::sqrt(columns);
+  if (tensor.name == model.table) return kTiedHeadGain / std::sqrt(columns);
+  if (tensor.name == kHead) return kHeadGain / std::sqrt(columns);
   const bool adds =
       absl::StrContains(tensor.name, ".o_proj.") || absl::StrContains(tensor.name, ".down_proj.");
   return adds ? 1 / std::sqrt(2.0 * model.layers * columns) : 1 / std::sqrt(columns);

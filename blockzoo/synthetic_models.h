@@ -29,8 +29,8 @@ struct SyntheticModel {
 // The recipe of one of the model's tensors. Matrices of layers have `dtype`, the embedding's table
 // and the lm_head BF16 (F32 where `dtype` is), norms are F32 ones. Deviations keep activations near
 // 1: gain / sqrt(columns), where the gain of what is added to the residual stream is
-// 1 / sqrt(2 layers), that of the lm_head 4, so that the likeliest token stands out. `variant` 0 is
-// the base. INVALID_ARGUMENT when `dtype` does not fit the shape.
+// 1 / sqrt(2 layers), that of the lm_head 4 (2 where it is the table), so that the likeliest token
+// stands out. `variant` 0 is the base. INVALID_ARGUMENT when `dtype` does not fit the shape.
 [[nodiscard]] StatusOr<SyntheticRecipe> RecipeFor(const SyntheticModel& model,
                                                   const CheckpointTensor& tensor,
                                                   kernels::DType dtype, uint64_t seed,

@@ -58,12 +58,17 @@ uint32_t ScaleWord(DType dtype, float scale) {
   return bits;
 }
 
-void FillWords(const SyntheticTensor& tensor, std::span<std::byte> out, uint64_t begin,
+// By value: what is written might otherwise be a field of what is read.
+void FillWords(const SyntheticTensor tensor, std::span<std::byte> out, uint64_t begin,
                uint64_t end) {
-  for (uint64_t word = begin; word < end; ++word) {
+  const uint64_t whole = std::min(end, out.size() / 4);
+  for (uint64_t word = begin; word < whole; ++word) {
     const uint32_t value = SyntheticWord(tensor, word);
-    std::memcpy(out.data() + word * 4, &value, std::min<uint64_t>(4, out.size() - word * 4));
+    std::memcpy(out.data() + word * 4, &value, 4);
   }
+  if (whole == end) return;
+  const uint32_t value = SyntheticWord(tensor, whole);
+  std::memcpy(out.data() + whole * 4, &value, out.size() - whole * 4);
 }
 
 }  // namespace

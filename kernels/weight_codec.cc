@@ -26,6 +26,12 @@ void Write(std::byte* p, T value) {
   std::memcpy(p, &value, sizeof(value));
 }
 
+// To the nearest integer, ties to even, for |x| below 2^22: the sum has no bits for a fraction.
+float RoundEven(float x) {
+  const float sum = x + 0x1.8p23f;
+  return sum - 0x1.8p23f;
+}
+
 bool IsInt4(DType dtype) { return HasPlanes(dtype) && InfoOf(dtype).block_elements > 1; }
 
 void DecodeBlocks(DType dtype, uint64_t in, const std::byte* block, float* values) {
@@ -81,7 +87,7 @@ std::byte Code8(DType dtype, float value, float scale) {
   if (scale == 0) return std::byte{0};
   const float quotient = value / scale;
   if (dtype != DType::kI8Channel) return static_cast<std::byte>(F32ToF8E4M3(quotient));
-  const float rounded = std::nearbyint(std::clamp(quotient, -127.0f, 127.0f));
+  const float rounded = RoundEven(std::clamp(quotient, -127.0f, 127.0f));
   return static_cast<std::byte>(static_cast<int8_t>(rounded));
 }
 
@@ -124,7 +130,7 @@ void FillCodes(const float* values, uint64_t count, float scale, Group4& group) 
   for (uint64_t i = 0; i < count; ++i) {
     // Bounded as a float: a quotient may be past any integer.
     const float quotient = scale == 0 ? 0 : std::clamp(values[i] / scale, -16.0f, 16.0f);
-    const int code = static_cast<int>(std::nearbyint(quotient)) + group.zero;
+    const int code = static_cast<int>(RoundEven(quotient)) + group.zero;
     group.codes[i] = static_cast<uint8_t>(std::clamp(code, 0, 15));
   }
 }
@@ -154,7 +160,7 @@ Group4 EncodeGroup4(const float* values, uint64_t count, bool zeros) {
     group.scale_bits = F32ToF16(std::min(unit * factor, kLargestHalf));
     const float scale = F16ToF32(group.scale_bits);
     if (zeros && scale > 0) {
-      group.zero = static_cast<int>(std::nearbyint(std::min(-low * factor / scale, 15.0f)));
+      group.zero = static_cast<int>(RoundEven(std::min(-low * factor / scale, 15.0f)));
     }
     FillCodes(values, count, scale, group);
     const double error = SquaredError(values, count, scale, group);

@@ -129,6 +129,30 @@ TEST_F(ZooCrashTest, RemoveAndGcKilledAnywhereAreSound) {
   }
 }
 
+TEST_F(ZooCrashTest, MakingChainsKilledAnywhereIsSoundAndContinues) {
+  const auto make = [](Zoo& zoo) -> Status {
+    TESSERA_RETURN_IF_ERROR(
+        zoo.Synthesise({.like = "tiny", .name = "s", .variants = 2, .shared_layers = 3}).status());
+    return zoo.Quantize({.source = "a", .name = "q"}).status();
+  };
+  for (int step = 0;; step += 11) {
+    const std::string path = directory_.path("made");
+    {
+      const auto zoo = OpenZoo(path);
+      ASSERT_TRUE(zoo->Import({.path = directory_.path("a.gguf"), .name = "a"}).ok());
+    }
+    const bool killed = KilledAt(step, path, make);
+    const auto zoo = OpenZoo(path);
+    ExpectSound(*zoo);
+    ASSERT_TRUE(make(*zoo).ok()) << "killed at step " << step;
+    ExpectSound(*zoo);
+    EXPECT_EQ(zoo->ChainNames()->size(), 4u);
+    EXPECT_EQ(zoo->Gc({})->objects, 0u) << "killed at step " << step;
+    std::filesystem::remove_all(path);
+    if (!killed) break;
+  }
+}
+
 TEST_F(ZooCrashTest, AFailingDiskIsACleanErrorAtEveryStep) {
   for (const auto code : {absl::StatusCode::kResourceExhausted, absl::StatusCode::kUnavailable}) {
     for (int step = 0;; step += step < 40 ? 1 : 7) {
