@@ -176,11 +176,14 @@ std::string Engine::DescribeNextPlan() {
 std::string Engine::DescribeMemory() const {
   uint64_t workspace = 0;
   impl_->OnEngine([&] { workspace = impl_->loop.workspace_bytes(); });
-  return absl::StrFormat(
-      "memory plan: KV cache %.1f MiB (pages of %d tokens, taken as they are written), workspace "
-      "%.1f MiB for %d rows a step, %d threads, backend %s",
+  std::string text = absl::StrFormat(
+      "memory plan: KV cache %.1f MiB (pages of %d tokens), workspace %.1f MiB for %d rows a step, "
+      "%d threads, backend %s",
       MiB(impl_->options.cache_bytes), kernels::kPageTokens, MiB(workspace),
       impl_->options.max_batch_tokens, impl_->pool.threads(), impl_->backend->name());
+  const std::string taken = impl_->backend->memory().Describe();
+  if (!taken.empty()) absl::StrAppend(&text, "; device memory: ", taken);
+  return text;
 }
 
 TimePoint Engine::last_progress() const {

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "kernels/cuda/catalog/linear.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/device.h"
 #include "kernels/cuda/device_memory.h"
@@ -54,7 +55,9 @@ class CudaBackend final : public Backend {
            .why = absl::StrCat("columns must be a multiple of ", InfoOf(dtype).block_elements),
            .fix = "store this tensor as BF16: tessera zoo quantize NAME --to bf16"});
     }
-    if (IsInt4(dtype)) {
+    const bool streamed =
+        MissingStreamed(dtype, static_cast<int64_t>(in), static_cast<int64_t>(out)).empty();
+    if (IsInt4(dtype) && streamed) {
       return WeightLayout{.transform = kInt4Layout, .bytes = PackedInt4Bytes(dtype, out, in)};
     }
     return WeightLayout{.transform = "", .bytes = *bytes};

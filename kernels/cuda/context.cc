@@ -15,6 +15,7 @@ constexpr int32_t kMaxDecodeQueries = 8;
 constexpr uint64_t kRingBytes = 16 << 20;  // of two halves
 // Recorded steps that are kept: each holds a few hundred launches.
 constexpr size_t kMaxRecorded = 96;
+constexpr size_t kMaxPrepared = 4096;
 
 }  // namespace
 
@@ -62,6 +63,9 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
                                                       .workspace = gemm_workspace_->data(),
                                                       .workspace_bytes = gemm_workspace_->size(),
                                                       .library_directories = {}}));
+  // One for each shape of each stage.
+  prepared_.reserve(kMaxPrepared);
+  sample_slots_.reserve(needs.max_rows + needs.max_sequences);
   decode_rows_.reserve(needs.max_sequences);
   prefill_rows_.reserve(needs.max_sequences);
   return absl::OkStatus();
@@ -81,7 +85,11 @@ Status CudaContext::AllocateAttention(std::span<const AttentionShape> shapes) {
                                     static_cast<int32_t>(shape.kv.head_dim)));
   }
   TESSERA_ASSIGN_OR_RETURN(decode_workspace_, memory_.Allocate(bytes, "attention's workspace"));
-  return absl::OkStatus();
+  // "Not there yet", to its kernels.
+  TESSERA_RETURN_IF_ERROR(
+      StatusOf(cudaMemsetAsync(decode_workspace_->data(), 0xff, decode_workspace_->size(), stream_),
+               "clearing a workspace"));
+  return StatusOf(cudaStreamSynchronize(stream_), "clearing a workspace");
 }
 
 CudaContext::~CudaContext() {
@@ -201,6 +209,7 @@ void CudaContext::PrepareAttention(const AttentionShape& shape, AttentionPlan& p
                                    StepArena& inputs) {
   decode_rows_.clear();
   prefill_rows_.clear();
+  TESSERA_CHECK(prepared_.size() < kMaxPrepared);
   PreparedAttention& prepared = prepared_.emplace_back();
   size_t queries = 0;
   for (const AttentionRow& row : plan.rows) {
@@ -249,8 +258,11 @@ uint32_t CudaContext::RecordedRows(uint32_t rows) const {
 }
 
 void CudaContext::RunRecorded(std::span<const uint32_t> key, absl::FunctionRef<void()> launch) {
-  std::vector<uint32_t> owned(key.begin(), key.end());
-  Recorded& recorded = recorded_[std::move(owned)];
+  auto found = recorded_.find(key);
+  if (found == recorded_.end()) {
+    found = recorded_.try_emplace(std::vector<uint32_t>(key.begin(), key.end())).first;
+  }
+  Recorded& recorded = found->second;
   recorded.used = ++recorded_clock_;
   // The first run loads kernels and plans products, which a recording must not.
   if (recorded.runs++ == 0 || !error_.ok()) {

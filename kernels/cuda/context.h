@@ -4,9 +4,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <list>
 #include <map>
 #include <memory>
@@ -99,6 +99,14 @@ class CudaContext final : public ExecContext {
     cudaEvent_t begin = nullptr;  // before the step's first copy
     cudaEvent_t end = nullptr;
   };
+  // Finds a key without making a vector of it.
+  struct KeyLess {
+    using is_transparent = void;
+    using Key = std::span<const uint32_t>;
+    bool operator()(Key a, Key b) const {
+      return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end());
+    }
+  };
   struct Recorded {
     cudaGraphExec_t graph = nullptr;
     uint32_t runs = 0;
@@ -131,11 +139,11 @@ class CudaContext final : public ExecContext {
   uint32_t max_sequences_ = 0;
   std::unique_ptr<GemmEngine> gemm_;
 
-  std::deque<PreparedAttention> prepared_;  // of the step being launched
+  std::vector<PreparedAttention> prepared_;  // of the step being launched; never reallocated
   std::vector<SampleSlots> sample_slots_;
   std::vector<DecodeRow> decode_rows_;
   std::vector<PrefillRow> prefill_rows_;
-  std::map<std::vector<uint32_t>, Recorded> recorded_;
+  std::map<std::vector<uint32_t>, Recorded, KeyLess> recorded_;
   uint64_t recorded_clock_ = 0;
 };
 

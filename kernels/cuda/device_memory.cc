@@ -191,9 +191,9 @@ Status DeviceMemory::Write(std::span<const std::byte> from, std::byte* to) {
   const DeviceScope scope(device_.index);
   if (from.size() < kRingFrom) {
     // cudaMemcpy may return before the copy has reached the device; other streams would not wait.
-    TESSERA_RETURN_IF_ERROR(StatusOf(cudaMemcpyAsync(to, from.data(), from.size(),
-                                                     cudaMemcpyHostToDevice, cudaStreamPerThread),
-                                     "a copy to the device"));
+    TESSERA_RETURN_IF_ERROR(StatusOf(
+        cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, cudaStreamPerThread),
+        "a copy to the device"));
     return StatusOf(cudaStreamSynchronize(cudaStreamPerThread), "a copy to the device");
   }
   const std::lock_guard lock(upload_mutex_);

@@ -14,11 +14,13 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "golden"), str(HERE.parent / "e2e")]
 
+import gpu  # noqa: E402
 import spine  # noqa: E402
 import spine_build  # noqa: E402
 import spine_share  # noqa: E402
 
 SECTIONS = {
+    "gpu": gpu.ROWS,
     "spine": {
         "a": spine.one_stream,
         "b": spine_share.shared_layers,
@@ -44,6 +46,7 @@ def main():
     parser.add_argument("rows", nargs="*")
     parser.add_argument("--peer-dir", type=pathlib.Path)
     parser.add_argument("--models", type=pathlib.Path)
+    parser.add_argument("--vllm", type=pathlib.Path, help="what the peer's bench printed in the same call")
     arguments = parser.parse_args()
     arguments.models = arguments.models or arguments.peer_dir
     table = SECTIONS[arguments.section]

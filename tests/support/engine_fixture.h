@@ -106,6 +106,14 @@ class EngineFixture : public ::testing::Test {
     binder_ = std::make_unique<blockzoo::ChainBinder>(backend_, blockzoo::CacheChoice());
   }
 
+  // Makes what follows run on another backend.
+  void Use(std::shared_ptr<const kernels::Backend> backend) {
+    engine_ = nullptr;
+    binder_ = nullptr;
+    backend_ = std::move(backend);
+    binder_ = std::make_unique<blockzoo::ChainBinder>(backend_, blockzoo::CacheChoice());
+  }
+
   // Starts an engine; the default has room for several sequences.
   void Start(scheduler::EngineOptions options = {}) {
     if (options.threads == 0) options.threads = 2;

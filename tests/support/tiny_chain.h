@@ -19,6 +19,8 @@
 #include "blockzoo/manifest.h"
 #include "blockzoo/weight_source.h"
 #include "kernels/dtype.h"
+#include "kernels/weight_codec.h"
+#include "kernels/weight_planes.h"
 
 namespace tessera::testing {
 
@@ -154,9 +156,17 @@ class TinyChains {
   }
 
   // Canonical bytes of `values` in `dtype`, quantized where the type asks for it.
-  static std::vector<std::byte> Encode(kernels::DType dtype, const std::vector<float>& values) {
+  static std::vector<std::byte> Encode(kernels::DType dtype, const std::vector<float>& values,
+                                       uint64_t in = 0) {
     std::vector<std::byte> out;
-    if (dtype == kernels::DType::kF32) {
+    if (kernels::HasPlanes(dtype)) {
+      const uint64_t rows = values.size() / in;
+      out.resize(kernels::PlanesOf(dtype, rows, in).bytes);
+      for (uint64_t row = 0; row < rows; row += kernels::kBandRows) {
+        kernels::EncodeBand(dtype, rows, in, row, std::min(kernels::kBandRows, rows - row),
+                            &values[row * in], out.data());
+      }
+    } else if (dtype == kernels::DType::kF32) {
       out.resize(values.size() * 4);
       std::memcpy(out.data(), values.data(), out.size());
     } else if (dtype == kernels::DType::kF16 || dtype == kernels::DType::kBF16) {
@@ -198,7 +208,7 @@ class TinyChains {
                              uint64_t out, uint64_t in) {
     const float spread = 1.2f / std::sqrt(static_cast<float>(in));
     return weights_.Add(role, shape.dtype, {out, in},
-                        Encode(shape.dtype, Random(seed, out * in, spread, 0)));
+                        Encode(shape.dtype, Random(seed, out * in, spread, 0), in));
   }
 
   blockzoo::TensorRef Norm(const TinyShape& shape, uint32_t seed) {
@@ -215,9 +225,12 @@ class TinyChains {
   }
 
   blockzoo::TensorRef Table(const std::string& role, const TinyShape& shape, uint32_t seed) {
+    // Where layers have planes, ends are BF16, as in the usual checkpoints.
+    const kernels::DType dtype =
+        kernels::HasPlanes(shape.dtype) ? kernels::DType::kBF16 : shape.dtype;
     return weights_.Add(
-        role, shape.dtype, {shape.vocab, shape.width},
-        Encode(shape.dtype, Random(seed * 7919 + 1, uint64_t{shape.vocab} * shape.width, 1.0f, 0)));
+        role, dtype, {shape.vocab, shape.width},
+        Encode(dtype, Random(seed * 7919 + 1, uint64_t{shape.vocab} * shape.width, 1.0f, 0)));
   }
 
   Digest Attention(const TinyShape& shape, uint32_t seed) {

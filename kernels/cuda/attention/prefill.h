@@ -5,10 +5,10 @@
 // fits the plan's memory.
 //
 // What a row's bits depend on: its query and the keys and values that it sees, in tiles that begin
-// at multiples of 128 tokens (64 for heads of 256 and on GPUs before Hopper) from the sequence's
-// start. They do not depend on the batch, on the run that the query came in, or on the order of
-// work. Exception: a value that is not finite, written for a later query of the same run, may reach
-// an earlier query of that run.
+// at multiples of 128 tokens (64 for heads of 256 and with mma.sync) from the sequence's start.
+// They do not depend on the batch, on the run that the query came in, or on the order of work.
+// Exception: a value that is not finite, written for a later query of the same run, may reach an
+// earlier query of that run.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,5 +1,7 @@
 // Which kernel makes a product: few rows stream the weight once (skinny.h), many go to the matrix
 // library (gemm.h), types that neither knows to the one that knows all (generic_linear.h).
+#include "kernels/cuda/catalog/linear.h"
+
 #include <algorithm>
 #include <type_traits>
 
@@ -25,23 +27,39 @@ bool StoresFloat(Epilogue epilogue) {
   return epilogue == Epilogue::kLogits || epilogue == Epilogue::kResidual;
 }
 
-// One launch over tasks that have the same rows, as its kernels see it: rows begin at 0.
+// Up to this many rows, passes of the skinny kernels over the weight beat one product of the
+// library: at once for types that it multiplies itself, for those that it needs as bf16 first only
+// where making them so costs less (measured on H200, the products of an 8B model).
+int32_t SkinnyRows(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+    case DType::kF8Channel:
+    case DType::kF8Block128:
+      return kSkinnyMaxRows;
+    default:
+      return 6 * kSkinnyMaxRows;
+  }
+}
+
+// One launch over some rows of tasks that have the same rows, as its kernels see it: rows begin at
+// 0.
 class Product {
  public:
   Product(CudaContext& cuda, const LinearOp::Params& p, std::span<const LinearTask> tasks,
-          DType dtype)
-      : cuda_(cuda), p_(p), tasks_(tasks), dtype_(dtype), begin_(tasks[0].row_begin) {}
+          DType dtype, int32_t begin, int32_t rows)
+      : cuda_(cuda), p_(p), tasks_(tasks), dtype_(dtype), begin_(begin), rows_(rows) {}
 
-  void Run() {
-    const int32_t rows = tasks_[0].row_count;
-    const bool known = HasPlanes(dtype_) || dtype_ == DType::kBF16;
-    if (!known) return RunGeneric();
-    if (rows <= kSkinnyMaxRows && cuda_.device().major >= 9) return RunSkinny();
-    RunGemm();
+  void Run(bool streams) {
+    if (!streams) return RunGeneric();
+    if (rows_ > SkinnyRows(dtype_) || cuda_.device().major < 9) return RunGemm();
+    for (int32_t done = 0; done < rows_; done += kSkinnyMaxRows) {
+      const int32_t rows = std::min(kSkinnyMaxRows, rows_ - done);
+      Product(cuda_, p_, tasks_, dtype_, begin_ + done, rows).RunSkinny();
+    }
   }
 
  private:
-  [[nodiscard]] int32_t rows() const { return tasks_[0].row_count; }
+  [[nodiscard]] int32_t rows() const { return rows_; }
   // First of the launch's rows of the input.
   [[nodiscard]] Bf16* x() const {
     return const_cast<Bf16*>(static_cast<const Bf16*>(p_.x.x)) + int64_t{begin_} * p_.in;
@@ -199,9 +217,11 @@ class Product {
   std::span<const LinearTask> tasks_;
   DType dtype_;
   int32_t begin_;
+  int32_t rows_;
 };
 
-template <DType dtype>
+// Whether the kernels that stream a weight serve it; the generic one serves what is left.
+template <DType dtype, bool streams>
 void Run(ExecContext& context, const LinearOp::Params& p) {
   CudaContext& cuda = CudaContext::Of(context);
   // q, k and v of one member are one launch; they lie apart where there are several members.
@@ -218,35 +238,46 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
     for (size_t i = first; i < p.tasks.size() && count < kSkinnyMaxTasks; ++i) {
       if (same(p.tasks[i])) together[count++] = p.tasks[i];
     }
-    Product(cuda, p, {together, count}, dtype).Run();
+    Product(cuda, p, {together, count}, dtype, task.row_begin, task.row_count).Run(streams);
   }
 }
 
-template <DType dtype>
+template <DType dtype, bool streams>
 std::string Missing(const LinearOp::Desc& desc) {
   if (desc.weight != dtype) return absl::StrCat("weight ", InfoOf(desc.weight).name);
   if (desc.normed || desc.gated) {
-    const std::string width = MissingRowWidth(desc.in);
+    const std::string width = MissingRowWidth(desc.normed ? desc.in : desc.out);
     if (!width.empty()) return width;
   }
-  if (!HasPlanes(dtype) && dtype != DType::kBF16) {
-    return MissingGenericLinear(dtype, desc.in, desc.out);
-  }
-  const std::string skinny = MissingSkinny(dtype, desc.in, desc.out, 1);
-  return skinny.empty() ? MissingGemm(dtype, desc.out, desc.in) : skinny;
+  if (streams) return MissingStreamed(dtype, desc.in, desc.out);
+  return MissingGenericLinear(dtype, desc.in, desc.out);
 }
 
 template <DType... dtypes>
-void AddLinear(Registry& registry) {
-  (registry.Add<LinearOp>("linear", Missing<dtypes>, Run<dtypes>), ...);
+void AddStreamed(Registry& registry) {
+  (registry.Add<LinearOp>("linear.streamed", Missing<dtypes, true>, Run<dtypes, true>, 0), ...);
+}
+
+// Int4 weights that can be streamed are kept in another order than this reads: those above come
+// first.
+template <DType... dtypes>
+void AddGeneric(Registry& registry) {
+  (registry.Add<LinearOp>("linear.generic", Missing<dtypes, false>, Run<dtypes, false>, 1), ...);
 }
 
 }  // namespace
 
+std::string MissingStreamed(DType dtype, int64_t in, int64_t out) {
+  const std::string skinny = MissingSkinny(dtype, in, out, 1);
+  return skinny.empty() ? MissingGemm(dtype, out, in) : skinny;
+}
+
 void Register_linear(Registry& registry) {
-  AddLinear<DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
-            DType::kF8Channel, DType::kF8Block128, DType::kI8Channel, DType::kI4G128, DType::kI4G64,
-            DType::kI4G128Zero, DType::kI4G64Zero>(registry);
+  AddStreamed<DType::kBF16, DType::kF8Channel, DType::kF8Block128, DType::kI8Channel,
+              DType::kI4G128, DType::kI4G64, DType::kI4G128Zero, DType::kI4G64Zero>(registry);
+  AddGeneric<DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4_1,
+             DType::kF8Channel, DType::kF8Block128, DType::kI8Channel, DType::kI4G128,
+             DType::kI4G64, DType::kI4G128Zero, DType::kI4G64Zero>(registry);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -17,11 +17,12 @@ __device__ __forceinline__ SkinnyRowScales LoadRowScales(const SkinnyPlan& plan,
                                                          int group) {
   SkinnyRowScales scales{{{1, 1}, {1, 1}}};
   if constexpr (Tile::Format::kScale == SkinnyScale::kChannel) {
+    const int first_row = FirstRow<Tile>(plan, task, tile, group);
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int row = WeightRow<Tile>(plan, task, tile, group, b, r);
+        const int row = first_row + 8 * r + (plan.gated ? 0 : 64 * b);
         if (row < task.out) scales.scale[b][r] = __ldg(task.scales[plan.gated ? b : 0] + row);
       }
     }
@@ -182,24 +183,13 @@ struct SkinnyConsumer {
       BarrierWait(&shared.weights_full[weights.slot], weights.parity);
       source.Advance(unit);
       const uint8_t* slot = shared.weights[weights.slot];
-      typename Format::Codes codes[2];
-      source.Load(slot, 0, codes);
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        uint32_t a[2][4][4];
-        float scale[2][2];
-#pragma unroll
-        for (int b = 0; b < 2; ++b) {
-          Format::Convert(codes[b], a[b]);
-          source.TakeScales(codes[b], b, unit, scale[b]);
-        }
-        if (half == 0) {
-          source.Load(slot, 1, codes);
-        } else {
-          ReleaseWeights(weights.slot);
-        }
+        typename Format::Codes codes[2];
+        source.Load(slot, half, codes);
+        if (half == 1) ReleaseWeights(weights.slot);
         WaitForInput(sums);
-        Multiply(a, scale, sums);
+        Multiply(source, unit, codes, sums);
         ReleaseInput(input.slot);
         input.Advance();
       }
@@ -207,25 +197,41 @@ struct SkinnyConsumer {
     }
   }
 
-  __device__ __forceinline__ void Multiply(const uint32_t (&a)[2][4][4], const float (&scale)[2][2],
+  // Two steps at a time, so that few fragments wait in registers. Sums of grouped types are kept
+  // apart until their scale is applied.
+  __device__ __forceinline__ void Multiply(const SkinnyCodeSource<Tile>& source, int unit,
+                                           const typename Format::Codes (&codes)[2],
                                            SkinnySums<Tile>& sums) {
+    SkinnySums<Tile> part;
+    if constexpr (Tile::kGrouped) part = SkinnySums<Tile>{};
+    auto& to = Tile::kGrouped ? part : sums;
 #pragma unroll
-    for (int j = 0; j < Tile::kColumns / 8; ++j) {
-      uint32_t columns[4][2];
-      Format::LoadColumns(shared.input[input.slot], 8 * j, lane, columns);
+    for (int pair = 0; pair < 2; ++pair) {
+      uint32_t a[2][2][4];
+      Format::Convert(codes[0], pair, a[0]);
+      Format::Convert(codes[1], pair, a[1]);
+#pragma unroll
+      for (int j = 0; j < Tile::kColumns / 8; ++j) {
+        uint32_t columns[2][2];
+        Format::LoadColumns(shared.input[input.slot], 8 * j, pair, lane, columns);
+#pragma unroll
+        for (int step = 0; step < 2; ++step) {
+#pragma unroll
+          for (int b = 0; b < 2; ++b) {
+            float(&d)[4] = *reinterpret_cast<float(*)[4]>(&to.acc[b][4 * j]);
+            MmaBf16(d, a[b][step], columns[step][0], columns[step][1]);
+          }
+        }
+      }
+    }
+    if constexpr (Tile::kGrouped) {
 #pragma unroll
       for (int b = 0; b < 2; ++b) {
-        float d[4];
+        float scale[2];
+        source.TakeScales(codes[b], b, unit, scale);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) d[i] = Tile::kGrouped ? 0 : sums.acc[b][4 * j + i];
-#pragma unroll
-        for (int step = 0; step < 4; ++step) {
-          MmaBf16(d, a[b][step], columns[step][0], columns[step][1]);
-        }
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          sums.acc[b][4 * j + i] =
-              Tile::kGrouped ? fmaf(scale[b][i >> 1], d[i], sums.acc[b][4 * j + i]) : d[i];
+        for (int i = 0; i < Tile::kRegisters; ++i) {
+          sums.acc[b][i] = fmaf(scale[i >> 1 & 1], part.acc[b][i], sums.acc[b][i]);
         }
       }
     }

@@ -36,80 +36,101 @@ struct SkinnyRowScales {
   float scale[2][2];
 };
 
-// Row of the weight of this lane's row `r` of block `b`; may be past `out`.
+// This lane's first row of the weight (r = 0, b = 0); may be past `out`. Others are 8 r + 64 b
+// further; gated tiles have the same rows of `up` in b = 1.
 template <typename Tile>
-__device__ __forceinline__ int WeightRow(const SkinnyPlan& plan, const SkinnyPlanTask& task,
-                                         int tile, int group, int b, int r) {
-  const int local = (threadIdx.x >> 5 & 3) * 16 + r * 8 + Tile::Format::RowOf(LaneId() >> 2);
+__device__ __forceinline__ int FirstRow(const SkinnyPlan& plan, const SkinnyPlanTask& task,
+                                        int tile, int group) {
   const int first = (tile - task.first_tile) * Tile::kGroups + group;
-  return plan.gated ? first * 64 + local : first * kSkinnyGroupRows + b * 64 + local;
+  return first * (plan.gated ? 64 : kSkinnyGroupRows) + (threadIdx.x >> 5 & 3) * 16 +
+         Tile::Format::RowOf(LaneId() >> 2);
 }
 
 __device__ __forceinline__ float GatedValue(float gate, float up, SkinnyEpilogue epilogue) {
-  if (epilogue == SkinnyEpilogue::kGatedSilu) return gate / (1.0f + __expf(-gate)) * up;
+  if (epilogue == SkinnyEpilogue::kGatedSilu) return __fdividef(gate, 1.0f + __expf(-gate)) * up;
   const float inner = 0.7978845608028654f * (gate + 0.044715f * gate * gate * gate);
   return 0.5f * gate * (1.0f + tanhf(inner)) * up;
 }
 
-// acc * factor + bias + addend.
-__device__ __forceinline__ float Affine(const SkinnyPlanTask& task, int part, int row, int token,
-                                        float acc, float factor) {
-  float value = acc * factor;
+// One group of tokens: a thread's sums of both blocks of rows and, where x is normalised, its
+// columns' squares.
+template <typename Tile>
+using TokenWords = float[Tile::kParts][4];
+
+// Bias and addend of one value; `row` is inside.
+__device__ __forceinline__ float Extras(const SkinnyPlanTask& task, int part, int row, int token) {
+  float value = 0;
   if (task.bias[part] != nullptr) value += __ldg(task.bias[part] + row);
   if (task.addend[part] != nullptr) {
-    const auto* addend = task.addend[part] + token * task.addend_stride + row;
-    value += __bfloat162float(*addend);
+    value += __bfloat162float(task.addend[part][token * task.addend_stride + row]);
   }
   return value;
 }
 
-// One element has one writer, so that adding to it in L2 is as exact as loading it, and waits for
-// nothing.
-__device__ __forceinline__ void StoreValue(const SkinnyPlan& plan, const SkinnyPlanTask& task,
-                                           int64_t offset, float value) {
-  if (plan.epilogue == SkinnyEpilogue::kStoreFloat) {
-    static_cast<float*>(task.y)[offset] = value;
-  } else if (plan.epilogue == SkinnyEpilogue::kResidual) {
-    atomicAdd(static_cast<float*>(task.y) + offset, value);
-  } else {
-    static_cast<__nv_bfloat16*>(task.y)[offset] = __float2bfloat16_rn(value);
+// Stores values[b][r] of one token at rows first_row + 64 b + 8 r below `out`. An element of y has
+// one writer, so that adding to it in L2 is as exact as loading it, and waits for nothing.
+template <typename T, bool kAdd>
+__device__ __forceinline__ void StoreRows(T* y, const float (&values)[2][2], int blocks,
+                                          int rows_left) {
+#pragma unroll
+  for (int b = 0; b < 2; ++b) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      if (b >= blocks || 64 * b + 8 * r >= rows_left) continue;
+      if constexpr (kAdd) {
+        atomicAdd(y + 64 * b + 8 * r, values[b][r]);
+      } else if constexpr (sizeof(T) == 2) {
+        y[64 * b + 8 * r] = __float2bfloat16_rn(values[b][r]);
+      } else {
+        y[64 * b + 8 * r] = values[b][r];
+      }
+    }
   }
 }
 
 // Eight tokens, 8 j ...
 template <typename Tile>
 __device__ __forceinline__ void WriteTokens(const SkinnyPlan& plan, const SkinnyPlanTask& task,
-                                            int tile, int group, int j, const float (&acc)[2][4],
-                                            const float (&squares)[2],
+                                            int first_row, int j, const TokenWords<Tile>& words,
                                             const SkinnyRowScales& scales) {
+  const int rows_left = task.out - first_row;
+  const bool has_extras = task.bias[0] != nullptr || task.addend[0] != nullptr ||
+                          task.bias[1] != nullptr || task.addend[1] != nullptr;
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
     const int token = 8 * j + 2 * (LaneId() & 3) + e;
     if (token >= plan.rows) continue;
-    const int64_t y_row = plan.y_rows == nullptr ? token : plan.y_rows[token];
     float factor = 1.0f;
     if (Tile::kNorm && plan.x == nullptr) {
-      factor = rsqrtf(squares[e] / static_cast<float>(plan.in) + plan.epsilon);
+      factor = rsqrtf(words[Tile::kParts - 1][e] / static_cast<float>(plan.in) + plan.epsilon);
     }
+    float values[2][2];
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      if (plan.gated) {
-        const int row = WeightRow<Tile>(plan, task, tile, group, 0, r);
-        if (row >= task.out) continue;
-        const float gate =
-            Affine(task, 0, row, token, acc[0][2 * r + e], factor * scales.scale[0][r]);
-        const float up =
-            Affine(task, 1, row, token, acc[1][2 * r + e], factor * scales.scale[1][r]);
-        StoreValue(plan, task, y_row * task.y_stride + row, GatedValue(gate, up, plan.epilogue));
-        continue;
-      }
+    for (int b = 0; b < 2; ++b) {
 #pragma unroll
-      for (int b = 0; b < 2; ++b) {
-        const int row = WeightRow<Tile>(plan, task, tile, group, b, r);
-        if (row >= task.out) continue;
-        StoreValue(plan, task, y_row * task.y_stride + row,
-                   Affine(task, 0, row, token, acc[b][2 * r + e], factor * scales.scale[b][r]));
+      for (int r = 0; r < 2; ++r) {
+        values[b][r] = words[b][2 * r + e] * (factor * scales.scale[b][r]);
+        const int row = 8 * r + (plan.gated ? 0 : 64 * b);
+        if (has_extras && row < rows_left) {
+          values[b][r] += Extras(task, plan.gated ? b : 0, first_row + row, token);
+        }
       }
+    }
+    if (plan.gated) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        values[0][r] = GatedValue(values[0][r], values[1][r], plan.epilogue);
+      }
+    }
+    const int64_t y_row = plan.y_rows == nullptr ? token : plan.y_rows[token];
+    const int64_t offset = y_row * task.y_stride + first_row;
+    if (plan.epilogue == SkinnyEpilogue::kResidual) {
+      StoreRows<float, true>(static_cast<float*>(task.y) + offset, values, 2, rows_left);
+    } else if (plan.epilogue == SkinnyEpilogue::kStoreFloat) {
+      StoreRows<float, false>(static_cast<float*>(task.y) + offset, values, 2, rows_left);
+    } else {
+      StoreRows<__nv_bfloat16, false>(static_cast<__nv_bfloat16*>(task.y) + offset, values,
+                                      plan.gated ? 1 : 2, rows_left);
     }
   }
 }
@@ -134,7 +155,7 @@ __device__ __forceinline__ uint4 PollWords(const float4* from) {
 }
 // The words that were sent to `from`, first polled as `v`; leaves zeros.
 __device__ __forceinline__ void ReceiveWords(float4* from, uint4 v, float (&words)[4]) {
-  while (v.x == 0 || v.y == 0 || v.z == 0 || v.w == 0) v = PollWords(from);
+  while (min(min(v.x, v.y), min(v.z, v.w)) == 0) v = PollWords(from);
   __stcg(from, make_float4(0, 0, 0, 0));
   words[0] = __uint_as_float(~v.x);
   words[1] = __uint_as_float(~v.y);
@@ -142,61 +163,60 @@ __device__ __forceinline__ void ReceiveWords(float4* from, uint4 v, float (&word
   words[3] = __uint_as_float(~v.w);
 }
 
-// Words of this thread in a block's piece: of a group of tokens and block of 64 rows, or, at
-// group kColumns / 8, of its squares.
+// Words of this thread in a block's piece: for tokens 8 j ..., `part` 0 and 1 are the blocks of 64
+// rows, 2 the squares. A block's two pieces follow one another.
 template <typename Tile>
 __device__ __forceinline__ float4* PieceWords(const SkinnyPlan& plan, int block, bool is_first,
-                                              int group, int j, int b) {
-  const int64_t piece = (int64_t{block} * 2 + (is_first ? 0 : 1)) * Tile::kGroups + group;
-  const int64_t words = (piece * (Tile::kColumns / 8 + 1) + j) * 2 + b;
+                                              int group, int j, int part) {
+  const int piece = (block * 2 + (is_first ? 0 : 1)) * Tile::kGroups + group;
+  const int words = (piece * (Tile::kColumns / 8) + j) * Tile::kParts + part;
   return reinterpret_cast<float4*>(plan.pieces) + words * 128 + (threadIdx.x & 127);
 }
 
 // The blocks that have pieces of a tile.
 struct TileBlocks {
-  int first, last;
+  int first, count;
   bool first_begins;  // the tile is the first block's first piece
+  int place;          // of this block
 
-  __device__ TileBlocks(const SkinnyPlan& plan, int tile) {
+  __device__ __forceinline__ TileBlocks(const SkinnyPlan& plan, int tile) {
     const int unit = tile * plan.tile_units;
     first = plan.BlockOf(unit);
-    last = plan.BlockOf(unit + plan.tile_units - 1);
+    count = plan.BlockOf(unit + plan.tile_units - 1) - first + 1;
     first_begins = plan.UnitBegin(first) == unit;
+    place = static_cast<int>(blockIdx.x) - first;
   }
 };
 
-// Adds this thread's words (j, b = 0 and 1) of all blocks' pieces in order; `own` are this block's.
-template <typename Tile, int kParts>
+// Adds all blocks' pieces of a group of tokens in order; `own` is this block's. Many are polled
+// before the first is waited for.
+template <typename Tile>
 __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, const TileBlocks& blocks,
-                                          int group, int j, const float (&own)[kParts][4],
-                                          float (&sum)[kParts][4]) {
-  constexpr int kBatch = 4;  // pieces under way at a time
-  const int self = blockIdx.x;
-  const auto words = [&](int block, int part) {
-    return PieceWords<Tile>(plan, block, block != blocks.first || blocks.first_begins, group, j,
-                            part);
-  };
+                                          int group, int j, const TokenWords<Tile>& own,
+                                          TokenWords<Tile>& sum) {
+  constexpr int kBatch = Tile::kColumns == 8 ? 8 : Tile::kColumns == 16 ? 6 : 2;
+  constexpr int kBlockWords = 2 * Tile::kGroups * (Tile::kColumns / 8) * Tile::kParts * 128;
+  const bool is_norm = Tile::kNorm && plan.x == nullptr;
+#pragma unroll
+  for (int part = 0; part < Tile::kParts; ++part) {
+    if (part == 2 && !is_norm) continue;
+    float4* const head = PieceWords<Tile>(plan, blocks.first, blocks.first_begins, group, j, part);
+    float4* const tail = PieceWords<Tile>(plan, blocks.first, true, group, j, part);
 #pragma unroll 1
-  for (int batch = blocks.first; batch <= blocks.last; batch += kBatch) {
-    uint4 polled[kBatch][kParts];
+    for (int begin = 0; begin < blocks.count; begin += kBatch) {
+      const auto words = [&](int i) {
+        return begin + i == 0 ? head : tail + (begin + i) * kBlockWords;
+      };
+      uint4 polled[kBatch];
 #pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (batch + i > blocks.last || batch + i == self) continue;
+      for (int i = 0; i < kBatch; ++i) {
+        if (begin + i < blocks.count && begin + i != blocks.place) polled[i] = PollWords(words(i));
+      }
 #pragma unroll
-      for (int part = 0; part < kParts; ++part) polled[i][part] = PollWords(words(batch + i, part));
-    }
-#pragma unroll
-    for (int i = 0; i < kBatch; ++i) {
-      if (batch + i > blocks.last) continue;
-#pragma unroll
-      for (int part = 0; part < kParts; ++part) {
-        float piece[4];
-        if (batch + i == self) {
-#pragma unroll
-          for (int k = 0; k < 4; ++k) piece[k] = own[part][k];
-        } else {
-          ReceiveWords(words(batch + i, part), polled[i][part], piece);
-        }
+      for (int i = 0; i < kBatch; ++i) {
+        if (begin + i >= blocks.count) break;
+        float piece[4] = {own[part][0], own[part][1], own[part][2], own[part][3]};
+        if (begin + i != blocks.place) ReceiveWords(words(i), polled[i], piece);
 #pragma unroll
         for (int k = 0; k < 4; ++k) sum[part][k] += piece[k];
       }
@@ -204,69 +224,71 @@ __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, const TileBloc
   }
 }
 
-// Sends what other blocks own, and writes the tokens that this block owns.
+// The first group of tokens.
 template <typename Tile>
-__device__ __forceinline__ void ShareTile(const SkinnyPlan& plan, const SkinnyPiece& piece,
-                                          const SkinnyPlanTask& task, int group,
-                                          const SkinnySums<Tile>& sums,
-                                          const SkinnyRowScales& scales) {
-  constexpr int kTokenGroups = Tile::kColumns / 8;
-  const TileBlocks blocks(plan, piece.tile);
-  const int owners = min(blocks.last - blocks.first, kTokenGroups);
-  const int place = static_cast<int>(blockIdx.x) - blocks.first;
-  const bool is_norm = Tile::kNorm && plan.x == nullptr;
+__device__ __forceinline__ void TakeTokens(const SkinnySums<Tile>& sums, TokenWords<Tile>& words) {
 #pragma unroll
-  for (int j = 0; j < kTokenGroups; ++j) {
-    if (j % owners == place) continue;
-#pragma unroll
-    for (int b = 0; b < 2; ++b) {
-      SendWords(PieceWords<Tile>(plan, blockIdx.x, piece.is_first, group, j, b),
-                make_float4(sums.acc[b][4 * j], sums.acc[b][4 * j + 1], sums.acc[b][4 * j + 2],
-                            sums.acc[b][4 * j + 3]));
-    }
-    if (is_norm) {
-      SendWords(PieceWords<Tile>(plan, blockIdx.x, piece.is_first, group, kTokenGroups, 0),
-                make_float4(sums.squares[0], sums.squares[1], 1, 1));
-    }
+  for (int k = 0; k < 4; ++k) {
+    words[0][k] = sums.acc[0][k];
+    words[1][k] = sums.acc[1][k];
+    if constexpr (Tile::kNorm) words[2][k] = k < 2 ? sums.squares[k] : 0;
   }
+}
+
+// Makes the next group of tokens the first. Registers have no index: with this, loops over groups
+// need not be unrolled, and code that runs once a tile stays small enough to be fetched in time.
+template <typename Tile>
+__device__ __forceinline__ void RotateTokens(SkinnySums<Tile>& sums) {
 #pragma unroll
-  for (int j = 0; j < kTokenGroups; ++j) {
-    if (j % owners != place) continue;
-    float acc[2][4] = {}, squares[2] = {0, 0};
-    const float own[2][4] = {{sums.acc[0][4 * j], sums.acc[0][4 * j + 1], sums.acc[0][4 * j + 2],
-                              sums.acc[0][4 * j + 3]},
-                             {sums.acc[1][4 * j], sums.acc[1][4 * j + 1], sums.acc[1][4 * j + 2],
-                              sums.acc[1][4 * j + 3]}};
-    AddPieces<Tile, 2>(plan, blocks, group, j, own, acc);
-    if (is_norm) {
-      const float own_squares[1][4] = {{sums.squares[0], sums.squares[1], 0, 0}};
-      float all[1][4] = {};
-      AddPieces<Tile, 1>(plan, blocks, group, kTokenGroups, own_squares, all);
-      squares[0] = all[0][0];
-      squares[1] = all[0][1];
-    }
-    WriteTokens<Tile>(plan, task, piece.tile, group, j, acc, squares, scales);
+  for (int b = 0; b < 2; ++b) {
+    float first[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) first[k] = sums.acc[b][k];
+#pragma unroll
+    for (int i = 0; i + 4 < Tile::kRegisters; ++i) sums.acc[b][i] = sums.acc[b][i + 4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) sums.acc[b][Tile::kRegisters - 4 + k] = first[k];
   }
 }
 
 template <typename Tile>
 __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, const SkinnyPiece& piece,
                                             const SkinnyPlanTask& task, int group,
-                                            const SkinnySums<Tile>& sums,
+                                            SkinnySums<Tile>& sums,
                                             const SkinnyRowScales& scales) {
-  if (piece.unit_end - piece.unit_begin < plan.tile_units) {
-    ShareTile<Tile>(plan, piece, task, group, sums, scales);
-    return;
-  }
+  constexpr int kTokenGroups = Tile::kColumns / 8;
+  const TileBlocks blocks(plan, piece.tile);
+  const bool is_norm = Tile::kNorm && plan.x == nullptr;
+  // The last block may have more tiles to stream and owns nothing, unless the tile is all its own.
+  const int owners = max(1, min(blocks.count - 1, kTokenGroups));
+  // All that others wait for is sent before this waits for others.
+  if (blocks.count > 1) {
+#pragma unroll 1
+    for (int j = 0; j < kTokenGroups; ++j) {
+      TokenWords<Tile> words;
+      TakeTokens<Tile>(sums, words);
+      if (j % owners != blocks.place) {
 #pragma unroll
-  for (int j = 0; j < Tile::kColumns / 8; ++j) {
-    float acc[2][4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      acc[0][i] = sums.acc[0][4 * j + i];
-      acc[1][i] = sums.acc[1][4 * j + i];
+        for (int part = 0; part < Tile::kParts; ++part) {
+          if (part == 2 && !is_norm) continue;
+          SendWords(PieceWords<Tile>(plan, blockIdx.x, piece.is_first, group, j, part),
+                    make_float4(words[part][0], words[part][1], words[part][2], words[part][3]));
+        }
+      }
+      RotateTokens<Tile>(sums);
     }
-    WriteTokens<Tile>(plan, task, piece.tile, group, j, acc, sums.squares, scales);
+  }
+  if (blocks.place >= owners) return;
+  const int first_row = FirstRow<Tile>(plan, task, piece.tile, group);
+#pragma unroll 1
+  for (int j = 0; j < kTokenGroups; ++j) {
+    if (j % owners == blocks.place) {
+      TokenWords<Tile> own, words = {};
+      TakeTokens<Tile>(sums, own);
+      AddPieces<Tile>(plan, blocks, group, j, own, words);
+      WriteTokens<Tile>(plan, task, first_row, j, words, scales);
+    }
+    RotateTokens<Tile>(sums);
   }
 }
 

@@ -1,8 +1,9 @@
 // How each weight type lies in a slot of the ring, and how its codes become bfloat16 fragments. A
 // slot holds two blocks of 64 rows. Formats with kRegisters convert: Load reads a lane's codes of
 // one block and half of 64 columns (rows g and g + 8 of its warp's 16, g = lane / 4), Convert makes
-// fragments of mma.m16n8k16 for four steps of 16 columns, and LoadColumns the fragments of eight
-// tokens that go with them. Which column of the half is which of a step is the format's choice.
+// fragments of mma.m16n8k16 for a pair of steps of 16 columns (two pairs a half), and LoadColumns
+// the fragments of eight tokens that go with them. Which column of the half is which of a step is
+// the format's choice.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -43,6 +44,7 @@ struct SkinnyBf16 {
   static constexpr bool kPacked = false;
   static constexpr SkinnyScale kScale = SkinnyScale::kNone;
   static constexpr uint32_t kBlockBytes = 8192;  // of a slot's block of 64 rows
+  struct Codes {};
   // Row of the weight that is row g (0..7) of a fragment's eight.
   static __device__ __forceinline__ uint32_t RowOf(uint32_t g) { return g; }
 };
@@ -66,33 +68,29 @@ struct SkinnyByteCodes {
     const uint8_t* from = block + (warp * 16 + row) * 128 + chunk * 16;
     return {*reinterpret_cast<const uint4*>(from), *reinterpret_cast<const uint4*>(from + 1024)};
   }
-  static __device__ __forceinline__ uint32_t Word(const uint4& v, int i) {
-    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
-  }
-  // Lane t's columns are 16 t ... 16 t + 15 of the half, four a step: two 16-byte chunks of x.
-  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
-                                                     int lane, uint32_t (&b)[4][2]) {
-    const int token = lane >> 2;
-    const uint8_t* row = input + (first_token + token) * 128;
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      const uint4 v = *reinterpret_cast<const uint4*>(row + ((2 * (lane & 3) + c) ^ token) * 16);
-      b[2 * c][0] = v.x;
-      b[2 * c][1] = v.y;
-      b[2 * c + 1][0] = v.z;
-      b[2 * c + 1][1] = v.w;
-    }
+  // Lane t's columns are 16 t ... 16 t + 15 of the half, four a step.
+  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token, int pair,
+                                                     int lane, uint32_t (&b)[2][2]) {
+    const int token = lane >> 2, chunk = 2 * (lane & 3) + pair;
+    const uint8_t* from = input + (first_token + token) * 128 + (chunk ^ token) * 16;
+    const uint4 v = *reinterpret_cast<const uint4*>(from);
+    b[0][0] = v.x;
+    b[0][1] = v.y;
+    b[1][0] = v.z;
+    b[1][1] = v.w;
   }
   // Fragments by Pair::Low and Pair::High: the first and the last two codes of a word.
   template <typename Pair>
-  static __device__ __forceinline__ void ConvertPairs(const Codes& codes, uint32_t (&a)[4][4]) {
+  static __device__ __forceinline__ void ConvertWords(const Codes& codes, int pair,
+                                                      uint32_t (&a)[2][4]) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int r = 0; r < 2; ++r) {
+      const uint4& v = codes.row[r];
+      const uint32_t words[2] = {pair == 0 ? v.x : v.z, pair == 0 ? v.y : v.w};
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const uint32_t word = Word(codes.row[r], i);
-        a[i][r] = Pair::Low(word);
-        a[i][r + 2] = Pair::High(word);
+      for (int step = 0; step < 2; ++step) {
+        a[step][r] = Pair::Low(words[step]);
+        a[step][r + 2] = Pair::High(words[step]);
       }
     }
   }
@@ -111,8 +109,9 @@ struct SkinnyF8 : SkinnyByteCodes {
   static __device__ __forceinline__ uint32_t High(uint32_t word) {
     return Scale(PermuteBytes(word, 0x3a24));
   }
-  static __device__ __forceinline__ void Convert(const Codes& codes, uint32_t (&a)[4][4]) {
-    ConvertPairs<SkinnyF8>(codes, a);
+  static __device__ __forceinline__ void Convert(const Codes& codes, int pair,
+                                                 uint32_t (&a)[2][4]) {
+    ConvertWords<SkinnyF8>(codes, pair, a);
   }
 };
 struct SkinnyF8Channel : SkinnyF8 {
@@ -139,8 +138,9 @@ struct SkinnyI8 : SkinnyByteCodes {
   static __device__ __forceinline__ uint32_t High(uint32_t word) {
     return Subtract(PermuteBytes(word, 0x4342));
   }
-  static __device__ __forceinline__ void Convert(const Codes& codes, uint32_t (&a)[4][4]) {
-    ConvertPairs<SkinnyI8>(codes, a);
+  static __device__ __forceinline__ void Convert(const Codes& codes, int pair,
+                                                 uint32_t (&a)[2][4]) {
+    ConvertWords<SkinnyI8>(codes, pair, a);
   }
 };
 
@@ -181,31 +181,25 @@ struct SkinnyI4 {
     return codes;
   }
   // Columns in their own order.
-  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
-                                                     int lane, uint32_t (&b)[4][2]) {
-    const int token = lane & 7;
-    const uint8_t* row = input + (first_token + token) * 128;
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-      uint32_t r[4];
-      LoadMatrix4(r, row + ((4 * c + (lane >> 3)) ^ token) * 16);
-      b[2 * c][0] = r[0];
-      b[2 * c][1] = r[1];
-      b[2 * c + 1][0] = r[2];
-      b[2 * c + 1][1] = r[3];
-    }
+  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token, int pair,
+                                                     int lane, uint32_t (&b)[2][2]) {
+    const int token = lane & 7, chunk = 4 * pair + (lane >> 3);
+    uint32_t r[4];
+    LoadMatrix4(r, input + (first_token + token) * 128 + (chunk ^ token) * 16);
+    b[0][0] = r[0];
+    b[0][1] = r[1];
+    b[1][0] = r[2];
+    b[1][1] = r[3];
   }
-  static __device__ __forceinline__ void Convert(const Codes& codes, uint32_t (&a)[4][4]) {
+  static __device__ __forceinline__ void Convert(const Codes& codes, int pair,
+                                                 uint32_t (&a)[2][4]) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int r = 0; r < 2; ++r) {
+      const uint32_t word = pair == 0 ? codes.row[r].x : codes.row[r].y;
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const uint32_t word = i < 2 ? codes.row[r].x : codes.row[r].y;
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const uint32_t code = MaskOr(word >> (i % 2 * 8 + h * 4), 0x000f000fu, 0x43004300u);
-          a[i][r + 2 * h] = AsBits(__hsub2(AsBf162(code), AsBf162(codes.zero[r])));
-        }
+      for (int i = 0; i < 4; ++i) {
+        const uint32_t code = MaskOr(word >> (4 * i), 0x000f000fu, 0x43004300u);
+        a[i >> 1][r + 2 * (i & 1)] = AsBits(__hsub2(AsBf162(code), AsBf162(codes.zero[r])));
       }
     }
   }
@@ -224,6 +218,7 @@ struct SkinnyTile {
       Format::kScale == SkinnyScale::kBlock || Format::kScale == SkinnyScale::kGroup;
   // Only this class may normalise its input.
   static constexpr bool kNorm = kColumns == 8;
+  static constexpr int kParts = kNorm ? 3 : 2;  // words a thread and group of 8 tokens (epilogue)
 
   static constexpr uint32_t kSlotBytes = 2 * Format::kBlockBytes;
   static constexpr uint32_t kInputBytes = kColumns * 128;  // 64 columns of x
@@ -235,10 +230,9 @@ struct SkinnyTile {
   static_assert(kSlots >= 4 && kSlots <= 32);
 
   // Of a thread, where the two roles divide what a kernel of 384 threads starts with.
-  static constexpr int kProducerRegisters =
-      kGeometry.resident == 1 || kColumns <= 16 ? 56 : kColumns == 32 ? 40 : 32;
+  static constexpr int kProducerRegisters = kNorm || kGeometry.resident == 1 ? 40 : 24;
   static constexpr int kConsumerRegisters =
-      (kGeometry.resident == 2 ? 240 - kProducerRegisters : 448) / 16 * 8;
+      (kGeometry.resident == 2 ? 240 - kProducerRegisters : 464) / 16 * 8;
 };
 
 // The block's shared memory.

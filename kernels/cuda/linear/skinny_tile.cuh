@@ -78,13 +78,37 @@ struct GroupSource {
       }
     }
   }
+
+  // `unit`, `ahead` units behind the next to be loaded.
+  __device__ __forceinline__ void Prefetch(const SkinnyPlan& plan, int ahead, int unit) const {
+    if constexpr (Tile::Format::kPacked) {
+#pragma unroll
+      for (int b = 0; b < 2; ++b) {
+        if (record_bytes[b] != 0) {
+          PrefetchBulk(records[b] + ahead * record_bytes[b], record_bytes[b]);
+        }
+      }
+    } else {
+      PrefetchTensor(maps[0], unit * 128, row[0]);
+      if (plan.gated) PrefetchTensor(maps[1], unit * 128, row[1]);
+    }
+  }
 };
+
+// Units that are asked into L2 when the ring is full for the first time: mostly while the kernel
+// before the last adds its pieces and nothing else reads.
+#ifdef SKINNY_PREFETCH
+inline constexpr int kPrefetchUnits = SKINNY_PREFETCH;
+#else
+inline constexpr int kPrefetchUnits = 2;
+#endif
 
 // One thread. Its own arithmetic a slot bounds the whole stream, so divisions stay out of the loop.
 template <typename Tile>
 __device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShared<Tile>& shared) {
   const uint64_t policy = EvictFirstPolicy();
   RingCursor<Tile::kSlots> cursor;
+  int loaded = 0;
   ForPieces(plan, [&](const SkinnyPiece& piece) {
     GroupSource<Tile> first(plan, piece, 0);
     GroupSource<Tile> second(plan, piece, Tile::kGroups - 1);
@@ -96,6 +120,11 @@ __device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShar
             .Load(plan, unit, shared.weights[cursor.slot], &shared.weights_full[cursor.slot],
                   policy);
         cursor.Advance();
+      }
+      if (++loaded != Tile::kSlots / Tile::kGroups) continue;
+      for (int next = unit + 1; next < min(unit + 1 + kPrefetchUnits, piece.unit_end); ++next) {
+        first.Prefetch(plan, next - unit - 1, next);
+        if (Tile::kGroups > 1) second.Prefetch(plan, next - unit - 1, next);
       }
     }
   });

@@ -10,8 +10,6 @@ namespace tessera::kernels::cuda {
 namespace {
 
 constexpr int kStatsThreads = 128;
-constexpr int kCopyThreads = 256;
-constexpr uint32_t kCopyBytesPerBlock = 16 * kCopyThreads * 4;
 
 constexpr uint32_t ElementBytes(DType dtype) {
   return dtype == DType::kF32 ? 4 : dtype == DType::kF8E4M3 ? 1 : 2;
@@ -93,33 +91,6 @@ __global__ void __launch_bounds__(kStatsThreads)
   }
 }
 
-__global__ void __launch_bounds__(kCopyThreads) CopyPagesKernel(const CopyPagesArgs args) {
-  LetNextStart();
-  WaitForPrior();
-  const PageCopy copy = args.copies[blockIdx.y];
-  if (!Valid(copy.to)) return;
-  const bool zeros = !Valid(copy.from);
-  const uint4* from = reinterpret_cast<const uint4*>(AddressOf(args.arena, copy.from));
-  uint4* to = reinterpret_cast<uint4*>(AddressOf(args.arena, copy.to));
-  const uint32_t end = copy.bytes / 16;
-  const uint32_t begin = blockIdx.x * (kCopyBytesPerBlock / 16);
-#pragma unroll
-  for (uint32_t j = 0; j < 4; ++j) {
-    const uint32_t i = begin + j * kCopyThreads + threadIdx.x;
-    if (i < end) to[i] = zeros ? make_uint4(0, 0, 0, 0) : from[i];
-  }
-}
-
-__global__ void __launch_bounds__(kCopyThreads)
-    ApplyTableUpdatesKernel(const ApplyTableUpdatesArgs args) {
-  LetNextStart();
-  WaitForPrior();
-  const int i = blockIdx.x * kCopyThreads + threadIdx.x;
-  if (i >= args.count) return;
-  const TableUpdate update = args.updates[i];
-  if (update.index != TableUpdate::kSkip) args.table[update.index] = update.page;
-}
-
 template <DType kType>
 cudaError_t LaunchStats(const PageStatsArgs& args, cudaStream_t stream) {
   return LaunchDependent(PageStatsKernel<kType>, dim3(args.kv.kv_heads, args.count),
@@ -156,20 +127,6 @@ cudaError_t LaunchPageStats(const PageStatsArgs& args, cudaStream_t stream) {
     default:
       return cudaErrorInvalidValue;
   }
-}
-
-cudaError_t LaunchCopyPages(const CopyPagesArgs& args, cudaStream_t stream) {
-  if (args.count == 0 || args.max_bytes == 0) return cudaSuccess;
-  const unsigned blocks = (args.max_bytes + kCopyBytesPerBlock - 1) / kCopyBytesPerBlock;
-  return LaunchDependent(CopyPagesKernel, dim3(blocks, args.count), dim3(kCopyThreads), 0, 1,
-                         stream, args);
-}
-
-cudaError_t LaunchApplyTableUpdates(const ApplyTableUpdatesArgs& args, cudaStream_t stream) {
-  if (args.count == 0) return cudaSuccess;
-  const unsigned blocks = (static_cast<unsigned>(args.count) + kCopyThreads - 1) / kCopyThreads;
-  return LaunchDependent(ApplyTableUpdatesKernel, dim3(blocks), dim3(kCopyThreads), 0, 1, stream,
-                         args);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -1,9 +1,8 @@
-// What is done to KV pages and page tables between products: statistics, copies, zeros, table
-// updates.
+// What is done to sealed KV pages: key statistics.
 //
-// All lists lie on the device and have a fixed capacity: entries that name no page are skipped, so
-// that one CUDA graph serves any number of them. Pages are in the layout of kv_layout.h. Every
-// launcher may be recorded in a CUDA graph; a count of 0 launches nothing.
+// The list of pages lies on the device; an id that names no page is skipped. Pages are in the
+// layout of kv_layout.h. The launcher may be recorded in a CUDA graph; a count of 0 launches
+// nothing.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -28,35 +27,5 @@ struct PageStatsArgs {
 };
 [[nodiscard]] std::string MissingPageStats(const KvFormat& kv);
 cudaError_t LaunchPageStats(const PageStatsArgs& args, cudaStream_t stream);
-
-// The first `bytes` of page `to` become those of page `from`.
-struct PageCopy {
-  PageId from;         // invalid: zeros
-  PageId to;           // invalid: the entry is skipped
-  uint32_t bytes = 0;  // a multiple of 16
-};
-static_assert(sizeof(PageCopy) == 12);
-// No page that one entry writes may be read or written by another entry.
-struct CopyPagesArgs {
-  std::byte* arena = nullptr;
-  const PageCopy* copies = nullptr;  // [count]
-  int32_t count = 0;                 // 0..65535
-  uint32_t max_bytes = 0;            // no entry has more; decides how many blocks an entry gets
-};
-cudaError_t LaunchCopyPages(const CopyPagesArgs& args, cudaStream_t stream);
-
-// table[index] = page. Each index at most once in a launch.
-struct TableUpdate {
-  static constexpr uint32_t kSkip = 0xffffffffu;
-  uint32_t index = kSkip;
-  PageId page;
-};
-static_assert(sizeof(TableUpdate) == 8);
-struct ApplyTableUpdatesArgs {
-  const TableUpdate* updates = nullptr;  // [count]
-  int32_t count = 0;
-  PageId* table = nullptr;
-};
-cudaError_t LaunchApplyTableUpdates(const ApplyTableUpdatesArgs& args, cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

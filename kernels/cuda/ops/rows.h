@@ -1,5 +1,5 @@
 // Row-wise arithmetic of a step: norms, gated activations, the e4m3 activation grid, embedding,
-// rotary angles, token ids.
+// rotary angles.
 //
 // All pointers are device pointers, all matrices row-major. Every launcher may be recorded in a
 // CUDA graph. A row's bits depend on the row and the width alone, never on the number of rows.
@@ -103,17 +103,5 @@ struct RotaryAnglesArgs {
   int32_t pairs = 0;
 };
 cudaError_t LaunchRotaryAngles(const RotaryAnglesArgs& args, cudaStream_t stream);
-
-// tokens[row] = source[row] >= 0 ? source[row] : last_token[slot[row]]. An id outside [0, vocab)
-// gives token 0, so that nothing after it reads past a table.
-struct ResolveTokensArgs {
-  const int32_t* source = nullptr;      // [rows]; negative: the token that the device sampled last
-  const int32_t* slot = nullptr;        // [rows], read where source is negative
-  const int32_t* last_token = nullptr;  // [slots]
-  int32_t* tokens = nullptr;            // [rows]
-  int32_t rows = 0;
-  int32_t vocab = 0;
-};
-cudaError_t LaunchResolveTokens(const ResolveTokensArgs& args, cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

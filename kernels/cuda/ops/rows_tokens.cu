@@ -1,4 +1,4 @@
-// Token ids, embedding rows, rotary angles.
+// Embedding rows, rotary angles.
 #include <algorithm>
 
 #include "kernels/cuda/ops/launch.cuh"
@@ -42,16 +42,6 @@ __global__ void __launch_bounds__(kThreads) RotaryAnglesKernel(const RotaryAngle
   args.sine[i] = static_cast<float>(sine);
 }
 
-__global__ void __launch_bounds__(kThreads) ResolveTokensKernel(const ResolveTokensArgs args) {
-  LetNextStart();
-  WaitForPrior();
-  const int row = blockIdx.x * kThreads + threadIdx.x;
-  if (row >= args.rows) return;
-  const int32_t source = args.source[row];
-  const int32_t token = source >= 0 ? source : args.last_token[args.slot[row]];
-  args.tokens[row] = token >= 0 && token < args.vocab ? token : 0;
-}
-
 unsigned BlocksFor(int64_t items) {
   return static_cast<unsigned>((items + kThreads - 1) / kThreads);
 }
@@ -81,11 +71,6 @@ cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream) {
 cudaError_t LaunchRotaryAngles(const RotaryAnglesArgs& args, cudaStream_t stream) {
   return LaunchDependent(RotaryAnglesKernel, dim3(BlocksFor(int64_t{args.rows} * args.pairs)),
                          dim3(kThreads), 0, 1, stream, args);
-}
-
-cudaError_t LaunchResolveTokens(const ResolveTokensArgs& args, cudaStream_t stream) {
-  return LaunchDependent(ResolveTokensKernel, dim3(BlocksFor(args.rows)), dim3(kThreads), 0, 1,
-                         stream, args);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -1,6 +1,6 @@
-#include "kernels/cuda/ops/synthetic.h"
-
 #include <algorithm>
+
+#include "kernels/cuda/ops/synthetic.h"
 
 namespace tessera::kernels::cuda {
 namespace {

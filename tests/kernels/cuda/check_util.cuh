@@ -159,7 +159,9 @@ class Graph {
     cudaStreamDestroy(stream_);
   }
   void Launch() { CHECK_CUDA(cudaGraphLaunch(graph_, stream_)); }
+  // After everything that other streams were given, uploads and poison included.
   void Run() {
+    CHECK_CUDA(cudaDeviceSynchronize());
     Launch();
     CHECK_CUDA(cudaStreamSynchronize(stream_));
   }

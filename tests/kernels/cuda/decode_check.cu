@@ -80,8 +80,11 @@ class World {
   void MakeRows();
   void AddLists(size_t sequence, DecodeRow row);
   std::vector<double> Expected();
-  [[nodiscard]] DecodeArgs Args(const std::byte* arena, const void* plan, __nv_bfloat16* out,
-                                const __nv_bfloat16* q, void* workspace, size_t partials) const;
+  struct Device;
+  void PointRows(const Device& device, size_t entries_per_table);
+  [[nodiscard]] std::vector<DecodeRow> DenseRows(const Device& device) const;
+  Distance DistanceOf(const std::vector<uint16_t>& out, bool& contained);
+  [[nodiscard]] DecodeArgs Args(const Device& device, size_t partials) const;
   DecodePlanOptions Options() const;
   bool CheckAlone(const DecodeArgs& args, const std::vector<uint16_t>& batch, void* device_plan,
                   DeviceBuffer<uint16_t>& out);
@@ -223,29 +226,6 @@ DecodePlanOptions World::Options() const {
   return options;
 }
 
-DecodeArgs World::Args(const std::byte* arena, const void* plan, __nv_bfloat16* out,
-                       const __nv_bfloat16* q, void* workspace, size_t partials) const {
-  DecodeArgs args;
-  args.plan = plan;
-  args.grid = Options().grid;
-  args.q = q;
-  args.q_stride = int64_t{c_.q_heads} * c_.head_dim;
-  args.out = out;
-  args.arena = arena;
-  args.table = 1;
-  args.q_heads = c_.q_heads;
-  args.kv_heads = c_.kv_heads;
-  args.head_dim = c_.head_dim;
-  args.kv_type = c_.type;
-  args.scale = static_cast<float>(Scale());
-  args.window = c_.window;
-  args.max_q_rows = max_q_rows_;
-  args.history = c_.history;
-  args.workspace = workspace;
-  args.partials = partials;
-  return args;
-}
-
 // Each row by itself gives the bits that it gave in the batch.
 bool World::CheckAlone(const DecodeArgs& args, const std::vector<uint16_t>& batch,
                        void* device_plan, DeviceBuffer<uint16_t>& out) {
@@ -273,103 +253,139 @@ bool World::CheckAlone(const DecodeArgs& args, const std::vector<uint16_t>& batc
   return true;
 }
 
-void World::Run(Report& report) {
-  const std::vector<double> want = Expected();
-  const DecodePlanOptions options = Options();
-  const size_t per_table = entries_.size();
-  entries_.resize(per_table * 2);
-  std::rotate(entries_.begin(), entries_.begin() + static_cast<std::ptrdiff_t>(per_table),
-              entries_.end());
-  DeviceBuffer<uint8_t> arena(cache_.bytes());
-  DeviceBuffer<PageId> tables(tables_);
-  DeviceBuffer<PageEntry> entries(std::max<size_t>(entries_.size(), 1));
-  if (!entries_.empty()) entries.Upload(entries_);
+// Device copies of a case.
+struct World::Device {
+  DeviceBuffer<uint8_t> arena;
+  DeviceBuffer<PageId> tables;
+  DeviceBuffer<PageEntry> entries;
+  DeviceBuffer<uint16_t> q, out;
+  DeviceBuffer<std::byte> plan, workspace;
+};
+
+DecodeArgs World::Args(const Device& device, size_t partials) const {
+  DecodeArgs args;
+  args.plan = device.plan.get();
+  args.grid = Options().grid;
+  args.q = reinterpret_cast<const __nv_bfloat16*>(device.q.get());
+  args.q_stride = int64_t{c_.q_heads} * c_.head_dim;
+  args.out = reinterpret_cast<__nv_bfloat16*>(device.out.get());
+  args.arena = reinterpret_cast<const std::byte*>(device.arena.get());
+  args.table = 1;
+  args.q_heads = c_.q_heads;
+  args.kv_heads = c_.kv_heads;
+  args.head_dim = c_.head_dim;
+  args.kv_type = c_.type;
+  args.scale = static_cast<float>(Scale());
+  args.window = c_.window;
+  args.max_q_rows = max_q_rows_;
+  args.history = c_.history;
+  args.workspace = device.workspace.get();
+  args.partials = partials;
+  return args;
+}
+
+// Points the rows at device memory; entries get a second table in front, of invalid pages.
+void World::PointRows(const Device& device, size_t entries_per_table) {
   for (size_t i = 0; i < rows_.size(); ++i) {
     if (c_.lists == Lists::kDense) {
-      rows_[i].page_table = tables.get() + table_begin_[i];
+      rows_[i].page_table = device.tables.get() + table_begin_[i];
     } else {
-      rows_[i].entries = entries.get() + entry_begin_[i];
-      rows_[i].table_stride = static_cast<uint32_t>(per_table);
+      rows_[i].entries = device.entries.get() + entry_begin_[i];
+      rows_[i].table_stride = static_cast<uint32_t>(entries_per_table);
     }
   }
-  DeviceBuffer<uint16_t> q(q_);
-  DeviceBuffer<uint16_t> out(q_.size());
-  const auto max_rows = static_cast<uint32_t>(rows_.size());
-  std::vector<std::byte> plan(DecodePlanBytes(max_rows, max_q_rows_, options));
-  const DecodePlan built = BuildDecodePlan(rows_, options, plan.data());
-  const size_t partials = DecodePartials(max_rows, max_q_rows_, options);
-  bool fits = built.bytes <= plan.size() && built.partials <= partials;
-  DeviceBuffer<std::byte> device_plan(plan.size());
-  DeviceBuffer<std::byte> workspace(
-      DecodeWorkspaceBytes(partials, max_q_rows_, c_.q_heads, c_.kv_heads, c_.head_dim));
-  const DecodeArgs args =
-      Args(reinterpret_cast<std::byte*>(arena.get()), device_plan.get(),
-           reinterpret_cast<__nv_bfloat16*>(out.get()), reinterpret_cast<__nv_bfloat16*>(q.get()),
-           workspace.get(), partials);
-  fits = fits && MissingDecode(args).empty();
+}
 
+// The same rows from their page tables.
+std::vector<DecodeRow> World::DenseRows(const Device& device) const {
+  std::vector<DecodeRow> dense;
+  for (size_t i = 0; i < rows_.size(); i += c_.kv_heads) {
+    DecodeRow row = rows_[i];
+    row.kv_head = DecodeRow::kAllKvHeads;
+    row.entries = nullptr;
+    row.page_table = device.tables.get() + table_begin_[i / c_.kv_heads];
+    row.table_stride = table_stride_;
+    dense.push_back(row);
+  }
+  return dense;
+}
+
+// Distance from the reference; false in `contained` if rows were written that belong to nobody.
+Distance World::DistanceOf(const std::vector<uint16_t>& out, bool& contained) {
+  const std::vector<double> want = Expected();
+  std::vector<float> got;
+  std::vector<double> expected;
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (std::isnan(want[i])) {
+      contained = contained && out[i] == 0xffff;
+      continue;
+    }
+    got.push_back(BitsToFloat(out[i]));
+    expected.push_back(want[i]);
+  }
+  Distance distance = Compare(got.data(), expected.data(), got.size());
+  distance.max = LargestError(got, expected);
+  return distance;
+}
+
+bool AllOnes(const std::vector<std::byte>& bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0xff}; });
+}
+
+void World::Run(Report& report) {
+  const DecodePlanOptions options = Options();
+  const auto max_rows = static_cast<uint32_t>(rows_.size());
+  const size_t partials = DecodePartials(max_rows, max_q_rows_, options);
+  const size_t per_table = entries_.size();
+  entries_.insert(entries_.begin(), std::max<size_t>(per_table, 1), PageEntry{});
+  std::vector<std::byte> plan(DecodePlanBytes(max_rows, max_q_rows_, options));
+  Device device{DeviceBuffer<uint8_t>(cache_.bytes()),
+                DeviceBuffer<PageId>(tables_),
+                DeviceBuffer<PageEntry>(entries_),
+                DeviceBuffer<uint16_t>(q_),
+                DeviceBuffer<uint16_t>(q_.size()),
+                DeviceBuffer<std::byte>(plan.size()),
+                DeviceBuffer<std::byte>(DecodeWorkspaceBytes(partials, max_q_rows_, c_.q_heads,
+                                                             c_.kv_heads, c_.head_dim))};
+  PointRows(device, per_table);
+  const DecodeArgs args = Args(device, partials);
   // The graph is captured over an empty plan and replayed with the real one.
-  std::vector<std::byte> empty(plan.size());
-  BuildDecodePlan({}, options, empty.data());
-  device_plan.Upload(empty);
+  BuildDecodePlan({}, options, plan.data());
+  device.plan.Upload(plan);
   Graph graph([&](cudaStream_t stream) {
     CHECK_CUDA(LaunchDecode(args, stream));
     CHECK_CUDA(LaunchDecode(args, stream));
   });
   graph.Run();
-  const std::vector<uint16_t> untouched = out.Download();
-  fits = fits && std::all_of(untouched.begin(), untouched.end(),
-                             [](uint16_t bits) { return bits == 0xffff; });
-  device_plan.Upload(plan);
+  bool contained = MissingDecode(args).empty() &&
+                   device.out.Download() == std::vector<uint16_t>(q_.size(), 0xffff);
+  const DecodePlan built = BuildDecodePlan(rows_, options, plan.data());
+  contained = contained && built.bytes <= plan.size() && built.partials <= partials;
+  device.plan.Upload(plan);
   CHECK_CUDA(LaunchDecode(args, nullptr));
   CHECK_CUDA(cudaDeviceSynchronize());
-  const std::vector<uint16_t> first = out.Download();
-  out.Poison();
+  const std::vector<uint16_t> first = device.out.Download();
+  device.out.Poison();
   graph.Run();
-  const std::vector<uint16_t> second = out.Download();
-  const std::vector<std::byte> left = workspace.Download();
-  const bool restored =
-      std::all_of(left.begin(), left.end(), [](std::byte b) { return b == std::byte{0xff}; });
-  const bool stable = first == second && out.CanaryIntact() && workspace.CanaryIntact() && restored;
-
-  std::vector<float> got;
-  std::vector<double> expected;
-  for (size_t i = 0; i < want.size(); ++i) {
-    if (std::isnan(want[i])) {
-      fits = fits && first[i] == 0xffff;
-      continue;
-    }
-    got.push_back(BitsToFloat(first[i]));
-    expected.push_back(want[i]);
-  }
-  Distance distance = Compare(got.data(), expected.data(), got.size());
-  distance.max = LargestError(got, expected);
-  bool alone = true;
-  if (c_.splits == DecodeSplits::kBySequence) {
-    alone = CheckAlone(args, first, device_plan.get(), out);
-  }
+  const bool stable = first == device.out.Download() && device.out.CanaryIntact() &&
+                      device.workspace.CanaryIntact() && AllOnes(device.workspace.Download());
+  const Distance distance = DistanceOf(first, contained);
+  const bool alone = c_.splits != DecodeSplits::kBySequence ||
+                     CheckAlone(args, first, device.plan.get(), device.out);
   bool lists = true;
   if (c_.lists == Lists::kAll) {
-    std::vector<DecodeRow> dense;
-    for (size_t i = 0; i < rows_.size(); i += c_.kv_heads) {
-      DecodeRow row = rows_[i];
-      row.kv_head = DecodeRow::kAllKvHeads;
-      row.entries = nullptr;
-      row.page_table = tables.get() + table_begin_[i / c_.kv_heads];
-      row.table_stride = table_stride_;
-      dense.push_back(row);
-    }
-    BuildDecodePlan(dense, options, plan.data());
-    device_plan.Upload(plan);
-    out.Poison();
+    BuildDecodePlan(DenseRows(device), options, plan.data());
+    device.plan.Upload(plan);
+    device.out.Poison();
     graph.Run();
-    lists = out.Download() == first;
+    lists = device.out.Download() == first;
   }
   report.Case(
-      fits && stable && alone && lists && distance.l2 <= kMaxL2 && distance.max <= kMaxError,
+      contained && stable && alone && lists && distance.l2 <= kMaxL2 && distance.max <= kMaxError,
       "%-28s l2 %.1e max %.1e  items %u partials %u%s%s%s%s", c_.name, distance.l2, distance.max,
-      built.items, built.partials, fits ? "" : "  NOT CONTAINED", stable ? "" : "  NOT REPEATABLE",
-      alone ? "" : "  DEPENDS ON BATCH", lists ? "" : "  LISTS DIFFER");
+      built.items, built.partials, contained ? "" : "  NOT CONTAINED",
+      stable ? "" : "  NOT REPEATABLE", alone ? "" : "  DEPENDS ON BATCH",
+      lists ? "" : "  LISTS DIFFER");
 }
 
 std::vector<Case> Cases() {

@@ -139,9 +139,10 @@ class Batch {
     int token = 0;
     for (const PrefillRow& row : rows_) {
       if (row.q_rows > 0) {
+        // One weight more than is used: the compiler loads them in pairs.
         ReferenceKernel<<<dim3(row.q_rows, case_.q_heads), 128,
-                          (row.position + row.q_rows) * sizeof(double)>>>(reference, row.q_begin,
-                                                                          row.position, token);
+                          (row.position + row.q_rows + 1) * sizeof(double)>>>(
+            reference, row.q_begin, row.position, token);
         CHECK_CUDA(cudaGetLastError());
       }
       token += row.position + row.q_rows;

@@ -103,8 +103,7 @@ struct Weight {
     const size_t index = size_t(row) * in + k;
     const int group = ScaleGroup(dtype) == 0 ? in : static_cast<int>(ScaleGroup(dtype));
     const size_t groups = (in + group - 1) / group;
-    const size_t place =
-        (dtype == DType::kF8Block128 ? row / 128 : row) * groups + k / group;
+    const size_t place = (dtype == DType::kF8Block128 ? row / 128 : row) * groups + k / group;
     if (is_int4()) {
       uint16_t bits;
       std::memcpy(&bits, &canonical[planes.scales_offset + place * 2], 2);
@@ -165,8 +164,8 @@ struct TaskData {
   std::vector<uint16_t> addend[2];
   std::vector<std::unique_ptr<DeviceBuffer<float>>> device_bias;
   std::vector<std::unique_ptr<DeviceBuffer<uint16_t>>> device_addend;
-  std::vector<float> y_before;                     // kResidual
-  std::unique_ptr<DeviceBuffer<uint32_t>> y;       // float32, or two bfloat16 a word
+  std::vector<float> y_before;                // kResidual
+  std::unique_ptr<DeviceBuffer<uint32_t>> y;  // float32, or two bfloat16 a word
   int64_t stride = 0;
   int out = 0;
 };
@@ -265,8 +264,8 @@ class CaseRun {
       (part == 0 ? task.addend : task.up_addend) =
           reinterpret_cast<const __nv_bfloat16*>(data.device_addend.back()->get());
     }
-    data.y = std::make_unique<DeviceBuffer<uint32_t>>(
-        kYRows * data.stride / (IsFloat(case_.epilogue) ? 1 : 2));
+    data.y = std::make_unique<DeviceBuffer<uint32_t>>(kYRows * data.stride /
+                                                      (IsFloat(case_.epilogue) ? 1 : 2));
     if (case_.epilogue == SkinnyEpilogue::kResidual) {
       for (int64_t i = 0; i < kYRows * data.stride; ++i) {
         data.y_before.push_back(10 * rng_.Normal());
@@ -394,9 +393,8 @@ void RunCase(const Case& c, std::byte* workspace, Report& report) {
   const double l2_limit = IsFloat(c.epilogue) ? 2e-5 : 4e-3;
   const double max_limit = IsFloat(c.epilogue) ? 2e-3 : 0.15;
   report.Case(distance.l2 <= l2_limit && distance.max <= max_limit && problem.empty(),
-              "%s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype),
-              c.name, c.in, c.outs[0], c.outs.size(), c.rows, distance.l2, distance.max,
-              problem.c_str());
+              "%s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype), c.name,
+              c.in, c.outs[0], c.outs.size(), c.rows, distance.l2, distance.max, problem.c_str());
 }
 
 // Row i of a launch of any size has the bits that it has in the largest launch of its class.
@@ -439,8 +437,8 @@ void CheckInvariance(DType dtype, std::byte* workspace, Report& report) {
     across = across && same(all, 0, largest, 0, sizes[0]);
     for (int i = 1; i < 3; ++i) {
       within = within && same(run(0, sizes[i]), 0, largest, 0, sizes[i]);
-      within = within && same(run(sizes[0] - sizes[i], sizes[i]), 0, largest,
-                              sizes[0] - sizes[i], sizes[i]);
+      within = within &&
+               same(run(sizes[0] - sizes[i], sizes[i]), 0, largest, sizes[0] - sizes[i], sizes[i]);
     }
     within = within && same(run(0, sizes[0]), 0, largest, 0, sizes[0]);
   }
@@ -449,9 +447,8 @@ void CheckInvariance(DType dtype, std::byte* workspace, Report& report) {
 }
 
 void Checks(std::byte* workspace, Report& report) {
-  const DType types[] = {DType::kBF16,   DType::kF8Channel,   DType::kF8Block128,
-                         DType::kI8Channel, DType::kI4G128,   DType::kI4G64,
-                         DType::kI4G128Zero, DType::kI4G64Zero};
+  const DType types[] = {DType::kBF16,   DType::kF8Channel, DType::kF8Block128, DType::kI8Channel,
+                         DType::kI4G128, DType::kI4G64,     DType::kI4G128Zero, DType::kI4G64Zero};
   for (const DType dtype : types) {
     const bool wide = ScaleGroup(dtype) == 128 && dtype != DType::kF8Block128;
     const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704;

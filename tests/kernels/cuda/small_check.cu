@@ -7,6 +7,9 @@
 #include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/ops/pages.h"
 #include "kernels/cuda/ops/rows.h"
+#include "kernels/cuda/ops/step_tables.h"
+#include "kernels/cuda/ops/synthetic.h"
+#include "kernels/synthetic_tensor.h"
 #include "tests/kernels/cuda/check_util.cuh"
 #include "tests/kernels/cuda/weight_reference.cuh"
 
@@ -283,35 +286,73 @@ void CheckRotary(Report& report) {
   std::printf("      %d of %d angles equal the host's bits\n", equal, rows * pairs);
 }
 
-void CheckTokens(Report& report) {
+// The tokens and tables of a step: literal and drawn tokens, scattered entries.
+void CheckStepTables(Report& report) {
   Rng rng(8);
-  const int vocab = 5000;
-  std::vector<int32_t> source(300), slot(300), last(64);
-  for (auto& v : last) v = int32_t(rng.Below(vocab));
-  last[7] = -1, last[8] = vocab, last[9] = INT32_MIN;
-  for (int i = 0; i < 300; ++i) {
-    source[i] = i % 3 == 0 ? int32_t(rng.Below(vocab)) : -1 - i;
-    slot[i] = i % 3 == 0 ? 1 << 30 : int32_t(i % 64);
+  constexpr int kRows = 300, kUpdates = 700;
+  std::vector<uint32_t> tokens(kRows), drawn(64), want(kRows);
+  std::vector<int32_t> slots(kRows);
+  for (uint32_t& token : drawn) token = rng.Below(5000);
+  for (int i = 0; i < kRows; ++i) {
+    tokens[i] = rng.Below(5000);
+    slots[i] = i % 3 == 0 ? i % 64 : -1;
+    want[i] = slots[i] >= 0 ? drawn[slots[i]] : tokens[i];
   }
-  source[3] = vocab;
-  const DeviceBuffer<int32_t> ds(source), dl(slot), dt(last);
-  DeviceBuffer<int32_t> tokens(300);
+  std::vector<PageId> table(4000, PageId(7)), filled = table;
+  std::vector<TableUpdate> updates;
+  for (uint32_t i = 0; i < kUpdates; ++i) {
+    updates.push_back({i * 5, PageId(i + 1000)});
+    filled[i * 5] = PageId(i + 1000);
+  }
+  const DeviceBuffer<uint32_t> dk(tokens), dd(drawn);
+  const DeviceBuffer<int32_t> ds(slots);
+  const DeviceBuffer<TableUpdate> du(updates);
+  DeviceBuffer<uint32_t> resolved(kRows);
+  DeviceBuffer<PageId> dt(table);
   Twice(
-      report, "resolve tokens", [&] { tokens.Poison(); },
+      report, "step tables",
+      [&] {
+        resolved.Poison();
+        dt.Upload(table);
+      },
       [&](cudaStream_t s) {
-        CHECK_CUDA(
-            LaunchResolveTokens({ds.get(), dl.get(), dt.get(), tokens.get(), 300, vocab}, s));
+        CHECK_CUDA(LaunchStepTables({.tokens = dk.get(),
+                                     .slots = ds.get(),
+                                     .drawn = dd.get(),
+                                     .resolved = resolved.get(),
+                                     .rows = kRows,
+                                     .updates = du.get(),
+                                     .update_count = kUpdates,
+                                     .tables = dt.get()},
+                                    s));
       },
       [&] {
-        const auto got = tokens.Download();
-        bool passed = tokens.CanaryIntact();
-        for (int i = 0; i < 300; ++i) {
-          int want = source[i] >= 0 ? source[i] : last[slot[i]];
-          if (want < 0 || want >= vocab) want = 0;
-          passed = passed && got[i] == want;
-        }
-        return passed;
+        return resolved.CanaryIntact() && resolved.Download() == want && dt.CanaryIntact() &&
+               dt.Download() == filled;
       });
+}
+
+// Synthetic weights made on the device have the bytes that the host makes.
+void CheckSynthetic(Report& report) {
+  for (const DType dtype :
+       {DType::kF32, DType::kBF16, DType::kF8Channel, DType::kF8Block128, DType::kI8Channel,
+        DType::kI4G128, DType::kI4G64, DType::kI4G128Zero, DType::kI4G64Zero}) {
+    const auto tensor = MakeSyntheticTensor(dtype, 37, 384, SyntheticAlgorithm::kNormal, 99,
+                                            SyntheticScale(dtype, 0.01));
+    if (!tensor.ok()) {
+      report.Case(false, "synthetic %s", std::string(TypeName(dtype)).c_str());
+      continue;
+    }
+    std::vector<uint8_t> want((tensor->bytes + 3) / 4 * 4);
+    FillSynthetic(*tensor, {reinterpret_cast<std::byte*>(want.data()), tensor->bytes}, 1);
+    DeviceBuffer<uint8_t> made(want.size());
+    Twice(
+        report, std::string("synthetic ") + TypeName(dtype), [&] { made.Poison(); },
+        [&](cudaStream_t s) {
+          CHECK_CUDA(LaunchSynthetic(*tensor, reinterpret_cast<std::byte*>(made.get()), s));
+        },
+        [&] { return made.CanaryIntact() && made.Download() == want; });
+  }
 }
 
 void CheckPageStats(Report& report) {
@@ -360,46 +401,6 @@ void CheckPageStats(Report& report) {
           });
     }
   }
-}
-
-void CheckPageCopies(Report& report) {
-  Rng rng(7);
-  std::vector<uint8_t> arena(200 * kPageUnitBytes);
-  for (auto& b : arena) b = uint8_t(rng.Next());
-  const std::vector<PageCopy> copies = {{PageId(0), PageId(100), 40960},
-                                        {PageId(90), PageId(), 512},
-                                        {PageId(), PageId(195), 2064},
-                                        {PageId(91), PageId(190), 16}};
-  DeviceBuffer<uint8_t> da(arena);
-  const DeviceBuffer<PageCopy> dc(copies);
-  Twice(
-      report, "copy pages, zeros, skipped entries", [&] { da.Upload(arena); },
-      [&](cudaStream_t s) {
-        CHECK_CUDA(
-            LaunchCopyPages({reinterpret_cast<std::byte*>(da.get()), dc.get(), 4, 40960}, s));
-      },
-      [&] {
-        auto want = arena;
-        std::memcpy(&want[100 * 512], &want[0], 40960);
-        std::memset(&want[195 * 512], 0, 2064);
-        std::memcpy(&want[190 * 512], &want[91 * 512], 16);
-        return da.CanaryIntact() && da.Download() == want;
-      });
-  std::vector<PageId> table(1000, PageId(7)), want = table;
-  std::vector<TableUpdate> updates;
-  for (uint32_t i = 0; i < 300; ++i) {
-    const bool skip = i % 5 == 0;
-    updates.push_back({skip ? TableUpdate::kSkip : i * 3, PageId(i + 1000)});
-    if (!skip) want[i * 3] = PageId(i + 1000);
-  }
-  DeviceBuffer<PageId> dt(table);
-  const DeviceBuffer<TableUpdate> du(updates);
-  Twice(
-      report, "table updates", [&] { dt.Upload(table); },
-      [&](cudaStream_t s) {
-        CHECK_CUDA(LaunchApplyTableUpdates({du.get(), 300, dt.get()}, s));
-      },
-      [&] { return dt.CanaryIntact() && dt.Download() == want; });
 }
 
 // Replays `launch(i)` for i of enough distinct operands, and prints microseconds beside the bytes.
@@ -474,8 +475,8 @@ int main(int argc, char** argv) {
   CheckConversions(report);
   CheckEmbed(report);
   CheckRotary(report);
-  CheckTokens(report);
+  CheckStepTables(report);
+  CheckSynthetic(report);
   CheckPageStats(report);
-  CheckPageCopies(report);
   return report.Finish();
 }

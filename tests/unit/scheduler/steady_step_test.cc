@@ -15,7 +15,7 @@ TEST_F(SteadyStepTest, DecodeStepsAllocateNothing) {
   scheduler::EngineOptions options;
   options.park_above_tokens = 1 << 20;
   kernels::ThreadPool pool({.threads = 2});
-  auto cache = kvcache::KvCache::Create({.arena_bytes = 64 << 20});
+  auto cache = kvcache::KvCache::Create({.arena_bytes = 64 << 20, .memory = &backend_->memory()});
   ASSERT_TRUE(cache.ok());
   scheduler::Inbox inbox({});
   scheduler::EngineLoop loop(options, *backend_, pool, **cache, inbox, nullptr);

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Checks and measures the CUDA backend on the device of this machine, from an unpacked bundle (deploy/bundle.sh).
+#
+#   gpu-check.sh --quick [ROW...]        checks of every kernel, the engine's tests on the device, figures (at most 8 min)
+#   gpu-check.sh --peer FOLDER [ROW...]  figures beside vLLM, which FOLDER holds (site.tar.xz, bench_vllm.py)
+#   gpu-check.sh --sanitize              compute-sanitizer over the checks (memcheck, racecheck, synccheck, initcheck)
+#
+# Prints a line a check and ends with `N passed, N failed`; exits with 1 if one failed. Needs python3; --peer also what
+# the peer needs, --sanitize the CUDA toolkit's compute-sanitizer.
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export TESSERA_BUNDLE=$here
+passed=0 failed=0
+
+check() {
+  local name=$1 log
+  shift
+  log=$(mktemp)
+  if "$@" >"$log" 2>&1; then
+    passed=$((passed + 1))
+    printf 'ok      %-28s %s\n' "$name" "$(tail -1 "$log" | cut -c1-80)"
+  else
+    failed=$((failed + 1))
+    printf 'FAILED  %-28s\n' "$name"
+    grep -iE 'fail|error|mismatch' "$log" | head -20
+    tail -5 "$log"
+  fi
+  rm -f "$log"
+}
+
+checks() { ls "$here"/gpu/*_check; }
+mode=${1:---quick}
+shift || true
+case $mode in
+  --quick)
+    for program in $(checks); do check "$(basename "$program")" "$program"; done
+    check "engine on the device" env TESSERA_TEST_DEVICE=cuda "$here/tests/unit_scheduler_test"
+    python3 "$here/report/report.py" gpu "$@"
+    ;;
+  --peer)
+    peer=${1:?--peer wants the folder of the peer}
+    shift
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    python3 -c "import tarfile, sys; tarfile.open(sys.argv[1]).extractall(sys.argv[2], filter='data')" \
+      "$peer/site.tar.xz" "$work" || exit 2
+    for kind in bf16 fp8; do
+      PYTHONPATH=$work/site python3 -u "$peer/bench_vllm.py" $kind --mp --quick --budget 150 2>"$work/err" |
+        tee -a "$work/vllm.txt" || tail -20 "$work/err"
+    done
+    python3 "$here/report/report.py" gpu "$@" --vllm "$work/vllm.txt"
+    ;;
+  --sanitize)
+    for program in $(checks); do
+      for tool in memcheck racecheck synccheck initcheck; do
+        check "$tool $(basename "$program")" timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 3 \
+          "$program" --small
+      done
+    done
+    ;;
+  *)
+    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+esac
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
