@@ -46,7 +46,7 @@ find "$build/bench" -maxdepth 1 -type f -executable -exec cp -t "$tree/bench" {}
 find "$build/gpu" -maxdepth 1 -type f -executable -exec cp -t "$tree/gpu" {} +
 cp "$root/deploy/gpu-check.sh" "$tree/"
 mkdir -p "$tree/report"
-cp "$root"/tests/bench/*.py "$root"/tests/support/*.py "$tree/report/"
+cp "$root"/tests/bench/*.py "$root"/tests/support/*.py "$root"/tests/golden/{device_golden,tiny_llama,safetensors_file}.py "$tree/report/"
 
 # Everything that the loader would take, but for the C library and what comes with the driver.
 programs=$(find "$tree" -maxdepth 2 -type f -executable ! -name '*.sh' ! -name '*.py')

@@ -35,6 +35,7 @@ shift || true
 case $mode in
   --quick)
     for program in $(checks); do check "$(basename "$program")" "$program"; done
+    check "transformers" env TESSERA_BINARY="$here/tessera" python3 "$here/report/device_golden.py"
     check "engine on the device" env TESSERA_TEST_DEVICE=cuda "$here/tests/unit_scheduler_test"
     python3 "$here/report/report.py" gpu "$@"
     ;;

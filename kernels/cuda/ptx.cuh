@@ -34,9 +34,8 @@ __device__ __forceinline__ void LetNextStart() {
 __device__ __forceinline__ bool ElectOne() {
 #if __CUDA_ARCH__ >= 900
   uint32_t elected = 0;
-  asm volatile(
-      "{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}\n"
-      : "=r"(elected));
+  asm volatile("{\n.reg .pred p;\nelect.sync _|p, 0xffffffff;\nselp.u32 %0, 1, 0, p;\n}\n"
+               : "=r"(elected));
   return elected != 0;
 #else
   return LaneId() == 0;
@@ -55,14 +54,13 @@ __device__ __forceinline__ void BarrierInitFence() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 __device__ __forceinline__ void BarrierExpect(uint64_t* barrier, uint32_t bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                   SharedAddress(barrier)),
-               "r"(bytes)
-               : "memory");
+  asm volatile(
+      "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(SharedAddress(barrier)),
+      "r"(bytes)
+      : "memory");
 }
 __device__ __forceinline__ void BarrierArrive(uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier))
-               : "memory");
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
 }
 __device__ __forceinline__ bool BarrierTest(uint64_t* barrier, uint32_t parity) {
   uint32_t done;
@@ -93,7 +91,8 @@ __device__ __forceinline__ void BulkLoad(void* shared, const void* global, uint3
 __device__ __forceinline__ void BulkLoad(void* shared, const void* global, uint32_t bytes,
                                          uint64_t* barrier, uint64_t policy) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], "
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], "
+      "[%1], "
       "%2, [%3], %4;" ::"r"(SharedAddress(shared)),
       "l"(global), "r"(bytes), "r"(SharedAddress(barrier)), "l"(policy)
       : "memory");
@@ -123,8 +122,8 @@ __device__ __forceinline__ void PrefetchBulk(const void* global, uint32_t bytes)
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(global), "r"(bytes) : "memory");
 }
 __device__ __forceinline__ void PrefetchTensor(const CUtensorMap* map, int x, int y) {
-  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map),
-               "r"(x), "r"(y)
+  asm volatile("cp.async.bulk.prefetch.tensor.2d.L2.global.tile [%0, {%1, %2}];" ::"l"(map), "r"(x),
+               "r"(y)
                : "memory");
 }
 __device__ __forceinline__ uint64_t EvictFirstPolicy() {

@@ -84,29 +84,34 @@ struct Wgmma;
 #define TESSERA_REGS20 TESSERA_REGS16 ", %16, %17, %18, %19"
 #define TESSERA_REGS24 TESSERA_REGS16 ", %16, %17, %18, %19, %20, %21, %22, %23"
 #define TESSERA_REGS28 TESSERA_REGS16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27"
-#define TESSERA_REGS32                                                                           \
-  TESSERA_REGS16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, " \
-                 "%31"
-#define TESSERA_REGS48                                                                           \
-  TESSERA_REGS32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, " \
-                 "%47"
-#define TESSERA_REGS64                                                                           \
-  TESSERA_REGS48 ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, " \
-                 "%63"
-#define TESSERA_REGS80                                                                           \
-  TESSERA_REGS64 ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, " \
-                 "%79"
-#define TESSERA_REGS96                                                                           \
-  TESSERA_REGS80 ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, " \
-                 "%95"
-#define TESSERA_REGS112                                                                          \
-  TESSERA_REGS96                                                                                 \
-      ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, " \
-      "%111"
-#define TESSERA_REGS128                                                                        \
-  TESSERA_REGS112                                                                              \
-      ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, " \
-      "%126, %127"
+#define TESSERA_REGS32                                                            \
+  TESSERA_REGS16                                                                  \
+  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, " \
+  "%31"
+#define TESSERA_REGS48                                                            \
+  TESSERA_REGS32                                                                  \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, " \
+  "%47"
+#define TESSERA_REGS64                                                            \
+  TESSERA_REGS48                                                                  \
+  ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, " \
+  "%63"
+#define TESSERA_REGS80                                                            \
+  TESSERA_REGS64                                                                  \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, " \
+  "%79"
+#define TESSERA_REGS96                                                            \
+  TESSERA_REGS80                                                                  \
+  ", %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, " \
+  "%95"
+#define TESSERA_REGS112                                                                      \
+  TESSERA_REGS96                                                                             \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, " \
+  "%111"
+#define TESSERA_REGS128                                                                    \
+  TESSERA_REGS112                                                                          \
+  ", %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, " \
+  "%126, %127"
 // The instructions' text: where the operands are, counted from the first register of d.
 #define TESSERA_WGMMA_SHARED(n, type, registers, a, b, accumulate, transposed)                  \
   "{\n.reg .pred p;\nsetp.ne.b32 p, %" #accumulate ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n \

@@ -127,8 +127,8 @@ class Bench {
   explicit Bench(const Options& options) : options_(options) {
     backend_ = options.device == "cuda" ? Need(kernels::MakeCudaBackend(0))
                                         : Need(kernels::MakeCpuBackend(kernels::CpuIsa::kAuto));
-    zoo_ = Need(blockzoo::Zoo::Open(
-        {.directory = options.zoo, .mode = blockzoo::ZooMode::kReadOnly}));
+    zoo_ =
+        Need(blockzoo::Zoo::Open({.directory = options.zoo, .mode = blockzoo::ZooMode::kReadOnly}));
     blockzoo::CacheChoice cache;
     using Kv = blockzoo::CacheChoice::KvDType;
     cache.kv_dtype = options.kv == "f8" ? Kv::kF8 : options.kv == "bf16" ? Kv::kBF16 : Kv::kAuto;

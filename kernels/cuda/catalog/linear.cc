@@ -35,7 +35,7 @@ int32_t SkinnyRows(DType dtype) {
     case DType::kBF16:
     case DType::kF8Channel:
     case DType::kF8Block128:
-      return kSkinnyMaxRows;
+      return kSkinnyMaxRows / 2;
     default:
       return 6 * kSkinnyMaxRows;
   }

@@ -56,6 +56,7 @@ const char* Resolve(void* library, CublasLt& api) {
   find(api.preference_init, "cublasLtMatmulPreferenceInit_internal");
   find(api.preference_set, "cublasLtMatmulPreferenceSetAttribute");
   find(api.heuristic, "cublasLtMatmulAlgoGetHeuristic");
+  find(api.algo_init, "cublasLtMatmulAlgoInit");
   find(api.algo_check, "cublasLtMatmulAlgoCheck");
   find(api.algo_set, "cublasLtMatmulAlgoConfigSetAttribute");
   find(api.algo_get, "cublasLtMatmulAlgoConfigGetAttribute");

@@ -153,7 +153,7 @@ int32_t GemmEngine::SliceChannels(int32_t out, int32_t in) {
   return static_cast<int32_t>(RoundUp((out + slices - 1) / slices, kGrain));
 }
 
-Status GemmEngine::Prepare(const GemmShape& shape, int32_t max_rows, GemmSearch search) {
+std::vector<ProductKind> GemmEngine::KindsOf(const GemmShape& shape) const {
   const Route route = RouteOf(shape.dtype, shape.out, shape.in);
   std::vector<ProductKind> kinds;
   const auto add = [&](int32_t out) {
@@ -173,18 +173,38 @@ Status GemmEngine::Prepare(const GemmShape& shape, int32_t max_rows, GemmSearch 
       route == Route::kDequantize ? SliceChannels(shape.out, shape.in) : shape.out;
   if (shape.out >= whole) add(whole);
   if (shape.out % whole != 0) add(shape.out % whole);
-  for (const ProductKind& kind : kinds) {
+  return kinds;
+}
+
+Status GemmEngine::Prepare(const GemmShape& shape, int32_t max_rows, GemmSearch search) {
+  const auto for_each_bucket = [&](auto call) {
+    for (int32_t rows = 1; rows <= max_rows;) {
+      const int32_t bucket = GemmPlanner::RowBucket(rows);
+      call(bucket);
+      rows = bucket + 1;
+    }
+  };
+  for (const ProductKind& kind : KindsOf(shape)) {
     if (numerics_ == GemmNumerics::kFast && search == GemmSearch::kHeuristic) {
-      for (int32_t rows = 1; rows <= max_rows; rows = GemmPlanner::RowBucket(rows) + 1) {
-        (void)planner_->Find(kind, rows);
-      }
+      for_each_bucket([&](int32_t bucket) { (void)planner_->Find(kind, bucket); });
       continue;
     }
+    bool kept = true;
+    for_each_bucket([&](int32_t bucket) { kept &= planner_->Keeps(kind, bucket); });
+    if (kept) continue;
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<GemmTuner> tuner,
                              GemmTuner::Create(*planner_, kind, max_rows));
     TESSERA_RETURN_IF_ERROR(tuner->Tune(search));
   }
   return absl::OkStatus();
+}
+
+std::vector<GemmAlgorithm> GemmEngine::Export() const { return planner_->Export(); }
+
+int GemmEngine::Import(std::span<const GemmAlgorithm> algorithms) {
+  int refused = 0;
+  for (const GemmAlgorithm& algorithm : algorithms) refused += planner_->Import(algorithm) ? 0 : 1;
+  return refused;
 }
 
 Status GemmEngine::Run(const GemmArgs& args, cudaStream_t stream) {

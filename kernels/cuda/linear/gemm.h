@@ -24,10 +24,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "config/foundation/status.h"
+#include "kernels/cuda/linear/product_kind.h"
 #include "kernels/dtype.h"
 
 namespace tessera::kernels::cuda {
@@ -100,7 +102,6 @@ inline constexpr size_t kGemmWorkspaceBytes = size_t{226} << 20;
 
 class GemmPlanner;
 struct ProductBuffers;
-struct ProductKind;
 
 // One for each device and stream: products share the workspace, so they must follow one another.
 // Not thread-safe. The caller makes `device` current.
@@ -113,10 +114,17 @@ class GemmEngine {
   GemmEngine(const GemmEngine&) = delete;
   GemmEngine& operator=(const GemmEngine&) = delete;
 
-  // Chooses algorithms for 1..max_rows rows. kTimed, and kRowInvariant always, allocate and use
-  // device memory (weights of 256 MB, and a trial's x and y) and wait for the device, half a second
-  // or so a shape. INTERNAL where no algorithm passes.
+  // Chooses algorithms for 1..max_rows rows, but for those that an earlier Prepare with a trial or
+  // an Import chose. kTimed, and kRowInvariant always, allocate and use device memory (weights of
+  // 256 MB or one weight, and a trial's x and y) and wait for the device, a tenth of a second or so
+  // a shape. INTERNAL where no algorithm passes.
   [[nodiscard]] Status Prepare(const GemmShape& shape, int32_t max_rows, GemmSearch search);
+
+  // What was chosen by trials, and what the library chose where it would not be tried.
+  [[nodiscard]] std::vector<GemmAlgorithm> Export() const;
+  // Takes choices of an engine that had the same device, driver, library and numerics; returns how
+  // many the library refused, which are then as if never made.
+  int Import(std::span<const GemmAlgorithm> algorithms);
 
   // Launches only: no allocation, no synchronisation, can be captured in a graph. A shape that was
   // not prepared is planned on the host at its first use (0.1 ms) by the heuristic.
@@ -135,6 +143,9 @@ class GemmEngine {
   enum class Route : uint8_t { kBf16, kF8Outer, kF8Block, kDequantize };
 
   GemmEngine(const GemmOptions& options, int device_major, std::unique_ptr<GemmPlanner> planner);
+
+  // The plain products that a shape is made of.
+  [[nodiscard]] std::vector<ProductKind> KindsOf(const GemmShape& shape) const;
 
   [[nodiscard]] Route RouteOf(DType dtype, int32_t out, int32_t in) const;
   // Output channels made bf16 at once.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,7 +21,29 @@ constexpr uint16_t kClusters[] = {CUBLASLT_CLUSTER_SHAPE_1x1x1, CUBLASLT_CLUSTER
                                   CUBLASLT_CLUSTER_SHAPE_1x2x1, CUBLASLT_CLUSTER_SHAPE_4x1x1};
 constexpr int32_t kSplits[] = {1, 2, 4};
 
+// An attribute of an algorithm, and its bytes in the library.
+struct Attribute {
+  cublasLtMatmulAlgoConfigAttributes_t id;
+  size_t bytes;
+};
+constexpr Attribute kAttributes[] = {
+    {CUBLASLT_ALGO_CONFIG_ID, 4},
+    {CUBLASLT_ALGO_CONFIG_TILE_ID, 4},
+    {CUBLASLT_ALGO_CONFIG_SPLITK_NUM, 4},
+    {CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, 4},
+    {CUBLASLT_ALGO_CONFIG_CTA_SWIZZLING, 4},
+    {CUBLASLT_ALGO_CONFIG_CUSTOM_OPTION, 4},
+    {CUBLASLT_ALGO_CONFIG_STAGES_ID, 4},
+    {CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID, 2},
+    {CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID, 2},
+};
+static_assert(std::size(kAttributes) == kAlgorithmAttributes);
+
 bool IsF8(ProductOperands operands) { return operands != ProductOperands::kBf16; }
+
+cudaDataType_t TypeOf(ProductOperands operands) {
+  return IsF8(operands) ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
+}
 
 cudaDataType_t TypeOf(ProductOutput output) {
   return output == ProductOutput::kBf16 ? CUDA_R_16BF : CUDA_R_32F;
@@ -109,7 +132,7 @@ GemmPlanner::Descriptors GemmPlanner::Describe(const ProductKind& kind, int32_t 
     set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t{CUDA_R_16BF});
     set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, buffers.bias);
   }
-  const cudaDataType_t operand = IsF8(kind.operands) ? CUDA_R_8F_E4M3 : CUDA_R_16BF;
+  const cudaDataType_t operand = TypeOf(kind.operands);
   const auto layout = [&](cublasLtMatrixLayoutOpaque_t& matrix, cudaDataType_t type,
                           int32_t matrix_rows, int32_t columns, int64_t stride) {
     library_.layout_init(&matrix, sizeof(matrix), type, matrix_rows, columns, stride);
@@ -161,6 +184,37 @@ bool GemmPlanner::Runs(Descriptors& descriptors, const cublasLtMatmulAlgo_t& alg
          result.workspaceSize <= workspace_bytes_;
 }
 
+AlgorithmConfig GemmPlanner::ConfigOf(const cublasLtMatmulAlgo_t& algorithm) const {
+  AlgorithmConfig config{};
+  for (const Attribute& attribute : kAttributes) {
+    size_t written = 0;
+    library_.algo_get(&algorithm, attribute.id, &config[attribute.id], attribute.bytes, &written);
+  }
+  return config;
+}
+
+std::optional<cublasLtMatmulAlgo_t> GemmPlanner::Restore(const ProductKind& kind, int32_t rows,
+                                                         const AlgorithmConfig& config) const {
+  cublasLtMatmulAlgo_t algorithm{};
+  const cudaDataType_t operand = TypeOf(kind.operands);
+  const cudaDataType_t output = TypeOf(kind.output);
+  if (library_.algo_init(handle_, CUBLAS_COMPUTE_32F, CUDA_R_32F, operand, operand, output, output,
+                         static_cast<int>(config[CUBLASLT_ALGO_CONFIG_ID]),
+                         &algorithm) != CUBLAS_STATUS_SUCCESS) {
+    return std::nullopt;
+  }
+  for (const Attribute& attribute : kAttributes) {
+    if (attribute.id == CUBLASLT_ALGO_CONFIG_ID) continue;
+    if (library_.algo_set(&algorithm, attribute.id, &config[attribute.id], attribute.bytes) !=
+        CUBLAS_STATUS_SUCCESS) {
+      return std::nullopt;
+    }
+  }
+  Descriptors descriptors = Describe(kind, rows, Placeholders(kind));
+  if (!Runs(descriptors, algorithm)) return std::nullopt;
+  return algorithm;
+}
+
 bool GemmPlanner::SplitsSum(const cublasLtMatmulAlgo_t& algorithm) const {
   int32_t splits = 0;
   uint32_t reduction = 0;
@@ -183,6 +237,16 @@ std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Candidates(const ProductKind& kin
   }
   if (algorithms.empty() || rows > kTimedRows) return algorithms;
   const cublasLtMatmulAlgo_t first = algorithms.front();
+  AddVariants(descriptors, first, algorithms);
+  if (numerics_ == GemmNumerics::kRowInvariant) return algorithms;
+  for (cublasLtMatmulAlgo_t& algorithm : algorithms) {
+    algorithm = Restore(kind, rows, ConfigOf(algorithm)).value_or(algorithm);
+  }
+  return algorithms;
+}
+
+void GemmPlanner::AddVariants(Descriptors& descriptors, const cublasLtMatmulAlgo_t& first,
+                              std::vector<cublasLtMatmulAlgo_t>& algorithms) const {
   for (const uint32_t tile : kTiles) {
     for (const uint16_t cluster : kClusters) {
       for (const int32_t splits : kSplits) {
@@ -202,7 +266,6 @@ std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Candidates(const ProductKind& kin
       }
     }
   }
-  return algorithms;
 }
 
 std::optional<cublasLtMatmulAlgo_t> GemmPlanner::Choose(const ProductKind& kind, int32_t bucket) {
@@ -227,14 +290,37 @@ const cublasLtMatmulAlgo_t* GemmPlanner::Find(const ProductKind& kind, int32_t r
     std::optional<cublasLtMatmulAlgo_t> algorithm = Choose(kind, key.bucket);
     // A row-invariant shape may still be prepared, so its absence is not remembered.
     if (!algorithm.has_value() && numerics_ == GemmNumerics::kRowInvariant) return nullptr;
-    found = plans_.emplace(key, algorithm).first;
+    found = plans_.emplace(key, Plan{algorithm}).first;
   }
-  return found->second.has_value() ? &*found->second : nullptr;
+  const std::optional<cublasLtMatmulAlgo_t>& algorithm = found->second.algorithm;
+  return algorithm.has_value() ? &*algorithm : nullptr;
 }
 
 void GemmPlanner::Keep(const ProductKind& kind, int32_t bucket,
                        const cublasLtMatmulAlgo_t& algorithm) {
-  plans_[Key{kind, bucket}] = algorithm;
+  plans_[Key{kind, bucket}] = Plan{algorithm, true};
+}
+
+bool GemmPlanner::Keeps(const ProductKind& kind, int32_t bucket) const {
+  const auto found = plans_.find(Key{kind, bucket});
+  return found != plans_.end() && found->second.kept;
+}
+
+std::vector<GemmAlgorithm> GemmPlanner::Export() const {
+  std::vector<GemmAlgorithm> algorithms;
+  for (const auto& [key, plan] : plans_) {
+    if (!plan.algorithm.has_value() || (!plan.kept && key.bucket <= kTimedRows)) continue;
+    algorithms.push_back({key.kind, key.bucket, ConfigOf(*plan.algorithm)});
+  }
+  return algorithms;
+}
+
+bool GemmPlanner::Import(const GemmAlgorithm& algorithm) {
+  if (RowBucket(algorithm.bucket) != algorithm.bucket) return false;
+  const std::optional<cublasLtMatmulAlgo_t> restored =
+      Restore(algorithm.kind, algorithm.bucket, algorithm.config);
+  if (restored.has_value()) Keep(algorithm.kind, algorithm.bucket, *restored);
+  return restored.has_value();
 }
 
 cublasStatus_t GemmPlanner::Launch(const ProductKind& kind, int32_t rows,

@@ -13,29 +13,9 @@
 #include "config/foundation/status.h"
 #include "kernels/cuda/linear/cublaslt_api.h"
 #include "kernels/cuda/linear/gemm.h"
+#include "kernels/cuda/linear/product_kind.h"
 
 namespace tessera::kernels::cuda {
-
-enum class ProductOperands : uint8_t {
-  kBf16,
-  kF8Outer,  // e4m3; scales [out] and [rows]
-  kF8Block,  // e4m3; scales [ceil(out/128), ceil(in/128) padded to 4] and [ceil(in/128), rows];
-             // rows a multiple of 4
-};
-enum class ProductOutput : uint8_t { kBf16, kFloat };
-enum class ProductAddition : uint8_t { kNone, kC };    // d = product + c, c of d's type
-enum class ProductBias : uint8_t { kNone, kChannel };  // bf16 [out], with a bf16 output
-
-struct ProductKind {
-  ProductOperands operands = ProductOperands::kBf16;
-  ProductOutput output = ProductOutput::kBf16;
-  ProductAddition addition = ProductAddition::kNone;
-  ProductBias bias = ProductBias::kNone;
-  int32_t out = 0;
-  int32_t in = 0;
-
-  auto operator<=>(const ProductKind&) const = default;
-};
 
 // Device pointers, each at a multiple of 16 bytes; strides in elements, multiples of 16 bytes.
 struct ProductBuffers {
@@ -74,9 +54,19 @@ class GemmPlanner {
   [[nodiscard]] const cublasLtMatmulAlgo_t* Find(const ProductKind& kind, int32_t rows);
   // Makes `algorithm` the one for a kind and a bucket.
   void Keep(const ProductKind& kind, int32_t bucket, const cublasLtMatmulAlgo_t& algorithm);
+  // Whether the bucket's algorithm came from Keep or Import; one that Find chose may be replaced by
+  // a better.
+  [[nodiscard]] bool Keeps(const ProductKind& kind, int32_t bucket) const;
+
+  // What was kept, and the library's own choices for more than kTimedRows: they would not be timed
+  // either.
+  [[nodiscard]] std::vector<GemmAlgorithm> Export() const;
+  // Keeps it; false where the library refuses it.
+  [[nodiscard]] bool Import(const GemmAlgorithm& algorithm);
 
   // The library's answers, best first, then (up to kTimedRows, where its cost model is weak)
-  // variants in tile, cluster and split. kRowInvariant: none that splits the sum.
+  // variants in tile, cluster and split. kRowInvariant: none that splits the sum. kFast: as Import
+  // restores them from what Export says, so that what is timed is what a later process runs.
   [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> Candidates(const ProductKind& kind, int32_t rows);
 
   [[nodiscard]] cublasStatus_t Launch(const ProductKind& kind, int32_t rows,
@@ -99,6 +89,11 @@ class GemmPlanner {
     auto operator<=>(const Key&) const = default;
   };
 
+  struct Plan {
+    std::optional<cublasLtMatmulAlgo_t> algorithm;
+    bool kept = false;
+  };
+
   GemmPlanner(const CublasLt& library, cublasLtHandle_t handle, GemmNumerics numerics,
               void* workspace, size_t workspace_bytes);
 
@@ -107,7 +102,13 @@ class GemmPlanner {
   [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> Heuristic(Descriptors& descriptors,
                                                             int count) const;
   [[nodiscard]] bool Runs(Descriptors& descriptors, const cublasLtMatmulAlgo_t& algorithm) const;
+  [[nodiscard]] AlgorithmConfig ConfigOf(const cublasLtMatmulAlgo_t& algorithm) const;
+  // The algorithm that ConfigOf describes, or nothing where the library refuses it.
+  [[nodiscard]] std::optional<cublasLtMatmulAlgo_t> Restore(const ProductKind& kind, int32_t rows,
+                                                            const AlgorithmConfig& config) const;
   [[nodiscard]] bool SplitsSum(const cublasLtMatmulAlgo_t& algorithm) const;
+  void AddVariants(Descriptors& descriptors, const cublasLtMatmulAlgo_t& first,
+                   std::vector<cublasLtMatmulAlgo_t>& algorithms) const;
   [[nodiscard]] std::optional<cublasLtMatmulAlgo_t> Choose(const ProductKind& kind, int32_t bucket);
 
   const CublasLt library_;
@@ -115,7 +116,7 @@ class GemmPlanner {
   const GemmNumerics numerics_;
   void* const workspace_;
   const size_t workspace_bytes_;
-  std::map<Key, std::optional<cublasLtMatmulAlgo_t>> plans_;
+  std::map<Key, Plan> plans_;
 };
 
 }  // namespace tessera::kernels::cuda

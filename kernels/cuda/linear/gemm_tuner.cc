@@ -14,9 +14,12 @@ namespace tessera::kernels::cuda {
 namespace {
 
 constexpr size_t kColdBytes = size_t{256} << 20;  // several times any cache
-constexpr int kTimedProducts = 6;
-constexpr int kRepeats = 5;
-constexpr size_t kFinalists = 5;
+// A look at every candidate, and a longer one at a few. Of weights that outlast the cache by
+// themselves a product or two say as much as many of small ones.
+constexpr int kGlanceProducts = 4;
+constexpr int kFinalProducts = 8;
+constexpr size_t kFinalists = 4;
+constexpr float kHopeful = 1.15f;  // of the best glance: more does not reach the final
 constexpr int kRounds = 3;
 constexpr float kWorthwhile = 0.97f;  // of the library's first answer: less is noise
 
@@ -90,7 +93,7 @@ Status GemmTuner::Allocate() {
 
 bool GemmTuner::Launch(const cublasLtMatmulAlgo_t& algorithm, int32_t rows, int weight) {
   ProductBuffers buffers;
-  buffers.weight = weights_ + weight_bytes_ * (weight % weight_count_);
+  buffers.weight = weights_ + weight_bytes_ * weight;
   buffers.weight_scales = scales_;
   buffers.x = x_;
   buffers.x_scales = scales_;
@@ -125,12 +128,39 @@ bool GemmTuner::GivesReferenceBits(const cublasLtMatmulAlgo_t& algorithm, int32_
          cudaStreamSynchronize(stream_) == cudaSuccess && differences == 0;
 }
 
+bool GemmTuner::LaunchNext(const cublasLtMatmulAlgo_t& algorithm, int32_t rows) {
+  next_weight_ = (next_weight_ + 1) % weight_count_;
+  return Launch(algorithm, rows, next_weight_);
+}
+
+int GemmTuner::Products(int most) const {
+  return static_cast<int>(std::clamp<size_t>(kColdBytes / weight_bytes_, 1, most));
+}
+
+std::optional<float> GemmTuner::Glance(const cublasLtMatmulAlgo_t& algorithm, int32_t first,
+                                       int32_t last) {
+  // In front runs one that is not timed: it loads the kernel, and what follows is launched while it
+  // runs.
+  bool launched = LaunchNext(algorithm, first);
+  if (!launched) return std::nullopt;
+  const int products = Products(kGlanceProducts);
+  cudaEventRecord(begin_, stream_);
+  for (int i = 0; i < products; ++i) launched &= LaunchNext(algorithm, last);
+  cudaEventRecord(end_, stream_);
+  float ms = 0;
+  if (cudaEventSynchronize(end_) != cudaSuccess || !launched ||
+      cudaEventElapsedTime(&ms, begin_, end_) != cudaSuccess) {
+    return std::nullopt;
+  }
+  return ms / static_cast<float>(products);
+}
+
 cudaGraphExec_t GemmTuner::Record(const cublasLtMatmulAlgo_t& algorithm, int32_t rows) {
   if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
     return nullptr;
   }
   bool launched = true;
-  for (int i = 0; i < kTimedProducts; ++i) launched &= Launch(algorithm, rows, 1 + i);
+  for (int i = 0; i < Products(kFinalProducts); ++i) launched &= LaunchNext(algorithm, rows);
   cudaGraph_t graph = nullptr;
   cudaGraphExec_t executable = nullptr;
   if (cudaStreamEndCapture(stream_, &graph) != cudaSuccess) return nullptr;
@@ -139,22 +169,15 @@ cudaGraphExec_t GemmTuner::Record(const cublasLtMatmulAlgo_t& algorithm, int32_t
   return executable;
 }
 
-std::optional<float> GemmTuner::Time(const cublasLtMatmulAlgo_t& algorithm, int32_t rows) {
-  cudaGraphExec_t graph = Record(algorithm, rows);
-  if (graph == nullptr) return std::nullopt;
-  float best = std::numeric_limits<float>::infinity();
+float GemmTuner::Replay(cudaGraphExec_t graph) {
+  float ms = std::numeric_limits<float>::infinity();
+  if (graph == nullptr) return ms;
   cudaGraphLaunch(graph, stream_);
-  for (int repeat = 0; repeat < kRepeats; ++repeat) {
-    cudaEventRecord(begin_, stream_);
-    cudaGraphLaunch(graph, stream_);
-    cudaEventRecord(end_, stream_);
-    float ms = 0;
-    if (cudaEventSynchronize(end_) != cudaSuccess) break;
-    if (cudaEventElapsedTime(&ms, begin_, end_) == cudaSuccess) best = std::min(best, ms);
-  }
-  cudaGraphExecDestroy(graph);
-  if (!std::isfinite(best)) return std::nullopt;
-  return best / static_cast<float>(kTimedProducts);
+  cudaEventRecord(begin_, stream_);
+  cudaGraphLaunch(graph, stream_);
+  cudaEventRecord(end_, stream_);
+  if (cudaEventSynchronize(end_) == cudaSuccess) cudaEventElapsedTime(&ms, begin_, end_);
+  return ms;
 }
 
 bool GemmTuner::Passes(const cublasLtMatmulAlgo_t& algorithm, int32_t first, int32_t last) {
@@ -165,39 +188,56 @@ bool GemmTuner::Passes(const cublasLtMatmulAlgo_t& algorithm, int32_t first, int
 }
 
 const cublasLtMatmulAlgo_t* GemmTuner::Fastest(
-    const std::vector<const cublasLtMatmulAlgo_t*>& candidates, int32_t rows) {
+    const std::vector<const cublasLtMatmulAlgo_t*>& candidates, int32_t first, int32_t last) {
   std::vector<Trial> trials;
   for (const cublasLtMatmulAlgo_t* candidate : candidates) {
-    const std::optional<float> ms = Time(*candidate, rows);
+    const std::optional<float> ms = Glance(*candidate, first, last);
     if (ms.has_value()) trials.push_back({candidate, *ms});
   }
   if (trials.empty()) return nullptr;
-  // The card's clock drifts within a list, so the finalists run in turns; the library's first
-  // answer is always one.
+  // The library's first answer is always a finalist.
   const auto by_time = [](const Trial& a, const Trial& b) { return a.ms < b.ms; };
   std::sort(trials.begin() + 1, trials.end(), by_time);
-  if (trials.size() > kFinalists) trials.resize(kFinalists);
-  for (Trial& trial : trials) trial.ms = std::numeric_limits<float>::infinity();
+  const float best = std::min_element(trials.begin(), trials.end(), by_time)->ms;
+  size_t finalists = 1;
+  while (finalists < std::min(trials.size(), kFinalists) &&
+         trials[finalists].ms < best * kHopeful) {
+    ++finalists;
+  }
+  trials.resize(finalists);
+  return trials.size() == 1 ? trials.front().algorithm : Winner(trials, last);
+}
+
+const cublasLtMatmulAlgo_t* GemmTuner::Winner(std::vector<Trial>& trials, int32_t rows) {
+  for (Trial& trial : trials) {
+    trial.graph = Record(*trial.algorithm, rows);
+    trial.ms = std::numeric_limits<float>::infinity();
+  }
+  // The card's clock drifts, so they run in turns.
   for (int round = 0; round < kRounds; ++round) {
-    for (Trial& trial : trials) {
-      trial.ms = std::min(trial.ms, Time(*trial.algorithm, rows).value_or(trial.ms));
-    }
+    for (Trial& trial : trials) trial.ms = std::min(trial.ms, Replay(trial.graph));
+  }
+  for (const Trial& trial : trials) {
+    if (trial.graph != nullptr) cudaGraphExecDestroy(trial.graph);
   }
   const Trial& first = trials.front();
-  const Trial& best = *std::min_element(trials.begin(), trials.end(), by_time);
+  const Trial& best = *std::min_element(trials.begin(), trials.end(),
+                                        [](const Trial& a, const Trial& b) { return a.ms < b.ms; });
   return best.ms < first.ms * kWorthwhile ? best.algorithm : first.algorithm;
 }
 
 Status GemmTuner::TuneBucket(int32_t first, int32_t last, GemmSearch search) {
+  if (planner_.Keeps(kind_, last)) return absl::OkStatus();
   const bool timed = search == GemmSearch::kTimed && last <= kTimedRows;
+  const bool tries = !timed || planner_.numerics() == GemmNumerics::kRowInvariant;
   const std::vector<cublasLtMatmulAlgo_t> candidates = planner_.Candidates(kind_, last);
   std::vector<const cublasLtMatmulAlgo_t*> passed;
   for (const cublasLtMatmulAlgo_t& candidate : candidates) {
     if (!timed && !passed.empty()) break;
-    if (Passes(candidate, first, last)) passed.push_back(&candidate);
+    if (!tries || Passes(candidate, first, last)) passed.push_back(&candidate);
   }
   const cublasLtMatmulAlgo_t* chosen = nullptr;
-  if (!passed.empty()) chosen = timed ? Fastest(passed, last) : passed.front();
+  if (!passed.empty()) chosen = timed ? Fastest(passed, first, last) : passed.front();
   if (chosen != nullptr) {
     planner_.Keep(kind_, last, *chosen);
   } else if (planner_.numerics() == GemmNumerics::kRowInvariant) {

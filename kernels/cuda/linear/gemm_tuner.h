@@ -22,10 +22,10 @@ class GemmTuner {
   GemmTuner(const GemmTuner&) = delete;
   GemmTuner& operator=(const GemmTuner&) = delete;
 
-  // Keeps an algorithm for each bucket up to max_rows: the first candidate, or the fastest
-  // (kTimed). kRowInvariant: only candidates that give each row the bits which one reference
-  // algorithm gives it among kPeriod rows; INTERNAL where a bucket has none. A kind that the
-  // library does not have keeps nothing.
+  // Keeps an algorithm for each bucket up to max_rows that has none kept: the first candidate, or
+  // the fastest (kTimed). kRowInvariant: only candidates that give each row the bits which one
+  // reference algorithm gives it among kPeriod rows; INTERNAL where a bucket has none. A kind that
+  // the library does not have keeps nothing.
   [[nodiscard]] Status Tune(GemmSearch search);
 
  private:
@@ -35,6 +35,7 @@ class GemmTuner {
   struct Trial {
     const cublasLtMatmulAlgo_t* algorithm;
     float ms;
+    cudaGraphExec_t graph = nullptr;
   };
 
   GemmTuner(GemmPlanner& planner, const ProductKind& kind, int32_t max_rows);
@@ -46,16 +47,24 @@ class GemmTuner {
   [[nodiscard]] Status MakeReference();
   [[nodiscard]] bool Launch(const cublasLtMatmulAlgo_t& algorithm, int32_t rows, int weight);
   [[nodiscard]] bool GivesReferenceBits(const cublasLtMatmulAlgo_t& algorithm, int32_t rows);
-  // Runs with the fewest and the most rows of a bucket, and keeps the bits if it must.
+  // Runs with the fewest and the most rows of a bucket, and gives the bits that it must.
   [[nodiscard]] bool Passes(const cublasLtMatmulAlgo_t& algorithm, int32_t first, int32_t last);
-  // Some products with different weights as one graph, so that the host is out of the time; null
-  // where it fails.
+  // With another weight each time, so that none is in the cache.
+  [[nodiscard]] bool LaunchNext(const cublasLtMatmulAlgo_t& algorithm, int32_t rows);
+  // How many products to time, `most` of small weights.
+  [[nodiscard]] int Products(int most) const;
+  // Milliseconds for one product with `last` rows by a short look, or nothing where it fails with
+  // them or with `first`.
+  [[nodiscard]] std::optional<float> Glance(const cublasLtMatmulAlgo_t& algorithm, int32_t first,
+                                            int32_t last);
+  // Some products as one graph, so that the host is out of the time; null where it fails.
   [[nodiscard]] cudaGraphExec_t Record(const cublasLtMatmulAlgo_t& algorithm, int32_t rows);
+  // Milliseconds for a whole graph; infinity where it fails or is null.
+  [[nodiscard]] float Replay(cudaGraphExec_t graph);
   // The fastest by a margin, else the first; null where none runs.
   [[nodiscard]] const cublasLtMatmulAlgo_t* Fastest(
-      const std::vector<const cublasLtMatmulAlgo_t*>& candidates, int32_t rows);
-  // Milliseconds for one product, or nothing where it fails.
-  [[nodiscard]] std::optional<float> Time(const cublasLtMatmulAlgo_t& algorithm, int32_t rows);
+      const std::vector<const cublasLtMatmulAlgo_t*>& candidates, int32_t first, int32_t last);
+  [[nodiscard]] const cublasLtMatmulAlgo_t* Winner(std::vector<Trial>& trials, int32_t rows);
 
   GemmPlanner& planner_;
   const ProductKind kind_;
@@ -64,6 +73,7 @@ class GemmTuner {
   size_t weight_bytes_ = 0;
   int weight_count_ =
       1;  // distinct weights, so that a timed product finds its own out of the cache
+  int next_weight_ = 0;
   uint8_t* weights_ = nullptr;
   uint8_t* x_ = nullptr;
   uint8_t* d_ = nullptr;

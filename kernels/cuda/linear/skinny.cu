@@ -1,10 +1,9 @@
-#include "kernels/cuda/linear/skinny.h"
-
 #include <cuda.h>
 
 #include <algorithm>
 #include <string>
 
+#include "kernels/cuda/linear/skinny.h"
 #include "kernels/cuda/linear/skinny_plan.h"
 #include "kernels/weight_planes.h"
 
@@ -48,13 +47,14 @@ bool IsGated(SkinnyEpilogue epilogue) {
   return epilogue == SkinnyEpilogue::kGatedSilu || epilogue == SkinnyEpilogue::kGatedGeluTanh;
 }
 
-int Multiprocessors() {
-  int device = 0, count = 0;
+// Of the current device; 0 if it cannot be asked.
+int DeviceAttribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return 0;
-  if (cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) != cudaSuccess) {
-    return 0;
-  }
-  return std::min(count, kSkinnyMaxMultiprocessors);
+  return cudaDeviceGetAttribute(&value, attribute, device) == cudaSuccess ? value : 0;
+}
+int Multiprocessors() {
+  return std::min(DeviceAttribute(cudaDevAttrMultiProcessorCount), kSkinnyMaxMultiprocessors);
 }
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
@@ -63,9 +63,9 @@ bool ArgumentsHold(const SkinnyArgs& args) {
   if (args.task_count < 1 || args.task_count > kSkinnyMaxTasks || args.workspace == nullptr) {
     return false;
   }
-  if (args.x == nullptr && !(args.residual != nullptr && args.norm_weight != nullptr &&
-                             IsAligned(args.residual) && IsAligned(args.norm_weight) &&
-                             SkinnyFusesNorm(args.rows, args.in))) {
+  if (args.x == nullptr &&
+      !(args.residual != nullptr && args.norm_weight != nullptr && IsAligned(args.residual) &&
+        IsAligned(args.norm_weight) && SkinnyFusesNorm(args.rows, args.in))) {
     return false;
   }
   if (!IsAligned(args.x)) return false;
@@ -103,6 +103,21 @@ bool PlanTask(const SkinnyArgs& args, const SkinnyTask& task, SkinnyPlanTask* to
   return true;
 }
 
+cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
+                       cudaStream_t stream) {
+  switch (dtype) {
+    case DType::kBF16:
+      return LaunchSkinnyBf16(plan, columns, blocks, stream);
+    case DType::kF8Channel:
+    case DType::kF8Block128:
+      return LaunchSkinnyF8(plan, dtype, columns, blocks, stream);
+    case DType::kI8Channel:
+      return LaunchSkinnyI8(plan, columns, blocks, stream);
+    default:
+      return LaunchSkinnyI4(plan, dtype, columns, blocks, stream);
+  }
+}
+
 }  // namespace
 
 size_t SkinnyWorkspaceBytes() {
@@ -133,6 +148,7 @@ std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows) {
 bool SkinnyFusesNorm(int64_t rows, int64_t) { return rows <= 8; }
 
 cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
+  if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) return cudaErrorNotSupported;
   if (!ArgumentsHold(args)) return cudaErrorInvalidValue;
   const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, args.rows);
   const bool gated = IsGated(args.epilogue);
@@ -168,17 +184,7 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   plan.x_rows = args.x_rows;
   plan.y_rows = args.y_rows;
   plan.pieces = reinterpret_cast<float*>(args.workspace);
-  switch (args.dtype) {
-    case DType::kBF16:
-      return LaunchSkinnyBf16(plan, geometry.columns, blocks, stream);
-    case DType::kF8Channel:
-    case DType::kF8Block128:
-      return LaunchSkinnyF8(plan, args.dtype, geometry.columns, blocks, stream);
-    case DType::kI8Channel:
-      return LaunchSkinnyI8(plan, geometry.columns, blocks, stream);
-    default:
-      return LaunchSkinnyI4(plan, args.dtype, geometry.columns, blocks, stream);
-  }
+  return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -38,15 +38,15 @@ enum class SkinnyEpilogue : uint8_t {
 
 // One weight. All pointers are device pointers; weights are aligned to 16 bytes.
 struct SkinnyTask {
-  const std::byte* weight = nullptr;           // [out, in]
-  const std::byte* up = nullptr;               // [out, in] of the gated epilogues, else null
-  const float* bias = nullptr;                 // [out] or null
-  const float* up_bias = nullptr;              // [out] or null
-  const __nv_bfloat16* addend = nullptr;       // [rows, addend_stride] or null
-  const __nv_bfloat16* up_addend = nullptr;    // [rows, addend_stride] or null
-  int64_t addend_stride = 0;                   // elements
-  void* y = nullptr;                           // first column of this task's output
-  int64_t y_stride = 0;                        // elements between rows of y
+  const std::byte* weight = nullptr;         // [out, in]
+  const std::byte* up = nullptr;             // [out, in] of the gated epilogues, else null
+  const float* bias = nullptr;               // [out] or null
+  const float* up_bias = nullptr;            // [out] or null
+  const __nv_bfloat16* addend = nullptr;     // [rows, addend_stride] or null
+  const __nv_bfloat16* up_addend = nullptr;  // [rows, addend_stride] or null
+  int64_t addend_stride = 0;                 // elements
+  void* y = nullptr;                         // first column of this task's output
+  int64_t y_stride = 0;                      // elements between rows of y
   int32_t out = 0;
 };
 
@@ -66,7 +66,8 @@ struct SkinnyArgs {
   SkinnyEpilogue epilogue = SkinnyEpilogue::kStore;
   const int32_t* y_rows = nullptr;  // row of y for each row, all different; null: the same row
   // SkinnyWorkspaceBytes of device memory, aligned to 256 bytes, zeroed once before the first
-  // launch. One launch at a time may use it: launches of one stream share one, whatever their order.
+  // launch. One launch at a time may use it: launches of one stream share one, whatever their
+  // order.
   std::byte* workspace = nullptr;
 };
 
@@ -83,7 +84,7 @@ struct SkinnyArgs {
 // Starts with programmatic dependent launch where the device has it: it reads weights, scales and
 // norm_weight before earlier kernels of the stream have ended, so these must be older than the
 // kernel before the last. May be captured in a graph. cudaErrorInvalidValue for arguments outside
-// the limits above.
+// the limits above, cudaErrorNotSupported on devices that are not of compute capability 9.0.
 cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

@@ -23,7 +23,11 @@ __device__ __forceinline__ SkinnyRowScales LoadRowScales(const SkinnyPlan& plan,
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int row = first_row + 8 * r + (plan.gated ? 0 : 64 * b);
-        if (row < task.out) scales.scale[b][r] = __ldg(task.scales[plan.gated ? b : 0] + row);
+        if (row >= task.out) continue;
+        // Volatile: the compiler would move a plain load behind the sums, where it is waited for.
+        asm volatile("ld.global.nc.f32 %0, [%1];"
+                     : "=f"(scales.scale[b][r])
+                     : "l"(task.scales[plan.gated ? b : 0] + row));
       }
     }
   }
@@ -43,7 +47,7 @@ struct SkinnyCodeSource {
   Int4Record records[2] = {};
 
   __device__ __forceinline__ SkinnyCodeSource(const SkinnyPlan& plan, const SkinnyPlanTask& task,
-                                               const SkinnyPiece& piece, int group) {
+                                              const SkinnyPiece& piece, int group) {
     const int first = (piece.tile - task.first_tile) * Tile::kGroups + group;
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
@@ -145,8 +149,7 @@ struct SkinnyConsumer {
       BarrierWait(&shared.weights_full[weights.slot], weights.parity);
       WaitForInput(sums);
       const uint64_t b = InputDescriptor();
-      const uint64_t a =
-          WgmmaDescriptor<128>(SharedAddress(shared.weights[weights.slot]), 1024);
+      const uint64_t a = WgmmaDescriptor<128>(SharedAddress(shared.weights[weights.slot]), 1024);
       WgmmaFence();
 #pragma unroll
       for (int step = 0; step < 4; ++step) {

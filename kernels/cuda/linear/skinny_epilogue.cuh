@@ -3,10 +3,10 @@
 // its own through the workspace, adds the others' pieces of its own ones in the order of `in`, and
 // writes y.
 //
-// Words of the workspace validate themselves: 0 means not written yet, a sum is stored with its bits
-// inverted (all ones, which no arithmetic yields, would be 0), and who reads it puts 0 back. That
-// takes one trip through L2, where a counter would take three. Only blocks that have nothing left
-// to stream own groups, and what they wait for waits for nothing.
+// Words of the workspace validate themselves: 0 means not written yet, a sum is stored with its
+// bits inverted (all ones, which no arithmetic yields, would be 0), and who reads it puts 0 back.
+// That takes one trip through L2, where a counter would take three. Only blocks that have nothing
+// left to stream own groups, and what they wait for waits for nothing.
 #pragma once
 
 #include <cstdint>
@@ -254,8 +254,7 @@ __device__ __forceinline__ void RotateTokens(SkinnySums<Tile>& sums) {
 template <typename Tile>
 __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, const SkinnyPiece& piece,
                                             const SkinnyPlanTask& task, int group,
-                                            SkinnySums<Tile>& sums,
-                                            const SkinnyRowScales& scales) {
+                                            SkinnySums<Tile>& sums, const SkinnyRowScales& scales) {
   constexpr int kTokenGroups = Tile::kColumns / 8;
   const TileBlocks blocks(plan, piece.tile);
   const bool is_norm = Tile::kNorm && plan.x == nullptr;

@@ -69,8 +69,8 @@ struct SkinnyByteCodes {
     return {*reinterpret_cast<const uint4*>(from), *reinterpret_cast<const uint4*>(from + 1024)};
   }
   // Lane t's columns are 16 t ... 16 t + 15 of the half, four a step.
-  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token, int pair,
-                                                     int lane, uint32_t (&b)[2][2]) {
+  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
+                                                     int pair, int lane, uint32_t (&b)[2][2]) {
     const int token = lane >> 2, chunk = 2 * (lane & 3) + pair;
     const uint8_t* from = input + (first_token + token) * 128 + (chunk ^ token) * 16;
     const uint4 v = *reinterpret_cast<const uint4*>(from);
@@ -152,7 +152,8 @@ struct SkinnyI4 {
   static constexpr bool kRegisters = true;
   static constexpr bool kPacked = true;
   static constexpr SkinnyScale kScale = SkinnyScale::kGroup;
-  static constexpr uint32_t kGroup = kType == DType::kI4G64 || kType == DType::kI4G64Zero ? 64 : 128;
+  static constexpr uint32_t kGroup =
+      kType == DType::kI4G64 || kType == DType::kI4G64Zero ? 64 : 128;
   static constexpr bool kZeros = kType == DType::kI4G128Zero || kType == DType::kI4G64Zero;
   static constexpr uint32_t kBlockBytes = Int4RecordOf(64, kGroup, kZeros).bytes;
 
@@ -166,9 +167,10 @@ struct SkinnyI4 {
                                                int half, int warp, int lane) {
     const uint32_t row = warp * 16 + (lane >> 2);
     const uint8_t* from = block + (half * record.rows + row) * 32 + (lane & 3) * 8;
-    Codes codes{{*reinterpret_cast<const uint2*>(from), *reinterpret_cast<const uint2*>(from + 256)},
-                {0x43084308u, 0x43084308u},
-                {0, 0}};
+    Codes codes{
+        {*reinterpret_cast<const uint2*>(from), *reinterpret_cast<const uint2*>(from + 256)},
+        {0x43084308u, 0x43084308u},
+        {0, 0}};
     const uint32_t index = (kGroup == 64 ? half * record.rows : 0) + row;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -181,8 +183,8 @@ struct SkinnyI4 {
     return codes;
   }
   // Columns in their own order.
-  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token, int pair,
-                                                     int lane, uint32_t (&b)[2][2]) {
+  static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
+                                                     int pair, int lane, uint32_t (&b)[2][2]) {
     const int token = lane & 7, chunk = 4 * pair + (lane >> 3);
     uint32_t r[4];
     LoadMatrix4(r, input + (first_token + token) * 128 + (chunk ^ token) * 16);
@@ -222,11 +224,16 @@ struct SkinnyTile {
 
   static constexpr uint32_t kSlotBytes = 2 * Format::kBlockBytes;
   static constexpr uint32_t kInputBytes = kColumns * 128;  // 64 columns of x
-  static constexpr int kInputSlots = kColumns == 8 ? 8 : kColumns == 16 ? 6 : 4;
+  static constexpr int kInputSlots = kColumns == 8                          ? 8
+                                     : kColumns == 16                       ? 6
+                                     : kColumns == 32 || Format::kRegisters ? 4
+                                                                            : 2;
   // Two blocks and 2 KB that the device keeps share 228 KB.
   static constexpr uint32_t kSharedLimit = (kGeometry.resident == 2 ? 113 : 200) * 1024;
   static constexpr uint32_t kBudget = kSharedLimit - 1024;
-  static constexpr int kSlots = (kBudget - kInputSlots * kInputBytes) / kSlotBytes;
+  // A slot always serves the same group: a parity tells two rounds apart, not three.
+  static constexpr int kSlots =
+      (kBudget - kInputSlots * kInputBytes) / kSlotBytes / kGroups * kGroups;
   static_assert(kSlots >= 4 && kSlots <= 32);
 
   // Of a thread, where the two roles divide what a kernel of 384 threads starts with.

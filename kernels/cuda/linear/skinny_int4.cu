@@ -1,6 +1,6 @@
-#include "kernels/cuda/linear/skinny_int4.h"
-
 #include <cstring>
+
+#include "kernels/cuda/linear/skinny_int4.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -59,9 +59,10 @@ void PackInt4(DType dtype, uint32_t out, uint32_t in, const std::byte* canonical
   std::memset(packed, 0, PackedInt4Bytes(dtype, out, in));
   for (uint32_t row = 0; row < out; ++row) {
     const Int4Record record = RecordAt(shape, row);
-    ForCodes(shape, row, record, [&](uint64_t from, uint32_t from_shift, uint64_t to, uint32_t to_shift) {
-      packed[to] |= (canonical[from] >> from_shift & std::byte{15}) << to_shift;
-    });
+    ForCodes(shape, row, record,
+             [&](uint64_t from, uint32_t from_shift, uint64_t to, uint32_t to_shift) {
+               packed[to] |= (canonical[from] >> from_shift & std::byte{15}) << to_shift;
+             });
     ForGroups(shape, row, record, [&](uint64_t index, uint64_t scale, uint64_t zero) {
       std::memcpy(packed + scale, canonical + planes.scales_offset + index * 2, 2);
       if (shape.has_zeros) packed[zero] = canonical[planes.zeros_offset + index];
@@ -76,9 +77,10 @@ void UnpackInt4(DType dtype, uint32_t out, uint32_t in, const std::byte* packed,
   std::memset(canonical, 0, planes.bytes);
   for (uint32_t row = 0; row < out; ++row) {
     const Int4Record record = RecordAt(shape, row);
-    ForCodes(shape, row, record, [&](uint64_t to, uint32_t to_shift, uint64_t from, uint32_t from_shift) {
-      canonical[to] |= (packed[from] >> from_shift & std::byte{15}) << to_shift;
-    });
+    ForCodes(shape, row, record,
+             [&](uint64_t to, uint32_t to_shift, uint64_t from, uint32_t from_shift) {
+               canonical[to] |= (packed[from] >> from_shift & std::byte{15}) << to_shift;
+             });
     ForGroups(shape, row, record, [&](uint64_t index, uint64_t scale, uint64_t zero) {
       std::memcpy(canonical + planes.scales_offset + index * 2, packed + scale, 2);
       if (shape.has_zeros) canonical[planes.zeros_offset + index] = packed[zero];

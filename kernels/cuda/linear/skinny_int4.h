@@ -9,8 +9,8 @@
 //   zeros   uint8 [128 / group, rows], only with zero points
 // Rows past `out` and columns past `in` have code 0, scale 0, zero point 0.
 // The nibbles of a half row are ordered for the tensor cores' fragments, so that masking with
-// 0x000f000f yields two neighbours: column k (0..63) is in the 32-bit word (k / 2 % 4) * 2 + k / 32,
-// nibble k / 8 % 4 + 4 * (k % 2).
+// 0x000f000f yields two neighbours: column k (0..63) is in the 32-bit word (k / 2 % 4) * 2 + k /
+// 32, nibble k / 8 % 4 + 4 * (k % 2).
 #pragma once
 
 #include <cstddef>

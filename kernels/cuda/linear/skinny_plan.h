@@ -1,9 +1,9 @@
 // What the host decides of a skinny product and the kernel reads (skinny.h's inside).
 //
 // Outputs are cut into tiles (`groups` consumer warpgroups times 128 rows of weights; half of them
-// gate and half up where gated), a tile along `in` into units of `unit_k` columns. Blocks divide the
-// units of all tiles, in order, into equal runs: a run begins and ends inside a tile, so that a tile
-// is the sum of up to a few blocks' pieces.
+// gate and half up where gated), a tile along `in` into units of `unit_k` columns. Blocks divide
+// the units of all tiles, in order, into equal runs: a run begins and ends inside a tile, so that a
+// tile is the sum of up to a few blocks' pieces.
 #pragma once
 
 #include <cuda.h>
@@ -19,7 +19,7 @@
 
 namespace tessera::kernels::cuda {
 
-inline constexpr int kSkinnyGroupRows = 128;         // rows of weights of one consumer warpgroup
+inline constexpr int kSkinnyGroupRows = 128;  // rows of weights of one consumer warpgroup
 inline constexpr int kSkinnyMaxTiles = 16384;
 inline constexpr int kSkinnyMaxMultiprocessors = 256;
 

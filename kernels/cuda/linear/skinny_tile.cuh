@@ -1,6 +1,7 @@
-// The kernel of skinny.h for sm_90a. A block has one producer warpgroup (warp 0 streams weights into
-// a ring by the copy engine, the others bring x) and one or two consumer warpgroups, each with its
-// own 128 rows of the tile: weights are the row operand of the matrix products, tokens the columns.
+// The kernel of skinny.h for sm_90a. A block has one producer warpgroup (warp 0 streams weights
+// into a ring by the copy engine, the others bring x) and one or two consumer warpgroups, each with
+// its own 128 rows of the tile: weights are the row operand of the matrix products, tokens the
+// columns.
 //
 // Only x, y and the workspace wait for earlier kernels; the ring is full of weights by then.
 #pragma once
@@ -54,8 +55,8 @@ struct GroupSource {
         const Int4Record record = Int4RecordOf(Int4PanelRows(task.out, row[b]),
                                                Tile::Format::kGroup, Tile::Format::kZeros);
         record_bytes[b] = record.bytes;
-        records[b] = task.weight[part] +
-                     Int4RecordOffset(row[b], piece.unit_begin * 128, plan.in, record);
+        records[b] =
+            task.weight[part] + Int4RecordOffset(row[b], piece.unit_begin * 128, plan.in, record);
       }
     }
   }
@@ -97,11 +98,7 @@ struct GroupSource {
 
 // Units that are asked into L2 when the ring is full for the first time: mostly while the kernel
 // before the last adds its pieces and nothing else reads.
-#ifdef SKINNY_PREFETCH
-inline constexpr int kPrefetchUnits = SKINNY_PREFETCH;
-#else
 inline constexpr int kPrefetchUnits = 2;
-#endif
 
 // One thread. Its own arithmetic a slot bounds the whole stream, so divisions stay out of the loop.
 template <typename Tile>

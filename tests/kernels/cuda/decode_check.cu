@@ -388,84 +388,97 @@ void World::Run(Report& report) {
       lists ? "" : "  LISTS DIFFER");
 }
 
-std::vector<Case> Cases() {
-  const DType bf16 = DType::kBF16;
-  const DType e4m3 = DType::kF8E4M3;
-  const std::vector<Sequence> lengths = {{1}, {63}, {64}, {65}, {1000}};
-  std::vector<Case> cases;
-  for (const DType type : {bf16, e4m3}) {
-    const bool f8 = type == e4m3;
-    for (const int dim : {64, 80, 96, 128, 256}) {
-      cases.push_back({f8 ? "e4m3 lengths" : "bf16 lengths", dim, 8, 2, type, lengths});
-      cases.push_back(
-          {f8 ? "e4m3 runs of 1..8" : "bf16 runs of 1..8",
-           dim,
-           6,
-           2,
-           type,
-           {{130, 1}, {200, 2}, {129, 3}, {0, 0}, {4, 4}, {321, 5}, {70, 6}, {64, 7}, {99, 8}}});
-    }
-    for (const int group : {1, 2, 3, 4, 7, 8, 16, 32}) {
-      cases.push_back(
-          {f8 ? "e4m3 group" : "bf16 group", 128, group * 2, 2, type, {{700}, {30, 2}}});
-    }
-    for (const int window : {1, 50, 64, 300, 4096}) {
-      cases.push_back({f8 ? "e4m3 window" : "bf16 window",
-                       128,
-                       8,
-                       2,
-                       type,
-                       {{1000, 4}, {40}, {2000, 1}, {65, 8}, {129}},
-                       window});
-    }
-    cases.push_back({f8 ? "e4m3 long" : "bf16 long", 128, 8, 2, type, {{5000}, {5000, 8}, {17}}});
-    cases.push_back({f8 ? "e4m3 few blocks" : "bf16 few blocks", 128, 8, 2, type, lengths, 0, 7});
+const std::vector<Sequence> kLengths = {{1}, {63}, {64}, {65}, {1000}};
+
+// Head sizes, groups, windows.
+void AddShapes(DType type, std::vector<Case>& cases) {
+  const bool f8 = type == DType::kF8E4M3;
+  for (const int dim : {64, 80, 96, 128, 256}) {
+    cases.push_back({f8 ? "e4m3 lengths" : "bf16 lengths", dim, 8, 2, type, kLengths});
     cases.push_back(
-        {f8 ? "e4m3 one block" : "bf16 one block", 128, 4, 1, type, {{5000}, {4097}}, 0, 1});
-    cases.push_back({f8 ? "e4m3 sharp" : "bf16 sharp",
+        {f8 ? "e4m3 runs of 1..8" : "bf16 runs of 1..8",
+         dim,
+         6,
+         2,
+         type,
+         {{130, 1}, {200, 2}, {129, 3}, {0, 0}, {4, 4}, {321, 5}, {70, 6}, {64, 7}, {99, 8}}});
+  }
+  for (const int group : {1, 2, 3, 4, 7, 8, 16, 32}) {
+    cases.push_back({f8 ? "e4m3 group" : "bf16 group", 128, group * 2, 2, type, {{700}, {30, 2}}});
+  }
+  for (const int window : {1, 50, 64, 300, 4096}) {
+    cases.push_back({f8 ? "e4m3 window" : "bf16 window",
                      128,
                      8,
                      2,
                      type,
-                     {{3000}, {500, 3}},
+                     {{1000, 4}, {40}, {2000, 1}, {65, 8}, {129}},
+                     window});
+  }
+}
+
+// Long rows, few blocks, sharp softmax, splits by sequence, pages in flight.
+void AddSituations(DType type, std::vector<Case>& cases) {
+  const bool f8 = type == DType::kF8E4M3;
+  cases.push_back({f8 ? "e4m3 long" : "bf16 long", 128, 8, 2, type, {{5000}, {5000, 8}, {17}}});
+  cases.push_back({f8 ? "e4m3 few blocks" : "bf16 few blocks", 128, 8, 2, type, kLengths, 0, 7});
+  cases.push_back(
+      {f8 ? "e4m3 one block" : "bf16 one block", 128, 4, 1, type, {{5000}, {4097}}, 0, 1});
+  cases.push_back({f8 ? "e4m3 sharp" : "bf16 sharp",
+                   128,
+                   8,
+                   2,
+                   type,
+                   {{3000}, {500, 3}},
+                   0,
+                   0,
+                   DecodeSplits::kBalanced,
+                   Lists::kDense,
+                   6});
+  cases.push_back({f8 ? "e4m3 by sequence" : "bf16 by sequence",
+                   128,
+                   8,
+                   2,
+                   type,
+                   {{5000}, {1}, {700, 3}, {64}, {1500}},
+                   0,
+                   0,
+                   DecodeSplits::kBySequence});
+  cases.push_back({f8 ? "e4m3 in flight" : "bf16 in flight", 64, 8, 2, type, kLengths, 0, 0,
+                   DecodeSplits::kBalanced, Lists::kDense, 1, KvHistory::kInFlight});
+}
+
+void AddLists(DType type, std::vector<Case>& cases) {
+  for (const Lists lists : {Lists::kAll, Lists::kRandom}) {
+    cases.push_back({lists == Lists::kAll ? "all listed" : "random lists",
+                     128,
+                     8,
+                     2,
+                     type,
+                     {{1000}, {64, 2}, {3000, 4}, {5}},
                      0,
                      0,
                      DecodeSplits::kBalanced,
-                     Lists::kDense,
-                     6});
-    cases.push_back({f8 ? "e4m3 by sequence" : "bf16 by sequence",
-                     128,
-                     8,
+                     lists});
+    cases.push_back({lists == Lists::kAll ? "all listed" : "random lists",
+                     96,
+                     14,
                      2,
                      type,
-                     {{5000}, {1}, {700, 3}, {64}, {1500}},
+                     {{1000}, {640, 2}, {300, 4}},
                      0,
-                     0,
-                     DecodeSplits::kBySequence});
-    cases.push_back({f8 ? "e4m3 in flight" : "bf16 in flight", 64, 8, 2, type, lengths, 0, 0,
-                     DecodeSplits::kBalanced, Lists::kDense, 1, KvHistory::kInFlight});
-    for (const Lists lists : {Lists::kAll, Lists::kRandom}) {
-      cases.push_back({lists == Lists::kAll ? "all listed" : "random lists",
-                       128,
-                       8,
-                       2,
-                       type,
-                       {{1000}, {64, 2}, {3000, 4}, {5}},
-                       0,
-                       0,
-                       DecodeSplits::kBalanced,
-                       lists});
-      cases.push_back({lists == Lists::kAll ? "all listed" : "random lists",
-                       96,
-                       14,
-                       2,
-                       type,
-                       {{1000}, {640, 2}, {300, 4}},
-                       0,
-                       5,
-                       DecodeSplits::kBalanced,
-                       lists});
-    }
+                     5,
+                     DecodeSplits::kBalanced,
+                     lists});
+  }
+}
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
+  for (const DType type : {DType::kBF16, DType::kF8E4M3}) {
+    AddShapes(type, cases);
+    AddSituations(type, cases);
+    AddLists(type, cases);
   }
   return cases;
 }

@@ -171,17 +171,21 @@ class SkinnyBench {
   double copy_ = 0;
 };
 
-inline int BenchSkinny(std::byte* workspace) {
+// `only_type` (its number) and `only_rows`: 0 means all.
+inline int BenchSkinny(std::byte* workspace, int only_type, int only_rows) {
   using kernels::DType;
   SkinnyBench bench(workspace);
   const double copy = bench.copy_bandwidth();
   std::printf("%s, copy %.0f GB/s (C)\n", DeviceName().c_str(), copy * 1e-9);
-  std::printf("us (fraction of C):      rows  qkv            o              gate+up        down    "
-              "       sum            layer in a chain\n");
-  const DType types[] = {DType::kBF16, DType::kF8Channel, DType::kF8Block128, DType::kI8Channel,
-                         DType::kI4G128, DType::kI4G64Zero};
+  std::printf(
+      "us (fraction of C):      rows  qkv            o              gate+up        down    "
+      "       sum            layer in a chain\n");
+  const DType types[] = {DType::kBF16,      DType::kF8Channel, DType::kF8Block128,
+                         DType::kI8Channel, DType::kI4G128,    DType::kI4G64Zero};
   for (const DType dtype : types) {
     for (const int rows : {1, 8, 16, 32, 64}) {
+      if (only_type != 0 && only_type != static_cast<int>(dtype)) continue;
+      if (only_rows != 0 && only_rows != rows) continue;
       std::printf("%-22s %6d", NameOf(dtype), rows);
       double total_us = 0;
       size_t total = 0;

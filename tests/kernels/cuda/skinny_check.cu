@@ -485,7 +485,9 @@ int main(int argc, char** argv) {
   DeviceBuffer<uint8_t> workspace(tessera::kernels::cuda::SkinnyWorkspaceBytes());
   CHECK_CUDA(cudaMemset(workspace.get(), 0, workspace.size()));
   auto* bytes = reinterpret_cast<std::byte*>(workspace.get());
-  if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) return BenchSkinny(bytes);
+  if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) {
+    return BenchSkinny(bytes, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoi(argv[3]) : 0);
+  }
   Report report;
   Checks(bytes, report);
   report.Case(workspace.CanaryIntact(), "workspace");

@@ -141,7 +141,8 @@ TEST(LoaderTest, RulesAcrossFields) {
                                 "same address"));
   EXPECT_TRUE(
       absl::StrContains(Problem1("listen: { admin: { address: 127.0.0.1:1 } }"), "unix:PATH"));
-  EXPECT_TRUE(absl::StrContains(Problem1("engine: { max_running: 600, max_batch_tokens: 512 }"), "max_batch_tokens"));
+  EXPECT_TRUE(absl::StrContains(Problem1("engine: { max_running: 600, max_batch_tokens: 512 }"),
+                                "max_batch_tokens"));
   EXPECT_TRUE(absl::StrContains(Problem1("admission: { max_wait: 11m }"), "max_request_time"));
   EXPECT_TRUE(absl::StrContains(Problem1("listen: { grpc: { keepalive: { timeout: 2m } } }"),
                                 "keepalive.time"));

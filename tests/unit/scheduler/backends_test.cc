@@ -42,21 +42,24 @@ class BackendsTest : public EngineFixture {
     return logprobs;
   }
 
-  void ExpectAgree(const TinyShape& shape, double mean_bound) {
+  // `bound`: of the difference, as a share of how far log-probabilities lie apart.
+  void ExpectAgree(const TinyShape& shape, double bound) {
     const std::vector<double> a = Score(cpu_, shape, 230), b = Score(cuda_, shape, 230);
     ASSERT_EQ(a.size(), 229u);
     ASSERT_EQ(b.size(), a.size());
-    double sum = 0, largest = 0;
+    const auto count = static_cast<double>(a.size());
+    double mean = 0, spread = 0, error = 0;
+    for (const double logprob : a) mean += logprob / count;
     for (size_t i = 0; i < a.size(); ++i) {
-      const double difference = std::abs(a[i] - b[i]);
       ASSERT_TRUE(std::isfinite(b[i])) << "token " << i + 1;
-      sum += difference;
-      largest = std::max(largest, difference);
+      spread += (a[i] - mean) * (a[i] - mean);
+      error += (a[i] - b[i]) * (a[i] - b[i]);
     }
-    EXPECT_LT(sum / static_cast<double>(a.size()), mean_bound)
-        << kernels::InfoOf(shape.dtype).name << " head_dim " << shape.head_dim;
-    EXPECT_LT(largest, 20 * mean_bound)
-        << kernels::InfoOf(shape.dtype).name << " head_dim " << shape.head_dim;
+    const double relative = std::sqrt(error / spread);
+    std::printf("%s head_dim %u: %.4f of the spread %.2f\n", kernels::InfoOf(shape.dtype).name,
+                shape.head_dim, relative, std::sqrt(spread / count));
+    EXPECT_LT(relative, bound) << kernels::InfoOf(shape.dtype).name << " head_dim "
+                               << shape.head_dim;
   }
 
   std::shared_ptr<const kernels::Backend> cpu_, cuda_;
@@ -70,7 +73,11 @@ TEST_F(BackendsTest, EveryWeightTypeAgrees) {
     shape.dtype = dtype;
     shape.width = 128;
     shape.hidden = 256;
-    ExpectAgree(shape, 0.05);
+    // The processor rounds the activations of GGUF types to 8 bits, the device those of e4m3
+    // weights.
+    const bool coarse =
+        kernels::IsBlockFormat(dtype) || dtype == DType::kF8Channel || dtype == DType::kF8Block128;
+    ExpectAgree(shape, coarse ? 0.3 : 0.05);
   }
 }
 

@@ -1,0 +1,24 @@
+// Tables of product costs, as they lie in a cache folder that others may write.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+
+#include "kernels/cuda/linear/cost_table.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using tessera::kernels::cuda::CostTable;
+  const tessera::kernels::cuda::CostKey key{.device = "GPU", .major = 9, .driver_version = 13000};
+  const absl::string_view text(reinterpret_cast<const char*>(data), size);
+  const auto table = CostTable::Parse(text, key);
+  if (!table.ok()) return 0;
+  const std::string again = table->Text(key);
+  const auto parsed = CostTable::Parse(again, key);
+  if (!parsed.ok() || parsed->Text(key) != again) abort();
+  for (const auto& [group, costs] : table->costs()) {
+    for (const int32_t rows : {1, 64, 65, 512, 513}) {
+      static_cast<void>(table->Choose(group, rows));
+      static_cast<void>(table->Has(group, rows));
+    }
+  }
+  return 0;
+}
