@@ -88,6 +88,8 @@ class BoundBlock {
   [[nodiscard]] const std::optional<kernels::AttentionShape>& attention_shape() const {
     return attention_shape_;
   }
+  // The launches of Linear that it makes, for who measures kernels.
+  [[nodiscard]] std::span<const kernels::LinearGroup> products() const { return products_; }
   // Widest row that a kernel of this block reads or writes, for scratch sizes.
   [[nodiscard]] uint64_t max_width() const { return max_width_; }
   // Rotary index that its rows need; -1: none.
@@ -116,6 +118,7 @@ class BoundBlock {
   uint64_t workspace_bytes_per_row_ = 0;
   uint64_t max_width_ = 0;
   std::optional<kernels::AttentionShape> attention_shape_;
+  std::vector<kernels::LinearGroup> products_;
   int rotary_index_ = -1;
   int32_t rotary_dim_ = 0;
   std::vector<Mapped> mapped_;

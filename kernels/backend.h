@@ -12,6 +12,7 @@
 #include "kernels/dtype.h"
 #include "kernels/memory.h"
 #include "kernels/ops/attention_plan.h"
+#include "kernels/ops/linear.h"
 #include "kernels/synthetic.h"
 
 namespace tessera::kernels {
@@ -70,6 +71,7 @@ class Backend {
     uint64_t max_rows = 0;                  // rows a step
     uint64_t max_sequences = 0;             // of one step
     std::vector<AttentionShape> attention;  // all that occur
+    std::vector<LinearGroup> products;
   };
   // Scratch bytes a thread of the host needs; see ExecContext.
   [[nodiscard]] virtual size_t ScratchBytes(const ContextNeeds& needs) const = 0;

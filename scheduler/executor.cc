@@ -23,6 +23,7 @@ struct Executor::Needs {
   uint64_t max_width = 0;
   uint64_t head_dim = 0;
   std::vector<kernels::AttentionShape> attention;
+  std::vector<kernels::LinearGroup> products;
   size_t members = 0;
 
   explicit Needs(const LiveChains& chains) : members(chains.chains().size()) {
@@ -33,6 +34,11 @@ struct Executor::Needs {
       for (const auto& block : chain.blocks()) {
         workspace_per_row = std::max(workspace_per_row, block->workspace_bytes_per_row());
         max_width = std::max(max_width, block->max_width());
+        for (const kernels::LinearGroup& group : block->products()) {
+          if (std::find(products.begin(), products.end(), group) == products.end()) {
+            products.push_back(group);
+          }
+        }
         for (const kvcache::StateSpec& state : block->state()) {
           head_dim = std::max<uint64_t>(head_dim, state.format.head_dim);
         }
@@ -63,7 +69,8 @@ Status Executor::Prepare(const LiveChains& chains) {
                                                         .max_vocab = needs.vocab,
                                                         .max_rows = limits_.max_rows,
                                                         .max_sequences = limits_.max_sequences,
-                                                        .attention = needs.attention}));
+                                                        .attention = needs.attention,
+                                                        .products = needs.products}));
   TESSERA_RETURN_IF_ERROR(PrepareOps(chains, needs));
   TESSERA_RETURN_IF_ERROR(AllocateFor(needs));
   TESSERA_RETURN_IF_ERROR(

@@ -186,6 +186,13 @@ class AttentionBlock final : public BoundBlock {
     BoundWeight* const output[] = {&parts_[kO].weight};
     TESSERA_RETURN_IF_ERROR(output_.Bind(context, q_width_, output));
     element_bytes_ = context.backend.activation_bytes();
+    kernels::LinearGroup qkv{.weight = parts_[kQ].weight.dtype, .in = width_};
+    qkv.outs = {q_width_, kv_width_, kv_width_};
+    products_ = {qkv,
+                 {.weight = parts_[kO].weight.dtype,
+                  .in = q_width_,
+                  .outs = {width_},
+                  .epilogue = kernels::Epilogue::kResidual}};
     attention_shape_ = {.kv = kv_, .q_heads = q_heads_};
     max_width_ = std::max(width_, q_width_);
     workspace_bytes_per_row_ =

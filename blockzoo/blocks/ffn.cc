@@ -145,6 +145,14 @@ class FfnBlock final : public BoundBlock {
     TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, epsilon_, gated, readers));
     BoundWeight* const down[] = {&down_};
     TESSERA_RETURN_IF_ERROR(hidden_input_.Bind(context, hidden_, down));
+    products_ = {{.weight = gate_.dtype,
+                  .in = width_,
+                  .outs = {hidden_},
+                  .epilogue = kernels::Epilogue::kGatedSilu},
+                 {.weight = down_.dtype,
+                  .in = hidden_,
+                  .outs = {width_},
+                  .epilogue = kernels::Epilogue::kResidual}};
     element_bytes_ = context.backend.activation_bytes();
     max_width_ = std::max(width_, hidden_);
     workspace_bytes_per_row_ = norm_input_.workspace_bytes_per_row() +

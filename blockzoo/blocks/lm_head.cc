@@ -22,6 +22,10 @@ class LmHeadBlock final : public BoundBlock {
     BoundWeight* const readers[] = {&block->head_};
     TESSERA_RETURN_IF_ERROR(block->input_.Bind(context, static_cast<int32_t>(width),
                                                static_cast<float>(epsilon), false, readers));
+    block->products_ = {{.weight = block->head_.dtype,
+                         .in = width,
+                         .outs = {vocab},
+                         .epilogue = kernels::Epilogue::kLogits}};
     block->is_head_ = true;
     block->max_width_ = std::max(width, vocab);
     block->workspace_bytes_per_row_ = block->input_.workspace_bytes_per_row();

@@ -73,7 +73,7 @@ class CudaBackend final : public Backend {
   StatusOr<std::unique_ptr<ExecContext>> MakeContext(ThreadPool& pool,
                                                      const ContextNeeds& needs) const override {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<CudaContext> context,
-                             CudaContext::Create(device_, memory_, pool, needs));
+                             CudaContext::Create(device_, memory_, costs_, pool, needs));
     return std::unique_ptr<ExecContext>(std::move(context));
   }
 
@@ -81,6 +81,7 @@ class CudaBackend final : public Backend {
   DeviceInfo device_;
   Catalog catalog_;
   mutable DeviceMemory memory_;
+  mutable CostTable costs_;  // used by the thread that makes contexts
 };
 
 }  // namespace

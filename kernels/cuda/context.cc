@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "config/foundation/check.h"
+#include "kernels/cuda/catalog/linear.h"
+#include "kernels/cuda/linear/cost_calibration.h"
 #include "kernels/cuda/linear/skinny.h"
 #include "kernels/cuda/ops/sample.h"
 
@@ -20,9 +22,10 @@ constexpr size_t kMaxPrepared = 4096;
 }  // namespace
 
 StatusOr<std::unique_ptr<CudaContext>> CudaContext::Create(const DeviceInfo& device,
-                                                           DeviceMemory& memory, ThreadPool& pool,
+                                                           DeviceMemory& memory, CostTable& costs,
+                                                           ThreadPool& pool,
                                                            const Backend::ContextNeeds& needs) {
-  auto context = std::unique_ptr<CudaContext>(new CudaContext(device, memory, pool));
+  auto context = std::unique_ptr<CudaContext>(new CudaContext(device, memory, costs, pool));
   // The engine's thread makes its context and is the only one to launch.
   TESSERA_RETURN_IF_ERROR(StatusOf(cudaSetDevice(device.index), "choosing the device"));
   TESSERA_RETURN_IF_ERROR(context->Allocate(needs));
@@ -63,6 +66,16 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
                                                       .workspace = gemm_workspace_->data(),
                                                       .workspace_bytes = gemm_workspace_->size(),
                                                       .library_directories = {}}));
+  std::vector<ProductGroup> groups;
+  for (const LinearGroup& product : needs.products) groups.push_back(GroupOf(product));
+  // Memory that is short costs speed: what was not measured goes by rules.
+  const Status measured = CalibrateCosts(
+      groups, static_cast<int32_t>(needs.max_rows),
+      {.gemm = *gemm_,
+       .skinny_workspace = skinny_workspace_ == nullptr ? nullptr : skinny_workspace_->data(),
+       .memory = memory_},
+      costs_);
+  if (!measured.ok() && !absl::IsResourceExhausted(measured)) return measured;
   // One for each shape of each stage.
   prepared_.reserve(kMaxPrepared);
   sample_slots_.reserve(needs.max_rows + needs.max_sequences);

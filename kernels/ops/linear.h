@@ -11,6 +11,7 @@
 //   then acc += bias, acc += addend, then the epilogue.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -44,6 +45,17 @@ struct LinearTask {
   const std::byte* up = nullptr;  // gated: the second weight, packed [out, in]
   const float* up_bias = nullptr;
   const void* up_addend = nullptr;
+};
+
+// Weights that a block puts into one launch: what a backend measures before the first step.
+struct LinearGroup {
+  static constexpr int kMaxOuts = 4;
+  DType weight = DType::kF32;
+  int64_t in = 0;
+  std::array<int64_t, kMaxOuts> outs{};  // 0: no further one
+  Epilogue epilogue = Epilogue::kStore;
+
+  bool operator==(const LinearGroup&) const = default;
 };
 
 struct LinearOp {

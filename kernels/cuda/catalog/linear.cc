@@ -27,20 +27,6 @@ bool StoresFloat(Epilogue epilogue) {
   return epilogue == Epilogue::kLogits || epilogue == Epilogue::kResidual;
 }
 
-// Up to this many rows, passes of the skinny kernels over the weight beat one product of the
-// library: at once for types that it multiplies itself, for those that it needs as bf16 first only
-// where making them so costs less (measured on H200, the products of an 8B model).
-int32_t SkinnyRows(DType dtype) {
-  switch (dtype) {
-    case DType::kBF16:
-    case DType::kF8Channel:
-    case DType::kF8Block128:
-      return kSkinnyMaxRows / 2;
-    default:
-      return 6 * kSkinnyMaxRows;
-  }
-}
-
 // One launch over some rows of tasks that have the same rows, as its kernels see it: rows begin at
 // 0.
 class Product {
@@ -51,7 +37,9 @@ class Product {
 
   void Run(bool streams) {
     if (!streams) return RunGeneric();
-    if (rows_ > SkinnyRows(dtype_) || cuda_.device().major < 9) return RunGemm();
+    if (cuda_.device().major < 9 || cuda_.costs().Choose(Group(), rows_) == ProductWay::kGemm) {
+      return RunGemm();
+    }
     for (int32_t done = 0; done < rows_; done += kSkinnyMaxRows) {
       const int32_t rows = std::min(kSkinnyMaxRows, rows_ - done);
       Product(cuda_, p_, tasks_, dtype_, begin_ + done, rows).RunSkinny();
@@ -60,6 +48,12 @@ class Product {
 
  private:
   [[nodiscard]] int32_t rows() const { return rows_; }
+  // What was measured of such a launch.
+  [[nodiscard]] ProductGroup Group() const {
+    ProductGroup group{.dtype = dtype_, .form = FormOf(p_.epilogue), .in = p_.in};
+    for (size_t i = 0; i < tasks_.size(); ++i) group.outs[i] = tasks_[i].out;
+    return group;
+  }
   // First of the launch's rows of the input.
   [[nodiscard]] Bf16* x() const {
     return const_cast<Bf16*>(static_cast<const Bf16*>(p_.x.x)) + int64_t{begin_} * p_.in;
@@ -270,6 +264,30 @@ void AddGeneric(Registry& registry) {
 std::string MissingStreamed(DType dtype, int64_t in, int64_t out) {
   const std::string skinny = MissingSkinny(dtype, in, out, 1);
   return skinny.empty() ? MissingGemm(dtype, out, in) : skinny;
+}
+
+ProductForm FormOf(Epilogue epilogue) {
+  switch (epilogue) {
+    case Epilogue::kStore:
+      return ProductForm::kStore;
+    case Epilogue::kLogits:
+      return ProductForm::kLogits;
+    case Epilogue::kResidual:
+      return ProductForm::kResidual;
+    case Epilogue::kGatedSilu:
+    case Epilogue::kGatedGeluTanh:
+      break;
+  }
+  return ProductForm::kGated;
+}
+
+ProductGroup GroupOf(const LinearGroup& group) {
+  ProductGroup found{
+      .dtype = group.weight, .form = FormOf(group.epilogue), .in = static_cast<int32_t>(group.in)};
+  for (size_t i = 0; i < group.outs.size(); ++i) {
+    found.outs[i] = static_cast<int32_t>(group.outs[i]);
+  }
+  return found;
 }
 
 void Register_linear(Registry& registry) {

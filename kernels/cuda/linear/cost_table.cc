@@ -148,7 +148,7 @@ int32_t UsualSkinnyRows(DType dtype) {
     case DType::kF8Block128:
       return 32;
     default:
-      return 384;
+      return 192;
   }
 }
 

@@ -101,7 +101,7 @@ int32_t GemmPlanner::RowBucket(int32_t rows) {
   if (rows <= 16) return 16;
   if (rows <= 32) return 32;
   const auto below = static_cast<int32_t>(std::bit_floor(static_cast<uint32_t>(rows - 1)));
-  const int32_t step = std::max(64, below / 4);
+  const int32_t step = std::max(rows <= 128 ? 32 : 64, below / 4);
   return (rows + step - 1) / step * step;
 }
 

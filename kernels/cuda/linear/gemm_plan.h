@@ -46,7 +46,7 @@ class GemmPlanner {
   GemmPlanner& operator=(const GemmPlanner&) = delete;
 
   // The number of rows whose algorithm serves `rows`: the next multiple of a quarter of the power
-  // of two below (of 64 up to 512).
+  // of two below (of 32 up to 128, of 64 up to 512).
   [[nodiscard]] static int32_t RowBucket(int32_t rows);
 
   // The algorithm for `rows` rows, or null where the library has none (kRowInvariant: or none was
