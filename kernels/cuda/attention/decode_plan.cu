@@ -38,7 +38,8 @@ class PlanWriter {
       : options_(options),
         total_(total_pages),
         items_(static_cast<DecodeItem*>(out)),
-        end_(options.grid) {
+        end_(options.grid),
+        places_(Places()) {
     bound_ = BoundOf(0);
     places_.reserve(std::max(options.grid, kMaxSequenceSplits));
   }
@@ -73,6 +74,12 @@ class PlanWriter {
   }
 
  private:
+  // Kept from plan to plan: a step allocates nothing.
+  static std::vector<uint32_t>& Places() {
+    static thread_local std::vector<uint32_t> places;
+    return places;
+  }
+
   uint64_t BoundOf(uint32_t block) const { return (uint64_t{block} + 1) * total_ / options_.grid; }
 
   // Pages of the next item, of a row of `whole` pages with `left` to go.
@@ -125,7 +132,7 @@ class PlanWriter {
   uint32_t last_ = kNoItem;  // of the current block
   uint32_t count_ = 0;
   uint32_t partials_ = 0;
-  std::vector<uint32_t> places_;  // of the current row and head
+  std::vector<uint32_t>& places_;  // of the current row and head
 };
 
 // Calls `visit(position, queries, q_begin)` for the runs that a row is cut into.

@@ -45,7 +45,8 @@ TEST_F(SteadyStepTest, DecodeStepsAllocateNothing) {
   EXPECT_EQ(StopCountingAllocations(), 0u);
   scheduler::MailboxBatch batch;
   ASSERT_TRUE(mailboxes[0]->Drain(batch));
-  EXPECT_EQ(batch.tokens.size(), 43u);
+  // On a device the last step is still in flight.
+  EXPECT_EQ(batch.tokens.size(), backend_->memory().host_addressable() ? 43u : 42u);
 }
 
 }  // namespace
