@@ -30,7 +30,7 @@ fail() {
 
 if [ -z "$build" ]; then
   build=$root/build/cuda
-  (cd "$root" && cmake --preset cuda && cmake --build --preset cuda 2>/dev/null || cmake --build "$build")
+  (cd "$root" && cmake --preset cuda && ninja -C "$build")
 fi
 [ -x "$build/tessera" ] || fail "$build/tessera is missing" "cmake --preset cuda && cmake --build build/cuda"
 out=${out:-$root/build/tessera-cuda$([ $slim = yes ] && echo -slim).tar.xz}

@@ -56,7 +56,7 @@ case $mode in
     for program in $(checks); do
       for tool in memcheck racecheck synccheck initcheck; do
         check "$tool $(basename "$program")" timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 3 \
-          "$program" --small
+          "$program"
       done
     done
     ;;
