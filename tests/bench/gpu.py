@@ -11,7 +11,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+
+from spine import Row
 
 BUNDLE = pathlib.Path(os.environ.get("TESSERA_BUNDLE", pathlib.Path(__file__).resolve().parent.parent))
 
@@ -19,16 +20,6 @@ BUNDLE = pathlib.Path(os.environ.get("TESSERA_BUNDLE", pathlib.Path(__file__).re
 WEIGHTS = {"bf16": 15.01e9, "f8-channel": 6.98e9 + 1.05e9, "i4-g128": 6.98e9 * 0.5156 + 1.05e9}
 KV_TOKEN = 32 * 2 * 8 * 128 * 2
 FLOPS_TOKEN = 2 * 7.5e9
-
-
-@dataclass
-class Row:
-    name: str
-    ours: str
-    beside: str
-    ratio: float | None
-    target: str
-    ok: bool
 
 
 def run(*line, timeout=600):
@@ -85,7 +76,7 @@ def engine(chains, cases, *flags):
 
 
 def vllm(arguments, kind, case):
-    """(ms a step, output or prompt tokens a second) of a case of the peer, or None."""
+    """(ms a step, output or prompt tokens a second; None where it ran another load) of a case of the peer, or None."""
     path = getattr(arguments, "vllm", None)
     if path is None or not pathlib.Path(path).exists():
         return None
@@ -95,7 +86,10 @@ def vllm(arguments, kind, case):
         section = head.group(1) if head else section
         words = line.split()
         if section == kind and len(words) == 10 and words[0] == case:
-            return float(words[6]), float(words[7] if case.startswith("e") else words[8])
+            if case.startswith("e"):
+                return float(words[6]), float(words[7])
+            # With fewer tokens of output (its --quick) its rate is another workload's.
+            return float(words[6]), float(words[8]) if words[3] == "256" else None
     return None
 
 
