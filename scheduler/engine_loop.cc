@@ -186,6 +186,7 @@ void EngineLoop::CheckTimes(TimePoint now) {
     }
     if (request->admitted) CheckBacklog(*request, now);
     if (spec.stopping.soft_deadline && now >= *spec.stopping.soft_deadline) {
+      if (!request->admitted) TellStarted(*request, 0, now);
       for (const std::unique_ptr<Sequence>& choice : request->choices) {
         if (choice->phase == SequencePhase::kFinished) continue;
         ShowUntil(*choice, UINT64_MAX);
@@ -219,6 +220,14 @@ TimePoint EngineLoop::NextWake() const {
   return std::min(next_deadline_, clock_.Now() + std::chrono::seconds(1));
 }
 
+// A stream that finishes has started first, also where its time ended in the queue.
+void EngineLoop::TellStarted(const Request& request, uint32_t cached_tokens, TimePoint now) {
+  const StartedEvent event{.prompt_tokens = request.choices.front()->prompt_tokens(),
+                           .cached_tokens = cached_tokens,
+                           .queue_wait = now - request.spec.arrival};
+  if (request.mailbox->PushStarted(event)) ready_.push_back(request.mailbox);
+}
+
 void EngineLoop::NoteAdmissions(TimePoint now) {
   for (Sequence* sequence : admitted_) {
     Request& request = *sequence->request;
@@ -226,11 +235,8 @@ void EngineLoop::NoteAdmissions(TimePoint now) {
     const ModelMetrics& metrics = request.chain->info.metrics;
     if (!request.admitted) {
       LeaveWaiting(request);
-      const Duration wait = now - request.spec.arrival;
-      const StartedEvent event{
-          .prompt_tokens = sequence->prompt_tokens(), .cached_tokens = cached, .queue_wait = wait};
-      if (request.mailbox->PushStarted(event)) ready_.push_back(request.mailbox);
-      metrics.queue_seconds.Observe(Seconds(wait));
+      TellStarted(request, cached, now);
+      metrics.queue_seconds.Observe(Seconds(now - request.spec.arrival));
       metrics.prompt_tokens.Observe(sequence->prompt_tokens());
       metrics.tokens_prompt.Inc(sequence->prompt_tokens());
       metrics.tokens_cached.Inc(cached);

@@ -60,6 +60,7 @@ class EngineLoop {
   void CheckTimes(TimePoint now);
   void CheckBacklog(Request& request, TimePoint now);
   void NoteDeadlines(const Request& request);
+  void TellStarted(const Request& request, uint32_t cached_tokens, TimePoint now);
   void NoteAdmissions(TimePoint now);
   void PublishGauges();
   void TellPlanWatchers(const StepPlan& plan);

@@ -79,11 +79,20 @@ def test_a_deadline_ends_a_request(start, stories, refused):
 
 def test_a_time_limit_ends_softly(start, stories):
     client = start()
+    client.generate(stories, [1], 8)
     made = long_request(stories)
-    made.stopping.time_limit.CopyFrom(duration_pb2.Duration(nanos=100_000_000))
+    made.stopping.time_limit.CopyFrom(duration_pb2.Duration(nanos=200_000_000))
     result = Result(client.stub.Generate(made, timeout=60))
     assert {f.reason for f in result.finished} == {pb.FINISH_REASON_TIME_LIMIT}
     assert result.text()
+
+
+def test_a_time_limit_in_the_queue_still_tells_of_the_start(start, stories):
+    client = start()
+    made = long_request(stories)
+    made.stopping.time_limit.CopyFrom(duration_pb2.Duration(nanos=1))
+    result = Result(client.stub.Generate(made, timeout=60))
+    assert {f.reason for f in result.finished} == {pb.FINISH_REASON_TIME_LIMIT}
 
 
 def test_a_request_id_in_use_is_refused(start, stories, refused):

@@ -177,8 +177,8 @@ inline void FillPlanes(TestWeight& w, Random& random) {
     const int64_t row = w.dtype == DType::kF8Block128 ? i / w.in / 128 : i / w.in;
     const auto at = static_cast<uint64_t>(row * groups + i % w.in / group);
     const auto byte = static_cast<uint8_t>(w.canonical[static_cast<uint64_t>(int4 ? i / 2 : i)]);
-    float scale;
-    std::memcpy(&scale, &w.canonical[planes.scales_offset + (int4 ? 0 : at * 4)], 4);
+    float scale = 0;
+    if (!int4) std::memcpy(&scale, &w.canonical[planes.scales_offset + at * 4], 4);
     double code = w.dtype == DType::kI8Channel ? static_cast<int8_t>(byte) : F8E4M3ToF32(byte);
     if (int4) {
       uint16_t half;
