@@ -17,13 +17,16 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/copy_pages.h"
 #include "kernels/ops/embed.h"
+#include "kernels/ops/expert_rows.h"
 #include "kernels/ops/gated_activation.h"
+#include "kernels/ops/latent_attention.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/page_stats.h"
 #include "kernels/ops/quantize_rows.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope_append.h"
 #include "kernels/ops/rotary_angles.h"
+#include "kernels/ops/route_experts.h"
 #include "kernels/ops/sample.h"
 #include "kernels/ops/step_tables.h"
 
@@ -83,7 +86,10 @@ class Catalog {
              std::vector<KernelEntry<RopeAppendOp>>, std::vector<KernelEntry<AttentionOp>>,
              std::vector<KernelEntry<GatedActivationOp>>, std::vector<KernelEntry<PageStatsOp>>,
              std::vector<KernelEntry<SampleOp>>, std::vector<KernelEntry<RotaryAnglesOp>>,
-             std::vector<KernelEntry<StepTablesOp>>, std::vector<KernelEntry<CopyPagesOp>>>
+             std::vector<KernelEntry<StepTablesOp>>, std::vector<KernelEntry<CopyPagesOp>>,
+             std::vector<KernelEntry<RouteExpertsOp>>, std::vector<KernelEntry<GatherRowsOp>>,
+             std::vector<KernelEntry<ClampedSwigluOp>>, std::vector<KernelEntry<CombineExpertsOp>>,
+             std::vector<KernelEntry<LatentAppendOp>>, std::vector<KernelEntry<LatentAttentionOp>>>
       entries_;
 };
 
