@@ -83,7 +83,8 @@ void Rotate(ExecContext& context, const RotaryAnglesOp::Params& p) {
                                  .cosine = p.cosine,
                                  .sine = p.sine,
                                  .rows = p.rows,
-                                 .pairs = p.pairs},
+                                 .pairs = p.pairs,
+                                 .scale = p.scale},
                                 cuda.stream()),
              "rotary_angles");
 }
