@@ -109,6 +109,11 @@ Status ChainBinder::CheckOrder(const Chain& chain) {
     if (block.is_head() != (i + 1 == chain.blocks_.size())) {
       return Misfit(manifest, "a chain has one lm_head, its last block");
     }
+    if (block.max_positions() != 0 && manifest.max_context > block.max_positions()) {
+      return Misfit(manifest, absl::StrCat("its context is ", manifest.max_context,
+                                           " tokens, its embedding knows ", block.max_positions(),
+                                           " positions"));
+    }
     const int rotary = block.rotary_index();
     if (rotary >= static_cast<int>(manifest.rotary.size())) {
       return Misfit(manifest, absl::StrCat("block ", i, " names rotary settings ", rotary, " of ",

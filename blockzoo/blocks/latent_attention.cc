@@ -21,6 +21,7 @@ class LatentAttentionBlock final : public BoundBlock {
     TESSERA_RETURN_IF_ERROR(block->BindState(context));
     TESSERA_RETURN_IF_ERROR(block->BindWeights(context));
     TESSERA_RETURN_IF_ERROR(block->BindInputs(context));
+    TESSERA_RETURN_IF_ERROR(CheckKnown(context, Known()));
     return std::unique_ptr<BoundBlock>(std::move(block));
   }
 
@@ -87,10 +88,18 @@ class LatentAttentionBlock final : public BoundBlock {
   }
   [[nodiscard]] int32_t o_width() const { return shape_.q_heads * v_dim_; }
 
+  static KnownNames Known() {
+    return {.attributes = {"width", "q_heads", "q_lora_rank", "kv_lora_rank", "qk_nope_head_dim",
+                           "qk_rope_head_dim", "v_head_dim", "norm", "norm_epsilon", "rotary",
+                           "rope_style", "scale"},
+            .roles = {"norm", "norm_bias", "q", "q_bias", "q_a", "q_a_bias", "q_a_norm", "q_b",
+                      "q_b_bias", "kv_a", "kv_a_bias", "kv_a_norm", "k_b", "v_b", "o", "o_bias"}};
+  }
+
   static const LatentAttentionBlock& Of(const LaunchMember& member) {
     return static_cast<const LatentAttentionBlock&>(*member.block);
   }
-  static const float* NormOf(const LaunchMember& member) { return Of(member).norm_.data(); }
+  static const BoundNorm& NormOf(const LaunchMember& member) { return Of(member).norm_; }
 
   Pieces Carve(const Launch& launch, Carver& carver) const {
     const int64_t rows = launch.rows;
@@ -127,25 +136,21 @@ class LatentAttentionBlock final : public BoundBlock {
                        .out = its.weight.out,
                        .row_begin = member.row_begin,
                        .row_count = member.row_count,
-                       .norm = NormOf(member)});
+                       .norm = NormOf(member).weight.data()});
     }
     params.tasks = tasks;
     (this->*part).weight.kernel(*launch.context, params);
   }
 
   void NormQueries(const Launch& launch, const Pieces& pieces) const {
-    std::vector<kernels::RmsNormTask>& tasks = launch.scratch->norm;
-    tasks.clear();
-    for (const LaunchMember& member : launch.members) {
-      tasks.push_back({.weight = Of(member).q_a_norm_.data(),
-                       .row_begin = member.row_begin,
-                       .row_count = member.row_count});
-    }
+    const auto tasks = NormTasks(launch, [](const LaunchMember& member) -> const BoundNorm& {
+      return Of(member).q_a_norm_;
+    });
     q_norm_kernel_(*launch.context, {.tasks = tasks,
-                                     .x = static_cast<const float*>(pieces.q_low),
+                                     .x = pieces.q_low,
                                      .y = pieces.q_normed.x,
                                      .width = q_rank_,
-                                     .epsilon = epsilon_});
+                                     .epsilon = settings_.epsilon});
   }
 
   void Append(const Launch& launch, const Pieces& pieces) const {
@@ -161,7 +166,7 @@ class LatentAttentionBlock final : public BoundBlock {
                                      .style = style_,
                                      .rows = launch.rows,
                                      .norms = norms,
-                                     .epsilon = epsilon_,
+                                     .epsilon = settings_.epsilon,
                                      .q = pieces.q,
                                      .latent = pieces.latent,
                                      .q_nope = pieces.q_nope.x,
@@ -206,8 +211,7 @@ class LatentAttentionBlock final : public BoundBlock {
     if (attributes.Has("q_lora_rank")) {
       TESSERA_ASSIGN_OR_RETURN(q_rank_, attributes.Integer("q_lora_rank", 1, 1 << 16));
     }
-    TESSERA_ASSIGN_OR_RETURN(const double epsilon, attributes.Number("norm_epsilon", 0, 1));
-    epsilon_ = static_cast<float>(epsilon);
+    TESSERA_ASSIGN_OR_RETURN(settings_, NormSettingsOf(attributes));
     TESSERA_ASSIGN_OR_RETURN(rotary_index_, attributes.Integer("rotary", 0, 15));
     TESSERA_ASSIGN_OR_RETURN(const std::string style, attributes.Text("rope_style"));
     if (style != "half" && style != "interleaved") {
@@ -253,20 +257,20 @@ class LatentAttentionBlock final : public BoundBlock {
       TESSERA_ASSIGN_OR_RETURN(part.bias, BindVector(context, bias, rows, Presence::kOptional));
       return absl::OkStatus();
     };
-    const Presence required = Presence::kRequired;
-    TESSERA_ASSIGN_OR_RETURN(norm_,
-                             BindVector(context, "norm", static_cast<uint64_t>(width_), required));
+    TESSERA_ASSIGN_OR_RETURN(
+        norm_, BindNorm(context, "norm", settings_.kind, static_cast<uint64_t>(width_)));
     if (q_rank_ > 0) {
       TESSERA_RETURN_IF_ERROR(bind(q_a_, "q_a", "q_a_bias", q_rank_, width_));
-      TESSERA_ASSIGN_OR_RETURN(
-          q_a_norm_, BindVector(context, "q_a_norm", static_cast<uint64_t>(q_rank_), required));
+      TESSERA_ASSIGN_OR_RETURN(q_a_norm_, BindNorm(context, "q_a_norm", kernels::NormKind::kRms,
+                                                   static_cast<uint64_t>(q_rank_)));
       TESSERA_RETURN_IF_ERROR(bind(q_, "q_b", "q_b_bias", q_width(), q_rank_));
     } else {
       TESSERA_RETURN_IF_ERROR(bind(q_, "q", "q_bias", q_width(), width_));
     }
     TESSERA_RETURN_IF_ERROR(bind(kv_a_, "kv_a", "kv_a_bias", latent_width(), width_));
     TESSERA_ASSIGN_OR_RETURN(
-        kv_a_norm_, BindVector(context, "kv_a_norm", static_cast<uint64_t>(shape_.rank), required));
+        kv_a_norm_,
+        BindVector(context, "kv_a_norm", static_cast<uint64_t>(shape_.rank), Presence::kRequired));
     TESSERA_ASSIGN_OR_RETURN(
         k_b_, BindStackedWeight(context, "k_b", shape_.q_heads, shape_.rank, shape_.nope_dim));
     TESSERA_ASSIGN_OR_RETURN(
@@ -277,10 +281,11 @@ class LatentAttentionBlock final : public BoundBlock {
   Status BindInputs(const BindContext& context) {
     element_bytes_ = context.backend.activation_bytes();
     BoundWeight* const readers[] = {q_rank_ > 0 ? &q_a_.weight : &q_.weight, &kv_a_.weight};
-    TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, epsilon_, false, readers));
+    TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, settings_, false, readers));
     if (q_rank_ > 0) {
-      TESSERA_ASSIGN_OR_RETURN(
-          q_norm_kernel_, context.backend.catalog().Find<kernels::RmsNormOp>({.width = q_rank_}));
+      TESSERA_ASSIGN_OR_RETURN(q_norm_kernel_,
+                               context.backend.catalog().Find<kernels::NormOp>(
+                                   {.width = q_rank_, .input = kernels::NormInput::kActivations}));
       BoundWeight* const q_b[] = {&q_.weight};
       TESSERA_RETURN_IF_ERROR(q_input_.Bind(context, q_rank_, q_b));
     }
@@ -310,18 +315,19 @@ class LatentAttentionBlock final : public BoundBlock {
   int32_t width_ = 0;
   int32_t q_rank_ = 0;  // 0: queries are made from the residual stream at once
   int32_t v_dim_ = 0;
-  float epsilon_ = 0;
+  NormSettings settings_;
   float scale_ = 0;
   kernels::RopeStyle style_ = kernels::RopeStyle::kInterleaved;
   kernels::LatentShape shape_;
-  BoundVector norm_, q_a_norm_, kv_a_norm_;
+  BoundNorm norm_, q_a_norm_;
+  BoundVector kv_a_norm_;
   Part q_a_, q_, kv_a_, o_;
   StackedWeight k_b_;  // of each head [rank, nope]
   StackedWeight v_b_;  // of each head [v, rank]
   uint64_t element_bytes_ = 0;
   NormedInput norm_input_;
   LinearInput q_input_, nope_input_, value_input_, output_;
-  kernels::Kernel<kernels::RmsNormOp> q_norm_kernel_;
+  kernels::Kernel<kernels::NormOp> q_norm_kernel_;
   kernels::Kernel<kernels::LatentAppendOp> append_kernel_;
   kernels::Kernel<kernels::LatentAttentionOp> attention_kernel_;
 };

@@ -20,6 +20,7 @@ class MoeBlock final : public BoundBlock {
     TESSERA_RETURN_IF_ERROR(block->BindExperts(context));
     TESSERA_RETURN_IF_ERROR(block->BindShared(context));
     TESSERA_RETURN_IF_ERROR(block->BindInputs(context));
+    TESSERA_RETURN_IF_ERROR(CheckKnown(context, Known()));
     return std::unique_ptr<BoundBlock>(std::move(block));
   }
 
@@ -64,10 +65,20 @@ class MoeBlock final : public BoundBlock {
     BoundVector bias;  // [experts, out]
   };
 
+  static KnownNames Known() {
+    return {.attributes = {"width", "hidden", "activation", "limit", "alpha", "norm",
+                           "norm_epsilon", "residual_scale", "experts", "experts_used", "groups",
+                           "groups_used", "group_score", "router_score", "router_scale",
+                           "router_normalise", "shared_hidden"},
+            .roles = {"norm", "norm_bias", "router", "router_bias", "selection_bias", "gate",
+                      "gate_bias", "up", "up_bias", "down", "down_bias", "shared_gate", "shared_up",
+                      "shared_down", "shared_gate_weight"}};
+  }
+
   static const MoeBlock& Of(const LaunchMember& member) {
     return static_cast<const MoeBlock&>(*member.block);
   }
-  static const float* NormOf(const LaunchMember& member) { return Of(member).norm_.data(); }
+  static const BoundNorm& NormOf(const LaunchMember& member) { return Of(member).norm_; }
 
   // A product of every row.
   void RunPart(const Launch& launch, Part MoeBlock::*part, kernels::LinearOp::Params params,
@@ -83,7 +94,7 @@ class MoeBlock final : public BoundBlock {
                        .out = its.weight.out,
                        .row_begin = member.row_begin,
                        .row_count = member.row_count,
-                       .norm = NormOf(member)});
+                       .norm = NormOf(member).weight.data()});
     }
     params.tasks = tasks;
     params.epilogue = epilogue;
@@ -221,13 +232,11 @@ class MoeBlock final : public BoundBlock {
   Status BindAttributes(const Attributes& attributes) {
     TESSERA_ASSIGN_OR_RETURN(width_, attributes.Integer("width", 1, 1 << 20));
     TESSERA_ASSIGN_OR_RETURN(hidden_, attributes.Integer("hidden", 1, 1 << 22));
-    TESSERA_ASSIGN_OR_RETURN(const double epsilon, attributes.Number("norm_epsilon", 0, 1));
-    epsilon_ = static_cast<float>(epsilon);
+    TESSERA_ASSIGN_OR_RETURN(settings_, NormSettingsOf(attributes));
     TESSERA_RETURN_IF_ERROR(BindRouter(attributes));
-    if (attributes.Has("residual_scale")) {
-      TESSERA_ASSIGN_OR_RETURN(const double scale, attributes.Number("residual_scale", -1e6, 1e6));
-      residual_scale_ = static_cast<float>(scale);
-    }
+    TESSERA_ASSIGN_OR_RETURN(const double scale,
+                             NumberOr(attributes, "residual_scale", -1e6, 1e6, 1.0));
+    residual_scale_ = static_cast<float>(scale);
     if (attributes.Has("shared_hidden")) {
       has_shared_ = true;
       TESSERA_ASSIGN_OR_RETURN(shared_hidden_, attributes.Integer("shared_hidden", 1, 1 << 22));
@@ -265,10 +274,9 @@ class MoeBlock final : public BoundBlock {
                                attributes.Integer("router_normalise", 0, 1));
       router_.normalise = normalise != 0;
     }
-    if (attributes.Has("router_scale")) {
-      TESSERA_ASSIGN_OR_RETURN(const double scale, attributes.Number("router_scale", -1e6, 1e6));
-      router_.scale = static_cast<float>(scale);
-    }
+    TESSERA_ASSIGN_OR_RETURN(const double scale,
+                             NumberOr(attributes, "router_scale", -1e6, 1e6, 1.0));
+    router_.scale = static_cast<float>(scale);
     return absl::OkStatus();
   }
 
@@ -299,23 +307,24 @@ class MoeBlock final : public BoundBlock {
                                catalog.Find<kernels::ClampedSwigluOp>({.limit = limit_}));
       return absl::OkStatus();
     }
-    if (activation == "silu") {
-      activation_ = kernels::ActivationKind::kSilu;
-    } else if (activation == "gelu_tanh") {
-      activation_ = kernels::ActivationKind::kGeluTanh;
-    } else {
-      return Unknown("activation", activation, "silu, gelu_tanh and clamped_swiglu");
+    std::string known;
+    for (int i = 0; i < kernels::kActivationKinds; ++i) {
+      activation_ = static_cast<kernels::ActivationKind>(i);
+      if (activation == kernels::NameOf(activation_)) {
+        TESSERA_ASSIGN_OR_RETURN(gate_kernel_,
+                                 catalog.Find<kernels::GatedActivationOp>({.kind = activation_}));
+        return absl::OkStatus();
+      }
+      absl::StrAppend(&known, kernels::NameOf(activation_), ", ");
     }
-    TESSERA_ASSIGN_OR_RETURN(gate_kernel_,
-                             catalog.Find<kernels::GatedActivationOp>({.kind = activation_}));
-    return absl::OkStatus();
+    return Unknown("activation", activation, absl::StrCat(known, "clamped_swiglu"));
   }
 
   Status BindExperts(const BindContext& context) {
     const auto width = static_cast<uint64_t>(width_);
     const auto experts = static_cast<uint64_t>(router_.experts);
     const Presence optional = Presence::kOptional;
-    TESSERA_ASSIGN_OR_RETURN(norm_, BindVector(context, "norm", width, Presence::kRequired));
+    TESSERA_ASSIGN_OR_RETURN(norm_, BindNorm(context, "norm", settings_.kind, width));
     TESSERA_ASSIGN_OR_RETURN(logits_.weight, BindWeight(context, "router", experts, width));
     TESSERA_ASSIGN_OR_RETURN(logits_.bias, BindVector(context, "router_bias", experts, optional));
     TESSERA_ASSIGN_OR_RETURN(selection_bias_,
@@ -355,7 +364,7 @@ class MoeBlock final : public BoundBlock {
     std::vector<BoundWeight*> readers = {&logits_.weight};
     if (has_shared_) readers.insert(readers.end(), {&shared_gate_.weight, &shared_up_.weight});
     if (shares_) readers.push_back(&shared_logit_.weight);
-    TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, epsilon_, false, readers));
+    TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, settings_, false, readers));
     BoundWeight* const experts[] = {&gate_.weight.all, &up_.weight.all};
     TESSERA_RETURN_IF_ERROR(expert_input_.Bind(context, width_, experts));
     BoundWeight* const down[] = {&down_.weight.all};
@@ -385,7 +394,7 @@ class MoeBlock final : public BoundBlock {
   int32_t width_ = 0;
   int32_t hidden_ = 0;
   int32_t shared_hidden_ = 0;
-  float epsilon_ = 0;
+  NormSettings settings_;
   float residual_scale_ = 1;
   float limit_ = 0;
   float alpha_ = 0;
@@ -393,7 +402,8 @@ class MoeBlock final : public BoundBlock {
   bool shares_ = false;  // the shared experts' output has a weight of its own
   kernels::ExpertRouter router_;
   kernels::ActivationKind activation_ = kernels::ActivationKind::kSilu;
-  BoundVector norm_, selection_bias_;
+  BoundNorm norm_;
+  BoundVector selection_bias_;
   Part logits_, shared_gate_, shared_up_, shared_down_, shared_logit_;
   ExpertPart gate_, up_, down_;
   uint64_t element_bytes_ = 0;

@@ -29,7 +29,7 @@ struct LatentNorm {
   int32_t row_count = 0;
 };
 
-// Normalises the latent (as rms_norm.h), rotates its key part and that of the queries, writes
+// Normalises the latent (as kRms of norm.h), rotates its key part and that of the queries, writes
 // [latent | rotated key] into the row's slot, and sorts the parts of the queries by head.
 struct LatentAppendOp {
   static constexpr const char* kName = "latent_append";
@@ -59,7 +59,7 @@ struct LatentAppendOp {
 [[nodiscard]] std::string Describe(const LatentAppendOp::Desc& desc);
 
 // Attention over latents, page by page as attention.h, with score_i = (sum over d of q[d] * x_i[d]
-// in 16 lanes, lane = d mod 16, fused, lanes added pairwise as in rms_norm.h) times scale, and
+// in 16 lanes, lane = d mod 16, fused, lanes added pairwise as in norm.h) times scale, and
 // acc[d] = fma(p_i, x_i[d], acc[d]) for d < rank.
 struct LatentAttentionOp {
   static constexpr const char* kName = "latent_attention";
