@@ -12,6 +12,7 @@ import daemon  # noqa: E402
 import dequantize_gguf  # noqa: E402
 import models  # noqa: E402
 import tiny_llama  # noqa: E402
+import tiny_mixtures  # noqa: E402
 
 
 def pytest_configure(config):
@@ -35,6 +36,9 @@ def zoo(tmp_path_factory, smollm2_float_folder):
     folder = tmp_path_factory.mktemp("golden")
     for variant in tiny_llama.VARIANTS:
         tiny_llama.write_checkpoint(variant, folder / variant)
+        daemon.import_model(folder / "zoo", folder / variant, f"tiny-{variant}")
+    for variant in tiny_mixtures.VARIANTS:
+        tiny_mixtures.write_checkpoint(variant, folder / variant)
         daemon.import_model(folder / "zoo", folder / variant, f"tiny-{variant}")
     daemon.import_model(folder / "zoo", smollm2_float_folder, "smollm2-float32")
     daemon.import_model(folder / "zoo", models.smollm2_gguf(), "smollm2")

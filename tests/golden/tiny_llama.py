@@ -120,12 +120,17 @@ def write_json(path, value):
 
 
 def write_checkpoint(variant, folder):
-    v, folder = VARIANTS[variant], pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    v = VARIANTS[variant]
     tensors = weights_of(v)
     if v.get("dtype") == "bfloat16":
         tensors = {name: to_bfloat16(array) for name, array in tensors.items()}
-    shards = v.get("shards", 1)
+    write_files(folder, config_of(v), tensors, v.get("shards", 1))
+
+
+def write_files(folder, config, tensors, shards=1):
+    """A checkpoint of `tensors`, with the tokenizer of bytes."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     if shards == 1:
         safetensors_file.write(folder / "model.safetensors", tensors, {"format": "pt"})
     else:
@@ -145,7 +150,7 @@ def write_checkpoint(variant, folder):
                {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|bos|>", "eos_token": "<|eos|>",
                 "add_bos_token": False, "model_max_length": 512})
     write_json(folder / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": [EOS]})
-    write_json(folder / "config.json", config_of(v))
+    write_json(folder / "config.json", config)
 
 
 if __name__ == "__main__":
