@@ -65,9 +65,9 @@ class RuleCutter {
     TESSERA_ASSIGN_OR_RETURN(CheckpointTensor tensor,
                              taker_.Take(name, turned ? Shape{whole[1], whole[0]} : whole));
     if (turned) {
-      TESSERA_ASSIGN_OR_RETURN(tensor, Transposed(tensor, taker_.made()));
+      TESSERA_ASSIGN_OR_RETURN(tensor, Transposed(tensor));
     } else if (rule_.form == TensorForm::kPlusOne) {
-      TESSERA_ASSIGN_OR_RETURN(tensor, PlusOne(tensor, taker_.made()));
+      TESSERA_ASSIGN_OR_RETURN(tensor, PlusOne(tensor));
     }
     return Divide(tensor, roles, shapes, block);
   }
@@ -85,7 +85,7 @@ class RuleCutter {
           taker_.Take(absl::StrReplaceAll(name, {{"*", absl::StrCat(i)}}), part));
       tensors.push_back(std::move(tensor));
     }
-    TESSERA_ASSIGN_OR_RETURN(CheckpointTensor stack, Stacked(name, tensors, taker_.made()));
+    TESSERA_ASSIGN_OR_RETURN(CheckpointTensor stack, Stacked(name, std::move(tensors)));
     stack.shape = whole;
     block.tensors.push_back({role, std::move(stack)});
     return absl::OkStatus();
@@ -105,13 +105,13 @@ class RuleCutter {
         if (rows != shapes[0][0] || rows % head_rows != 0) {
           return NotAShape(tensor.name, tensor.shape, rule_.roles);
         }
-        TESSERA_ASSIGN_OR_RETURN(CheckpointTensor part,
-                                 TakePeriodicRows(tensor, roles.size() * head_rows, i * head_rows,
-                                                  head_rows, taker_.made()));
+        TESSERA_ASSIGN_OR_RETURN(
+            CheckpointTensor part,
+            TakePeriodicRows(tensor, roles.size() * head_rows, i * head_rows, head_rows));
         block.tensors.push_back({roles[i], std::move(part)});
         continue;
       }
-      TESSERA_ASSIGN_OR_RETURN(CheckpointTensor part, TakeRows(tensor, begin, rows, taker_.made()));
+      TESSERA_ASSIGN_OR_RETURN(CheckpointTensor part, TakeRows(tensor, begin, rows));
       block.tensors.push_back({roles[i], std::move(part)});
       begin += rows;
     }
@@ -299,6 +299,7 @@ StatusOr<BlockPlan> CutBlock(const BlockSpec& spec, TensorTaker& taker) {
   for (const TensorRule& rule : spec.tensors) {
     TESSERA_RETURN_IF_ERROR(RuleCutter(spec, rule, taker).Cut(block));
   }
+  if (spec.take_more) TESSERA_RETURN_IF_ERROR(spec.take_more(taker, block));
   return block;
 }
 
@@ -336,7 +337,6 @@ StatusOr<ChainPlan> CutDecoder(const Decoder& decoder, const SettingsReader& rea
     taker.IgnoreEndingWith(suffix);
   }
   TESSERA_RETURN_IF_ERROR(taker.CheckNothingLeft());
-  plan.made = taker.TakeMade();
   return plan;
 }
 

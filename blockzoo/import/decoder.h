@@ -84,6 +84,8 @@ struct BlockSpec {
   TensorRules tensors;
   std::string prefix;      // of the tensors' names
   uint64_t head_rows = 0;  // of a head, for TensorForm::kByHead
+  // Takes what no rule describes, after the rules.
+  std::function<Status(TensorTaker&, BlockPlan&)> take_more;
 };
 
 struct LayerAttention {
@@ -120,6 +122,8 @@ struct DecoderDefaults {
   int64_t max_context = 2048;
   double epsilon = 1e-6;
   enum class Rotation : uint8_t { kRotary, kNone } rotation = Rotation::kRotary;
+  // kOther: the architecture reads the size of a head's key and value.
+  enum class Heads : uint8_t { kEqual, kOther } heads = Heads::kEqual;
   double rope_base = 10000.0;
   double partial_rotary = 1.0;
   const char* rotary_group = "";  // RotaryQuery::group

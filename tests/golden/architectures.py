@@ -267,8 +267,7 @@ def weights_of(name):
 
 
 def write_checkpoint(name, folder):
-    folder = pathlib.Path(folder)
-    tiny_llama.write_files(folder, weights_of(name), config_of(name))
+    tiny_llama.write_files(folder, config_of(name), weights_of(name))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import dequantize_gguf  # noqa: E402
 import gguf_twin  # noqa: E402
 import models  # noqa: E402
 import tiny_llama  # noqa: E402
+import tiny_mixtures  # noqa: E402
 
 
 def pytest_configure(config):
@@ -37,6 +38,9 @@ def zoo(tmp_path_factory, smollm2_float_folder):
     folder = tmp_path_factory.mktemp("golden")
     for variant in tiny_llama.VARIANTS:
         tiny_llama.write_checkpoint(variant, folder / variant)
+        daemon.import_model(folder / "zoo", folder / variant, f"tiny-{variant}")
+    for variant in tiny_mixtures.VARIANTS:
+        tiny_mixtures.write_checkpoint(variant, folder / variant)
         daemon.import_model(folder / "zoo", folder / variant, f"tiny-{variant}")
     for name in architectures.CONFIGURATIONS:
         architectures.write_checkpoint(name, folder / name)

@@ -23,6 +23,7 @@ import architectures  # noqa: E402
 import dequantize_gguf  # noqa: E402
 import models  # noqa: E402
 import tiny_llama  # noqa: E402
+import tiny_mixtures  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "data"
 TINY_STEPS, TINY_TOP, SMOLLM2_STEPS, SMOLLM2_TOP = 24, 8, 32, 5
@@ -84,11 +85,11 @@ def load(folder):
         folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
-def make_tiny(variant):
+def make_tiny(family, variant):
     with tempfile.TemporaryDirectory() as folder:
-        tiny_llama.write_checkpoint(variant, folder)
+        family.write_checkpoint(variant, folder)
         model = load(folder)
-        seed = tiny_llama.VARIANTS[variant]["seed"]
+        seed = family.VARIANTS[variant]["seed"]
         return {"model": f"tiny {variant}",
                 "cases": [greedy(model, tiny_prompt(n, seed), TINY_STEPS, TINY_TOP) for n in TINY_LENGTHS]}
 
@@ -127,7 +128,8 @@ def make_smollm2():
 
 
 def makers():
-    table = {f"tiny_{variant}": (lambda v=variant: make_tiny(v)) for variant in tiny_llama.VARIANTS}
+    table = {f"tiny_{variant}": (lambda f=family, v=variant: make_tiny(f, v))
+             for family in (tiny_llama, tiny_mixtures) for variant in family.VARIANTS}
     table.update({f"arch_{name}": (lambda n=name: make_architecture(n)) for name in architectures.CONFIGURATIONS})
     table["smollm2"] = make_smollm2
     return table

@@ -133,8 +133,9 @@ def write_weights(folder, tensors, shards):
                {"metadata": {"total_size": sum(a.nbytes for a in tensors.values())}, "weight_map": index})
 
 
-def write_files(folder, tensors, config, shards=1):
-    """A Hugging Face directory with a tokenizer of bytes."""
+def write_files(folder, config, tensors, shards=1):
+    """A checkpoint of `tensors`, with the tokenizer of bytes."""
+    folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_weights(folder, tensors, shards)
     vocabulary = {text: byte for byte, text in byte_alphabet().items()}
@@ -153,7 +154,7 @@ def write_checkpoint(variant, folder):
     tensors = weights_of(v)
     if v.get("dtype") == "bfloat16":
         tensors = {name: to_bfloat16(array) for name, array in tensors.items()}
-    write_files(pathlib.Path(folder), tensors, config_of(v), v.get("shards", 1))
+    write_files(folder, config_of(v), tensors, v.get("shards", 1))
 
 
 if __name__ == "__main__":
