@@ -138,6 +138,7 @@ struct DecoderKind {
   // converter permutes.
   const char* gguf_rope_style = "half";
   const char* huggingface_rope_style = "half";
+  const char* norm = "rms";
   DecoderDefaults defaults;
   // Names that differ from the usual ones.
   void (*rename)(const SettingsReader& read, DecoderNames& names) = nullptr;

@@ -18,8 +18,8 @@ constexpr Key kKvHeads = {"attention.head_count_kv", "num_key_value_heads"};
 constexpr Key kHeadDim = {"attention.key_length", "head_dim"};
 constexpr Key kValueDim = {"attention.value_length", nullptr};
 constexpr Key kContext = {"context_length", "max_position_embeddings|n_positions"};
-constexpr Key kEpsilon = {"attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon",
-                          "rms_norm_eps|layer_norm_eps|layer_norm_epsilon|norm_eps"};
+constexpr Key kRmsEpsilon = {"attention.layer_norm_rms_epsilon", "rms_norm_eps"};
+constexpr Key kLayerEpsilon = {"attention.layer_norm_epsilon", "layer_norm_eps|layer_norm_epsilon"};
 constexpr Key kVocab = {"vocab_size", "vocab_size"};
 constexpr Key kTied = {nullptr, "tie_word_embeddings"};
 constexpr Key kActivation = {nullptr, "hidden_activation|hidden_act|activation_function"};
@@ -158,9 +158,11 @@ StatusOr<Decoder> ReadDecoder(const DecoderKind& kind, SettingsReader& read, Ten
   decoder.rope_style = read.gguf() ? kind.gguf_rope_style : kind.huggingface_rope_style;
   TESSERA_RETURN_IF_ERROR(ReadShape(defaults, read, decoder.shape));
   TESSERA_RETURN_IF_ERROR(HonourIdleWindow(read, decoder.shape));
+  decoder.norm = kind.norm;
+  const Key& epsilon = decoder.norm == "layer" ? kLayerEpsilon : kRmsEpsilon;
   TESSERA_ASSIGN_OR_RETURN(decoder.epsilon,
-                           read.gguf() ? read.Number(kEpsilon, 0.0, 0.1)
-                                       : read.NumberOr(kEpsilon, defaults.epsilon, 0.0, 0.1));
+                           read.gguf() ? read.Number(epsilon, 0.0, 0.1)
+                                       : read.NumberOr(epsilon, defaults.epsilon, 0.0, 0.1));
   TESSERA_RETURN_IF_ERROR(ReadVocab(decoder, read, decoder.shape.vocab));
   TESSERA_RETURN_IF_ERROR(ReadActivation(defaults, read, decoder));
   TESSERA_RETURN_IF_ERROR(ReadHead(defaults, read, taker, decoder));

@@ -2,6 +2,9 @@
 // compute what the models mean is shown by the golden tests.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "absl/strings/str_cat.h"
 #include "blockzoo/import/architecture.h"
 #include "blockzoo/import/format.h"
@@ -209,7 +212,8 @@ TEST(ArchitecturesTest, NoNameIsClaimedTwice) {
   std::set<std::string> unclaimed;
   for (const Architecture& architecture : registry.architectures()) {
     for (const std::string& alias : architecture.aliases) {
-      if (architecture.claims == nullptr) EXPECT_TRUE(unclaimed.insert(alias).second) << alias;
+      if (architecture.claims != nullptr) continue;
+      EXPECT_TRUE(unclaimed.insert(alias).second) << alias;
     }
   }
 }
