@@ -48,6 +48,7 @@ enum class TensorForm : uint8_t {
   kPlusOne,     // 1 + w, in float32
   kTransposed,  // [in, out] in the file
   kByHead,      // several roles of equal width, the rows of each head next to each other
+  kStacked,     // several tensors one after the other
 };
 
 // A module of the file: "NAME.weight" and, where the block has a role for it, an optional
@@ -58,6 +59,7 @@ struct TensorRule {
   std::string roles;
   std::string name;
   TensorForm form = TensorForm::kAsIs;
+  uint64_t count = 0;  // tensors that make up kStacked; '*' in the name is the index
 };
 using TensorRules = std::vector<TensorRule>;
 
@@ -87,6 +89,8 @@ struct BlockSpec {
 };
 
 struct LayerAttention {
+  // What the settings call the layer; a local one has a window, unless it hides nothing.
+  enum class Kind : uint8_t { kGlobal, kLocal } kind = Kind::kGlobal;
   int64_t window = 0;  // tokens; 0: all
   int64_t rotary = 0;  // index into Decoder::rotary; kNoRotary: positions are not rotated
 };
@@ -122,6 +126,7 @@ struct DecoderDefaults {
   enum class Heads : uint8_t { kEqual, kOther } heads = Heads::kEqual;
   double rope_base = 10000.0;
   double partial_rotary = 1.0;
+  const char* rotary_group = "";  // RotaryQuery::group
   Decoder::Head head = Decoder::Head::kOwn;
   const char* activation = "silu";
 };

@@ -169,7 +169,8 @@ StatusOr<Decoder> ReadDecoder(const DecoderKind& kind, SettingsReader& read, Ten
                            ReadRotary({.head_dim = decoder.shape.head_dim,
                                        .max_context = decoder.shape.max_context,
                                        .base = defaults.rope_base,
-                                       .partial = defaults.partial_rotary},
+                                       .partial = defaults.partial_rotary,
+                                       .group = defaults.rotary_group},
                                       read, taker));
   decoder.rotary.push_back(std::move(rotary));
   return decoder;
