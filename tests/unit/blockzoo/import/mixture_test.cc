@@ -390,15 +390,8 @@ TEST(MixtureImportTest, DeepseeksSettingsThatNoBlockHonoursAreRefused) {
   EXPECT_FALSE(Cut(DeepseekFile(model).Set("n_group", 2)).ok());  // of three experts
 }
 
-TEST(MixtureImportTest, GptOss) {
-  Model model;
-  model.AddEnds();
-  model.AddAttention();
-  model.AddLayers("self_attn.sinks", "attn_sinks.weight", {4});
-  model.AddLayers("post_attention_layernorm.weight", "post_attention_norm.weight", {kWidth});
-  model.AddLayers("mlp.router.weight", "ffn_gate_inp.weight", {kExperts, kWidth});
-  model.AddLayers("mlp.router.bias", "ffn_gate_inp.bias", {kExperts});
-  model.AddLayers("mlp.experts.down_proj_bias", "ffn_down_exps.bias", {kExperts, kWidth});
+// The converter turns the matrices, and tells gate and up apart, whose columns take turns.
+void AddGptOssExperts(Model& model) {
   model.ForLayers([&](const std::string& h, const std::string& g) {
     const Values both = model.huggingface_[h + "mlp.experts.gate_up_proj"] =
         model.Make({kExperts, kWidth, 2 * kHidden});
@@ -430,6 +423,18 @@ TEST(MixtureImportTest, GptOss) {
       model.gguf_[name + ".bias"] = bias;
     }
   });
+}
+
+TEST(MixtureImportTest, GptOss) {
+  Model model;
+  model.AddEnds();
+  model.AddAttention();
+  model.AddLayers("self_attn.sinks", "attn_sinks.weight", {4});
+  model.AddLayers("post_attention_layernorm.weight", "post_attention_norm.weight", {kWidth});
+  model.AddLayers("mlp.router.weight", "ffn_gate_inp.weight", {kExperts, kWidth});
+  model.AddLayers("mlp.router.bias", "ffn_gate_inp.bias", {kExperts});
+  model.AddLayers("mlp.experts.down_proj_bias", "ffn_down_exps.bias", {kExperts, kWidth});
+  AddGptOssExperts(model);
   StatusOr<ChainPlan> plan = absl::UnknownError("");
   MemoryCheckpoint file = model.HuggingFace("GptOssForCausalLM");
   file.Set("num_local_experts", kExperts)
