@@ -44,7 +44,8 @@ struct RotaryRows {
 // Storage for the launch parameters of one block, reserved when chains are loaded.
 struct LaunchScratch {
   std::vector<kernels::LinearTask> linear;
-  std::vector<kernels::RmsNormTask> norm;
+  std::vector<kernels::NormTask> norm;
+  std::vector<kernels::AttentionSinks> sinks;
   std::vector<kernels::EmbedTask> embed;
   std::byte* workspace = nullptr;  // rows x the widest workspace_bytes_per_row(), 64-byte aligned
 
@@ -63,6 +64,7 @@ struct Launch {
   const int32_t* step_rows = nullptr;  // [rows]
   float* residual = nullptr;           // [step rows, width]
   const TokenId* tokens = nullptr;     // [step rows]; read by the embedding
+  const int32_t* positions = nullptr;  // [step rows]; read by an embedding of positions
   std::span<const RotaryRows> rotary;  // by rotary index
   // The state of each row's own chain: where its key and value go, and what it reads.
   std::byte* arena = nullptr;
@@ -96,6 +98,8 @@ class BoundBlock {
   [[nodiscard]] int rotary_index() const { return rotary_index_; }
   // Elements of a head that its rows rotate; 0: none. Equals the dim of the chain's settings.
   [[nodiscard]] int32_t rotary_dim() const { return rotary_dim_; }
+  // Positions that it has a row for; 0: any.
+  [[nodiscard]] uint64_t max_positions() const { return max_positions_; }
   // Mapped weights: identity of each tensor and its bytes.
   struct Mapped {
     Digest tensor;
@@ -121,6 +125,7 @@ class BoundBlock {
   std::vector<kernels::LinearGroup> products_;
   int rotary_index_ = -1;
   int32_t rotary_dim_ = 0;
+  uint64_t max_positions_ = 0;
   std::vector<Mapped> mapped_;
   bool is_head_ = false;
 };

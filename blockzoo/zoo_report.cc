@@ -62,7 +62,7 @@ std::string Plural(uint64_t count, absl::string_view noun) {
 
 std::string RotaryText(const RotarySettings& rotary) {
   std::string text = absl::StrCat("dim ", rotary.dim, ", base ", rotary.base);
-  if (!rotary.scaling.empty()) {
+  if (!rotary.scaling.empty() && rotary.scaling != "none") {
     absl::StrAppend(&text, ", ", rotary.scaling, " scaling by ", rotary.factor);
   }
   if (!rotary.frequency_factors.empty()) absl::StrAppend(&text, ", frequency factors");

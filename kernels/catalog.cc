@@ -22,9 +22,20 @@ std::string DescribeKv(const KvFormat& kv) {
 }  // namespace
 
 std::string Describe(const EmbedOp::Desc& desc) {
-  return absl::StrCat("table ", InfoOf(desc.table).name, ", width ", desc.width);
+  return absl::StrCat("table ", InfoOf(desc.table).name, ", width ", desc.width,
+                      desc.mode == EmbedMode::kAdd ? ", added" : "");
 }
-std::string Describe(const RmsNormOp::Desc& desc) { return absl::StrCat("width ", desc.width); }
+std::string Describe(const NormOp::Desc& desc) {
+  static constexpr const char* kKinds[] = {"none", "rms", "layer"};
+  return absl::StrCat("kind ", kKinds[static_cast<int>(desc.kind)], ", width ", desc.width,
+                      desc.groups > 1 ? absl::StrCat(" x ", desc.groups) : "", " of ",
+                      desc.input == NormInput::kResidual ? "the residual stream" : "activations");
+}
+std::string Describe(const ResidualOp::Desc& desc) {
+  return absl::StrCat("width ", desc.width,
+                      desc.mode == ResidualMode::kAdd ? ", added" : ", stored");
+}
+std::string Describe(const ScaleLogitsOp::Desc& desc) { return absl::StrCat("vocab ", desc.vocab); }
 std::string Describe(const QuantizeRowsOp::Desc& desc) {
   return absl::StrCat("width ", desc.width);
 }
@@ -38,10 +49,18 @@ std::string Describe(const RopeAppendOp::Desc& desc) {
                       desc.style == RopeStyle::kInterleaved ? ", interleaved" : ", half");
 }
 std::string Describe(const AttentionOp::Desc& desc) {
-  return absl::StrCat(DescribeKv(desc.kv), ", q_heads ", desc.q_heads);
+  return absl::StrCat(DescribeKv(desc.kv), ", q_heads ", desc.q_heads,
+                      desc.window > 0 ? absl::StrCat(", window ", desc.window) : "",
+                      desc.softcap ? ", soft cap" : "", desc.sinks ? ", sinks" : "");
 }
 std::string Describe(const GatedActivationOp::Desc& desc) {
-  return absl::StrCat("kind ", desc.kind == ActivationKind::kSilu ? "silu" : "gelu_tanh");
+  return absl::StrCat("kind ", NameOf(desc.kind),
+                      desc.gating == Gating::kPlain ? ", not gated" : "");
+}
+const char* NameOf(ActivationKind kind) {
+  static constexpr const char* kNames[kActivationKinds] = {"silu", "gelu_tanh", "gelu", "relu",
+                                                           "relu2"};
+  return kNames[static_cast<int>(kind)];
 }
 std::string Describe(const PageStatsOp::Desc& desc) { return DescribeKv(desc.kv); }
 std::string Describe(const RotaryAnglesOp::Desc& desc) {

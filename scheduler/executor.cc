@@ -219,6 +219,7 @@ void Executor::RunStage(const StepInputs::Stage& stage) {
                             .step_rows = stage.step_rows,
                             .residual = reinterpret_cast<float*>(residual_->data()),
                             .tokens = inputs_.step_tables().resolved,
+                            .positions = inputs_.positions(),
                             .rotary = rotary,
                             .arena = cache_.arena(),
                             .append_slot = stage.append_slot,

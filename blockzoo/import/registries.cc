@@ -1,4 +1,6 @@
 // Look-up in the tables of formats and architectures.
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "blockzoo/import/architecture.h"
@@ -26,16 +28,24 @@ StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(const std::string& path) {
                 .fix = "name a GGUF file, or a directory with config.json and model.safetensors"});
 }
 
-StatusOr<Architecture> FindArchitecture(absl::string_view name) {
+StatusOr<Architecture> FindArchitecture(const Checkpoint& checkpoint) {
+  TESSERA_ASSIGN_OR_RETURN(const std::string name, checkpoint.architecture());
   ArchitectureRegistry registry;
   RegisterArchitectures(registry);
+  std::optional<Architecture> found;
   std::vector<std::string> known;
   for (const Architecture& architecture : registry.architectures()) {
     for (const std::string& alias : architecture.aliases) {
-      if (name == alias) return architecture;
       known.push_back(alias);
+      if (name != alias) continue;
+      if (architecture.claims == nullptr) {
+        found = architecture;
+      } else if (architecture.claims(checkpoint)) {
+        return architecture;
+      }
     }
   }
+  if (found.has_value()) return *found;
   return Error(absl::StatusCode::kUnimplemented,
                {.what = absl::StrCat("the architecture ", name, " is not supported"),
                 .why = absl::StrCat("known architectures: ", absl::StrJoin(known, ", "))});

@@ -62,7 +62,9 @@ class CpuBackend final : public Backend {
   size_t ScratchBytes(const ContextNeeds& needs) const override {
     const size_t attention = static_cast<size_t>(
         cpu::AttentionScratchFloats(static_cast<int64_t>(needs.max_head_dim)) * sizeof(float));
-    return std::max(attention, cpu::SampleScratchBytes(needs.max_vocab));
+    // A row of a table that is added to another.
+    const size_t row = needs.max_width * sizeof(float);
+    return std::max({attention, row, cpu::SampleScratchBytes(needs.max_vocab)});
   }
 
  private:

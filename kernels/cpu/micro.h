@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/dtype.h"
+#include "kernels/ops/activation_kind.h"
 
 namespace tessera::kernels::cpu {
 
@@ -59,7 +60,10 @@ struct AttentionCall {
   int32_t entry_count;
   int32_t first_head;  // bit of the first head in an entry's mask
   float scale;
-  float* scratch;  // AttentionScratchFloats(head_dim)
+  float softcap;       // 0: none
+  int32_t window;      // 0: all
+  const float* sinks;  // of each head; null: none
+  float* scratch;      // AttentionScratchFloats(head_dim)
 };
 // With these a page and what the items keep fit in a first-level cache of 32 KiB.
 inline constexpr int kMaxItems = 12;
@@ -89,8 +93,13 @@ struct AttentionKernels {
 
 struct RowKernels {
   void (*rms_norm)(const float* x, const float* weight, float* y, int32_t width, float epsilon);
+  // `bias` may be null.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y,
+                     int32_t width, float epsilon);
   void (*quantize)(const float* x, int8_t* q, float* scale, int32_t* sum, int32_t width);
-  void (*gated[2])(const float* gate, const float* up, float* y, int64_t count);  // ActivationKind
+  // By ActivationKind; `up` may be null.
+  void (*activation[kActivationKinds])(const float* gate, const float* up, float* y, int64_t count);
+  void (*scale_and_cap)(float* x, int64_t count, float scale, float cap);
 };
 
 inline constexpr int kLogitChunk = 64;

@@ -65,7 +65,7 @@ struct LinearOp {
     int64_t in = 0;
     int64_t out = 0;
     // Fusions that a backend may lack; the block then runs the ops one by one.
-    bool normed = false;  // x = rms_norm(residual) of rms_norm.h
+    bool normed = false;  // x = the rms norm of norm.h over the residual stream
     bool gated = false;   // the gated epilogues
   };
   struct Params {

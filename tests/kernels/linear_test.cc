@@ -273,5 +273,34 @@ TEST_P(LinearTest, EmbedReadsThePackedTable) {
   }
 }
 
+// Positions: rows are added to what is there, from an offset on.
+TEST_P(LinearTest, EmbedAddsRowsOfATable) {
+  Machine machine(GetParam(), 2);
+  Random random(7);
+  constexpr int kWidth = 64, kRows = 5;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kQ8_0}) {
+    const TestWeight w = MakeWeight(*machine.backend, dtype, 37, kWidth, random);
+    const TokenId positions[kRows] = {0, 34, 17, 1, 5};
+    const std::vector<float> before = random.Floats(kRows * kWidth);
+    Guarded<float> y(before.size());
+    std::copy(before.begin(), before.end(), y.data());
+    const EmbedTask task = {w.packed.data(), 0, kRows};
+    machine.Run<EmbedOp>({.table = dtype, .width = kWidth, .mode = EmbedMode::kAdd},
+                         {.tasks = {&task, 1},
+                          .tokens = positions,
+                          .y = y.data(),
+                          .width = kWidth,
+                          .vocab = 37,
+                          .mode = EmbedMode::kAdd,
+                          .offset = 2});
+    for (size_t i = 0; i < before.size(); ++i) {
+      const size_t row = positions[i / kWidth] + 2;
+      const double want = before[i] + w.values[row * kWidth + i % kWidth];
+      ExpectClose(y[i], want, std::abs(before[i]) + std::abs(want) + 0.2, {3e-7, 0},
+                  InfoOf(dtype).name);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tessera::kernels

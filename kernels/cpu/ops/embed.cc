@@ -10,12 +10,16 @@ template <DType dtype>
 void Run(ExecContext& context, const EmbedOp::Params& p) {
   for (const EmbedTask& task : p.tasks) {
     const double ns = 1.5 * p.width * task.row_count;
-    ForShares(context, task.row_count, ns, [&](int64_t begin, int64_t end, int) {
+    ForShares(context, task.row_count, ns, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t at = task.row_begin + i;
         const int64_t row = p.rows != nullptr ? p.rows[at] : at;
-        ReadRow(dtype, static_cast<uint64_t>(p.width), task.table, p.tokens[row], p.scale,
-                p.y + row * p.width);
+        float* y = p.y + row * p.width;
+        const bool adds = p.mode == EmbedMode::kAdd;
+        float* to = adds ? reinterpret_cast<float*>(context.scratch(thread)) : y;
+        ReadRow(dtype, static_cast<uint64_t>(p.width), task.table,
+                uint64_t{p.tokens[row]} + p.offset, p.scale, to);
+        for (int32_t d = 0; adds && d < p.width; ++d) y[d] += to[d];
       }
     });
   }
