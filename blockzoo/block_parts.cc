@@ -33,11 +33,13 @@ Status WrongShape(const BindContext& context, const TensorRef& ref, const std::s
 
 }  // namespace
 
-void LaunchScratch::Reserve(size_t members) {
-  linear.reserve(members * 4);
+void LaunchScratch::Reserve(size_t members, size_t tasks) {
+  linear.reserve(members * tasks);
   norm.reserve(members);
   sinks.reserve(members);
   embed.reserve(members);
+  route.reserve(members);
+  latent_norm.reserve(members);
 }
 
 StatusOr<BoundWeight> BindWeight(const BindContext& context, const std::string& role, uint64_t out,

@@ -47,10 +47,12 @@ struct LaunchScratch {
   std::vector<kernels::NormTask> norm;
   std::vector<kernels::AttentionSinks> sinks;
   std::vector<kernels::EmbedTask> embed;
+  std::vector<kernels::RouteTask> route;
+  std::vector<kernels::LatentNorm> latent_norm;
   std::byte* workspace = nullptr;  // rows x the widest workspace_bytes_per_row(), 64-byte aligned
 
-  // Room for launches of `members` members.
-  void Reserve(size_t members);
+  // Room for launches of `members` members of blocks whose linear_tasks() are at most `tasks`.
+  void Reserve(size_t members, size_t tasks);
 };
 
 // One block of every member over the rows of a launch. Rows are numbered 0..rows-1 within the
@@ -92,6 +94,8 @@ class BoundBlock {
   }
   // The launches of Linear that it makes, for who measures kernels.
   [[nodiscard]] std::span<const kernels::LinearGroup> products() const { return products_; }
+  // Most tasks of one launch of Linear that a member of it may take.
+  [[nodiscard]] size_t linear_tasks() const { return linear_tasks_; }
   // Widest row that a kernel of this block reads or writes, for scratch sizes.
   [[nodiscard]] uint64_t max_width() const { return max_width_; }
   // Rotary index that its rows need; -1: none.
@@ -120,6 +124,7 @@ class BoundBlock {
   std::string type_;
   std::vector<kvcache::StateSpec> state_;
   uint64_t workspace_bytes_per_row_ = 0;
+  size_t linear_tasks_ = 4;
   uint64_t max_width_ = 0;
   std::optional<kernels::AttentionShape> attention_shape_;
   std::vector<kernels::LinearGroup> products_;

@@ -16,7 +16,12 @@ namespace {
 
 std::string DescribeKv(const KvFormat& kv) {
   return absl::StrCat("kv ", InfoOf(kv.dtype).name, " x ", kv.kv_heads, " heads x ", kv.head_dim,
-                      kv.key_statistics ? " with statistics" : "");
+                      kv.latent ? ", latent" : "", kv.key_statistics ? " with statistics" : "");
+}
+
+std::string DescribeLatent(const LatentShape& shape) {
+  return absl::StrCat(DescribeKv(shape.kv), ", q_heads ", shape.q_heads, " of ", shape.nope_dim,
+                      " + ", shape.rope_dim, ", rank ", shape.rank);
 }
 
 }  // namespace
@@ -68,6 +73,23 @@ std::string Describe(const RotaryAnglesOp::Desc& desc) {
 }
 std::string Describe(const StepTablesOp::Desc& /*desc*/) { return "any step"; }
 std::string Describe(const CopyPagesOp::Desc& /*desc*/) { return "any pages"; }
+std::string Describe(const RouteExpertsOp::Desc& desc) {
+  const ExpertRouter& router = desc.router;
+  return absl::StrCat(router.used, " of ", router.experts, " experts, ", router.groups_used, " of ",
+                      router.groups, " groups");
+}
+std::string Describe(const GatherRowsOp::Desc& desc) { return absl::StrCat("width ", desc.width); }
+std::string Describe(const ClampedSwigluOp::Desc& desc) {
+  return absl::StrCat("limit ", desc.limit);
+}
+std::string Describe(const CombineExpertsOp::Desc& desc) {
+  return absl::StrCat("width ", desc.width);
+}
+std::string Describe(const LatentAppendOp::Desc& desc) {
+  return absl::StrCat(DescribeLatent(desc.shape),
+                      desc.style == RopeStyle::kInterleaved ? ", interleaved" : ", half");
+}
+std::string Describe(const LatentAttentionOp::Desc& desc) { return DescribeLatent(desc.shape); }
 std::string Describe(const SampleOp::Desc& desc) { return absl::StrCat("vocab ", desc.vocab); }
 
 bool WantsQuantizedRows(DType weight) { return IsBlockFormat(weight); }

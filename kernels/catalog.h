@@ -17,7 +17,9 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/copy_pages.h"
 #include "kernels/ops/embed.h"
+#include "kernels/ops/expert_rows.h"
 #include "kernels/ops/gated_activation.h"
+#include "kernels/ops/latent_attention.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/norm.h"
 #include "kernels/ops/page_stats.h"
@@ -25,6 +27,7 @@
 #include "kernels/ops/residual.h"
 #include "kernels/ops/rope_append.h"
 #include "kernels/ops/rotary_angles.h"
+#include "kernels/ops/route_experts.h"
 #include "kernels/ops/sample.h"
 #include "kernels/ops/scale_logits.h"
 #include "kernels/ops/step_tables.h"
@@ -86,7 +89,10 @@ class Catalog {
              std::vector<KernelEntry<GatedActivationOp>>, std::vector<KernelEntry<PageStatsOp>>,
              std::vector<KernelEntry<SampleOp>>, std::vector<KernelEntry<RotaryAnglesOp>>,
              std::vector<KernelEntry<StepTablesOp>>, std::vector<KernelEntry<CopyPagesOp>>,
-             std::vector<KernelEntry<ResidualOp>>, std::vector<KernelEntry<ScaleLogitsOp>>>
+             std::vector<KernelEntry<ResidualOp>>, std::vector<KernelEntry<ScaleLogitsOp>>,
+             std::vector<KernelEntry<RouteExpertsOp>>, std::vector<KernelEntry<GatherRowsOp>>,
+             std::vector<KernelEntry<ClampedSwigluOp>>, std::vector<KernelEntry<CombineExpertsOp>>,
+             std::vector<KernelEntry<LatentAppendOp>>, std::vector<KernelEntry<LatentAttentionOp>>>
       entries_;
 };
 

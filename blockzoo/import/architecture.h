@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "blockzoo/import/checkpoint.h"
-#include "blockzoo/import/tensor_forms.h"
 #include "blockzoo/manifest.h"
 
 namespace tessera::blockzoo {
@@ -28,7 +27,6 @@ struct BlockPlan {
 struct ChainPlan {
   ChainManifest chain;
   std::vector<BlockPlan> blocks;  // in chain order
-  MadeTensors made;               // owns the bytes of tensors that the checkpoint does not hold
 };
 
 struct Architecture {

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 
 namespace tessera::blockzoo {
@@ -59,15 +60,35 @@ class RuleCutter {
         whole[0] += found->second[0];
       }
     }
+    if (rule_.form == TensorForm::kStacked) return TakeStack(name, roles.front(), whole, block);
     const bool turned = rule_.form == TensorForm::kTransposed && whole.size() == 2;
     TESSERA_ASSIGN_OR_RETURN(CheckpointTensor tensor,
                              taker_.Take(name, turned ? Shape{whole[1], whole[0]} : whole));
     if (turned) {
-      TESSERA_ASSIGN_OR_RETURN(tensor, Transposed(tensor, taker_.made()));
+      TESSERA_ASSIGN_OR_RETURN(tensor, Transposed(tensor));
     } else if (rule_.form == TensorForm::kPlusOne) {
-      TESSERA_ASSIGN_OR_RETURN(tensor, PlusOne(tensor, taker_.made()));
+      TESSERA_ASSIGN_OR_RETURN(tensor, PlusOne(tensor));
     }
     return Divide(tensor, roles, shapes, block);
+  }
+
+  // Each tensor holds an equal part of the rows; where that is one row, it may be a vector.
+  Status TakeStack(const std::string& name, const std::string& role, const Shape& whole,
+                   BlockPlan& block) {
+    Shape part = whole;
+    part[0] /= rule_.count;
+    if (part[0] == 1 && part.size() > 1) part.erase(part.begin());
+    std::vector<CheckpointTensor> tensors;
+    for (uint64_t i = 0; i < rule_.count; ++i) {
+      TESSERA_ASSIGN_OR_RETURN(
+          CheckpointTensor tensor,
+          taker_.Take(absl::StrReplaceAll(name, {{"*", absl::StrCat(i)}}), part));
+      tensors.push_back(std::move(tensor));
+    }
+    TESSERA_ASSIGN_OR_RETURN(CheckpointTensor stack, Stacked(name, std::move(tensors)));
+    stack.shape = whole;
+    block.tensors.push_back({role, std::move(stack)});
+    return absl::OkStatus();
   }
 
   Status Divide(const CheckpointTensor& tensor, const std::vector<std::string>& roles,
@@ -84,13 +105,13 @@ class RuleCutter {
         if (rows != shapes[0][0] || rows % head_rows != 0) {
           return NotAShape(tensor.name, tensor.shape, rule_.roles);
         }
-        TESSERA_ASSIGN_OR_RETURN(CheckpointTensor part,
-                                 TakePeriodicRows(tensor, roles.size() * head_rows, i * head_rows,
-                                                  head_rows, taker_.made()));
+        TESSERA_ASSIGN_OR_RETURN(
+            CheckpointTensor part,
+            TakePeriodicRows(tensor, roles.size() * head_rows, i * head_rows, head_rows));
         block.tensors.push_back({roles[i], std::move(part)});
         continue;
       }
-      TESSERA_ASSIGN_OR_RETURN(CheckpointTensor part, TakeRows(tensor, begin, rows, taker_.made()));
+      TESSERA_ASSIGN_OR_RETURN(CheckpointTensor part, TakeRows(tensor, begin, rows));
       block.tensors.push_back({roles[i], std::move(part)});
       begin += rows;
     }
@@ -138,7 +159,9 @@ void AddQkNormShapes(const DecoderShape& shape, BlockSpec& spec) {
 
 // GGUF files of any architecture may hold q, k and v in one tensor.
 void UseFusedNames(const TensorTaker& taker, BlockSpec& spec) {
-  if (!taker.Has(spec.prefix + "attn_qkv.weight")) return;
+  const bool apart = std::any_of(spec.tensors.begin(), spec.tensors.end(),
+                                 [](const TensorRule& rule) { return rule.roles == "q"; });
+  if (!apart || !taker.Has(spec.prefix + "attn_qkv.weight")) return;
   for (const char* role : {"q", "k", "v"}) Remove(spec.tensors, role);
   Rename(spec.tensors, "q,k,v", "attn_qkv");
 }
@@ -262,7 +285,8 @@ Status CheckHeads(const Decoder& decoder) {
         absl::StrCat(shape.kv_heads, " does not divide ", shape.q_heads, " heads"));
   }
   for (const RotarySettings& rotary : decoder.rotary) {
-    if (shape.head_dim % 2 != 0 || rotary.dim % 2 != 0 || rotary.dim > shape.head_dim) {
+    if (shape.head_dim % 2 != 0 || rotary.dim < 2 || rotary.dim % 2 != 0 ||
+        rotary.dim > shape.head_dim) {
       return InvalidSetting("head size", absl::StrCat("heads of ", shape.head_dim, " with ",
                                                       rotary.dim, " rotated elements"));
     }
@@ -275,6 +299,7 @@ StatusOr<BlockPlan> CutBlock(const BlockSpec& spec, TensorTaker& taker) {
   for (const TensorRule& rule : spec.tensors) {
     TESSERA_RETURN_IF_ERROR(RuleCutter(spec, rule, taker).Cut(block));
   }
+  if (spec.take_more) TESSERA_RETURN_IF_ERROR(spec.take_more(taker, block));
   return block;
 }
 
@@ -312,7 +337,6 @@ StatusOr<ChainPlan> CutDecoder(const Decoder& decoder, const SettingsReader& rea
     taker.IgnoreEndingWith(suffix);
   }
   TESSERA_RETURN_IF_ERROR(taker.CheckNothingLeft());
-  plan.made = taker.TakeMade();
   return plan;
 }
 

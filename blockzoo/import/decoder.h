@@ -48,6 +48,7 @@ enum class TensorForm : uint8_t {
   kPlusOne,     // 1 + w, in float32
   kTransposed,  // [in, out] in the file
   kByHead,      // several roles of equal width, the rows of each head next to each other
+  kStacked,     // several tensors one after the other
 };
 
 // A module of the file: "NAME.weight" and, where the block has a role for it, an optional
@@ -58,6 +59,7 @@ struct TensorRule {
   std::string roles;
   std::string name;
   TensorForm form = TensorForm::kAsIs;
+  uint64_t count = 0;  // tensors that make up kStacked; '*' in the name is the index
 };
 using TensorRules = std::vector<TensorRule>;
 
@@ -82,9 +84,13 @@ struct BlockSpec {
   TensorRules tensors;
   std::string prefix;      // of the tensors' names
   uint64_t head_rows = 0;  // of a head, for TensorForm::kByHead
+  // Takes what no rule describes, after the rules.
+  std::function<Status(TensorTaker&, BlockPlan&)> take_more;
 };
 
 struct LayerAttention {
+  // What the settings call the layer; a local one has a window, unless it hides nothing.
+  enum class Kind : uint8_t { kGlobal, kLocal } kind = Kind::kGlobal;
   int64_t window = 0;  // tokens; 0: all
   int64_t rotary = 0;  // index into Decoder::rotary; kNoRotary: positions are not rotated
 };
@@ -116,8 +122,11 @@ struct DecoderDefaults {
   int64_t max_context = 2048;
   double epsilon = 1e-6;
   enum class Rotation : uint8_t { kRotary, kNone } rotation = Rotation::kRotary;
+  // kOther: the architecture reads the size of a head's key and value.
+  enum class Heads : uint8_t { kEqual, kOther } heads = Heads::kEqual;
   double rope_base = 10000.0;
   double partial_rotary = 1.0;
+  const char* rotary_group = "";  // RotaryQuery::group
   Decoder::Head head = Decoder::Head::kOwn;
   const char* activation = "silu";
 };

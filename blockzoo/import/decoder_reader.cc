@@ -44,11 +44,13 @@ Status ReadShape(const DecoderDefaults& defaults, SettingsReader& read, DecoderS
       shape.kv_heads,
       read.IntegerOr(kKvHeads, defaults.kv_heads > 0 ? defaults.kv_heads : shape.q_heads, 1,
                      kMaxHeads));
-  const int64_t head_dim =
-      defaults.head_dim > 0 && !read.gguf() ? defaults.head_dim : shape.width / shape.q_heads;
-  TESSERA_ASSIGN_OR_RETURN(shape.head_dim, read.IntegerOr(kHeadDim, head_dim, 2, kMaxHeadDim));
-  TESSERA_RETURN_IF_ERROR(
-      read.IntegerOr(kValueDim, shape.head_dim, shape.head_dim, shape.head_dim).status());
+  if (defaults.heads == DecoderDefaults::Heads::kEqual) {
+    const int64_t head_dim =
+        defaults.head_dim > 0 && !read.gguf() ? defaults.head_dim : shape.width / shape.q_heads;
+    TESSERA_ASSIGN_OR_RETURN(shape.head_dim, read.IntegerOr(kHeadDim, head_dim, 2, kMaxHeadDim));
+    TESSERA_RETURN_IF_ERROR(
+        read.IntegerOr(kValueDim, shape.head_dim, shape.head_dim, shape.head_dim).status());
+  }
   if (read.gguf()) {
     TESSERA_ASSIGN_OR_RETURN(shape.max_context, read.Integer(kContext, 1, kMaxContext));
   } else {
@@ -167,7 +169,8 @@ StatusOr<Decoder> ReadDecoder(const DecoderKind& kind, SettingsReader& read, Ten
                            ReadRotary({.head_dim = decoder.shape.head_dim,
                                        .max_context = decoder.shape.max_context,
                                        .base = defaults.rope_base,
-                                       .partial = defaults.partial_rotary},
+                                       .partial = defaults.partial_rotary,
+                                       .group = defaults.rotary_group},
                                       read, taker));
   decoder.rotary.push_back(std::move(rotary));
   return decoder;

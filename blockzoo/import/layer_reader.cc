@@ -11,11 +11,11 @@ constexpr Key kLayerTypes = {nullptr, "layer_types"};
 constexpr Key kFirstLayer = {nullptr, "max_window_layers"};
 constexpr Key kPattern = {"attention.sliding_window_pattern", "sliding_window_pattern"};
 
-// The window in tokens; 0 where nothing is hidden.
-StatusOr<int64_t> WindowOf(SettingsReader& read, const DecoderShape& shape) {
+// The window in tokens; 0 where there is none, or where it is switched off.
+StatusOr<int64_t> WindowOf(SettingsReader& read) {
   TESSERA_ASSIGN_OR_RETURN(const int64_t used, read.IntegerOr(kUseWindow, 1, 0, 1));
   TESSERA_ASSIGN_OR_RETURN(const int64_t window, read.IntegerOr(kWindow, 0, 0, INT64_MAX));
-  return used == 0 || window >= shape.max_context ? 0 : window;
+  return used == 0 ? 0 : window;
 }
 
 Status NotOneALayer(const std::string& setting, size_t count, int64_t layers) {
@@ -58,13 +58,15 @@ StatusOr<std::vector<bool>> WindowedLayers(int64_t period, SettingsReader& read,
 }  // namespace
 
 Status ReadWindows(int64_t period, SettingsReader& read, Decoder& decoder) {
-  TESSERA_ASSIGN_OR_RETURN(const int64_t window, WindowOf(read, decoder.shape));
+  TESSERA_ASSIGN_OR_RETURN(const int64_t window, WindowOf(read));
   if (window == 0) return absl::OkStatus();
   TESSERA_ASSIGN_OR_RETURN(const std::vector<bool> windowed,
                            WindowedLayers(period, read, decoder.shape.layers));
   decoder.layers.resize(decoder.shape.layers);
   for (int64_t i = 0; i < decoder.shape.layers; ++i) {
-    if (windowed[i]) decoder.layers[i].window = window;
+    if (!windowed[i]) continue;
+    decoder.layers[i].kind = LayerAttention::Kind::kLocal;
+    if (window < decoder.shape.max_context) decoder.layers[i].window = window;
   }
   return absl::OkStatus();
 }
@@ -72,8 +74,8 @@ Status ReadWindows(int64_t period, SettingsReader& read, Decoder& decoder) {
 Status HonourIdleWindow(SettingsReader& read, const DecoderShape& shape) {
   if (!read.Has(kWindow)) return absl::OkStatus();
   SettingsReader probe(read.checkpoint());
-  TESSERA_ASSIGN_OR_RETURN(const int64_t window, WindowOf(probe, shape));
-  if (window == 0) read.Honour(kWindow);
+  TESSERA_ASSIGN_OR_RETURN(const int64_t window, WindowOf(probe));
+  if (window == 0 || window >= shape.max_context) read.Honour(kWindow);
   return absl::OkStatus();
 }
 

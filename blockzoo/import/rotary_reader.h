@@ -8,13 +8,16 @@
 
 namespace tessera::blockzoo {
 
-// What the settings are read by. `group` is Hugging Face's part of rope_parameters for one type of
-// layer ("full_attention"); empty where all layers are alike.
 struct RotaryQuery {
   int64_t head_dim = 0;
   int64_t max_context = 0;
   double base = 10000.0;  // when the file has none
   double partial = 1.0;   // part of a head that is rotated, when the file has none
+  Key base_key = {"rope.freq_base", "rope_theta|rotary_emb_base"};
+  // Whether a scaling that is not said to be of `group` applies.
+  enum class Scaling : uint8_t { kRead, kNone } scaling = Scaling::kRead;
+  // Hugging Face's part of rope_parameters for one type of layer ("full_attention"); empty where
+  // all layers are alike.
   std::string group;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/weight_planes.h"
@@ -10,12 +12,13 @@ namespace tessera::blockzoo {
 namespace {
 
 using kernels::DType;
+using Bytes = std::span<const std::byte>;
 
-Status Unsupported(const CheckpointTensor& tensor, absl::string_view what, absl::string_view fix) {
+Status Unsupported(const CheckpointTensor& tensor, absl::string_view what) {
   return Error(absl::StatusCode::kUnimplemented,
                {.what = absl::StrCat("the tensor ", tensor.name, " cannot be ", what),
                 .why = absl::StrCat("its type is ", kernels::InfoOf(tensor.dtype).name),
-                .fix = std::string(fix)});
+                .fix = "import the model's unquantized form and use `tessera zoo quantize`"});
 }
 
 std::string RangeName(const CheckpointTensor& tensor, uint64_t begin, uint64_t end) {
@@ -29,49 +32,36 @@ uint64_t RowElements(const Shape& shape) {
   return elements;
 }
 
-// Bytes of one row, of a type without planes. A block must not reach over the end of a row.
-StatusOr<uint64_t> RowBytesOf(const CheckpointTensor& tensor) {
-  const uint64_t columns = tensor.shape.size() > 1 ? tensor.shape.back() : 1;
-  const auto bytes =
-      kernels::StorageBytes(tensor.dtype, RowElements(tensor.shape) / columns, columns);
-  if (!bytes.has_value()) return Unsupported(tensor, "divided", "");
-  return *bytes;
-}
-
-// Rows of each plane, copied side by side.
-StatusOr<CheckpointTensor> TakePlaneRows(const CheckpointTensor& tensor, uint64_t begin,
-                                         uint64_t count, MadeTensors& made) {
-  const uint64_t rows = tensor.shape[0], columns = tensor.shape[1];
-  const uint64_t grain = tensor.dtype == DType::kF8Block128 ? 128 : 1;
-  if (begin % grain != 0 || (count % grain != 0 && begin + count != rows)) {
-    return Unsupported(tensor, absl::StrCat("cut before row ", begin, " or after it"),
-                       "import the unquantized model");
+// Calls `use` with the canonical bytes.
+Status WithBytes(const CheckpointTensor& tensor, const std::function<void(Bytes)>& use) {
+  if (!tensor.make) {
+    use(tensor.bytes);
+    return absl::OkStatus();
   }
-  const kernels::WeightPlanes from = kernels::PlanesOf(tensor.dtype, rows, columns);
-  const kernels::WeightPlanes to = kernels::PlanesOf(tensor.dtype, count, columns);
-  std::byte* out = nullptr;
-  CheckpointTensor part = made.Add(RangeName(tensor, begin, begin + count), tensor.dtype,
-                                   {count, columns}, to.bytes, &out);
-  // A plane holds one line for each `grain` rows.
-  const auto copy = [&](uint64_t source, uint64_t target, uint64_t bytes, uint64_t lines) {
-    const uint64_t line = bytes / ((count + lines - 1) / lines);
-    std::memcpy(out + target, tensor.bytes.data() + source + begin / lines * line, bytes);
-  };
-  copy(0, 0, to.codes_bytes, 1);
-  copy(from.scales_offset, to.scales_offset, to.scales_bytes, grain);
-  if (to.zeros_bytes > 0) copy(from.zeros_offset, to.zeros_offset, to.zeros_bytes, 1);
-  return part;
+  TESSERA_ASSIGN_OR_RETURN(const std::vector<std::byte> made, BytesOf(tensor));
+  use(made);
+  return absl::OkStatus();
 }
 
-float ElementOf(const CheckpointTensor& tensor, uint64_t index) {
-  if (tensor.dtype == DType::kF32) {
+// A tensor that `fill` makes of the canonical bytes of `from`.
+CheckpointTensor MadeFrom(const CheckpointTensor& from, std::string name, DType dtype, Shape shape,
+                          std::function<void(Bytes, std::span<std::byte>)> fill) {
+  CheckpointTensor made{.name = std::move(name), .dtype = dtype, .shape = std::move(shape)};
+  made.make = [from, fill = std::move(fill)](std::span<std::byte> canonical) {
+    return WithBytes(from, [&](Bytes bytes) { fill(bytes, canonical); });
+  };
+  return made;
+}
+
+float ElementOf(DType dtype, Bytes bytes, uint64_t index) {
+  if (dtype == DType::kF32) {
     float value;
-    std::memcpy(&value, tensor.bytes.data() + index * sizeof(value), sizeof(value));
+    std::memcpy(&value, bytes.data() + index * sizeof(value), sizeof(value));
     return value;
   }
   uint16_t bits;
-  std::memcpy(&bits, tensor.bytes.data() + index * sizeof(bits), sizeof(bits));
-  return tensor.dtype == DType::kF16 ? kernels::F16ToF32(bits) : kernels::BF16ToF32(bits);
+  std::memcpy(&bits, bytes.data() + index * sizeof(bits), sizeof(bits));
+  return dtype == DType::kF16 ? kernels::F16ToF32(bits) : kernels::BF16ToF32(bits);
 }
 
 template <typename T>
@@ -90,83 +80,130 @@ void TransposeElements(const std::byte* in, std::byte* out, uint64_t rows, uint6
   }
 }
 
-}  // namespace
-
-CheckpointTensor MadeTensors::Add(std::string name, DType dtype, Shape shape, uint64_t bytes,
-                                  std::byte** out) {
-  bytes_.push_back(std::make_shared<std::byte[]>(bytes));
-  *out = bytes_.back().get();
-  return {std::move(name), dtype, std::move(shape), {*out, bytes}};
+// Appends the planes of `part` rows, which begin at row `at` of `rows`.
+void CopyPlanes(DType dtype, uint64_t rows, uint64_t at, uint64_t part, uint64_t columns,
+                const std::byte* from, std::byte* to) {
+  const kernels::WeightPlanes whole = kernels::PlanesOf(dtype, rows, columns);
+  const kernels::WeightPlanes some = kernels::PlanesOf(dtype, part, columns);
+  // A line of scales belongs to one row, or to 128.
+  const uint64_t shared = dtype == DType::kF8Block128 ? 128 : 1;
+  const uint64_t line = some.scales_bytes / ((part + shared - 1) / shared);
+  std::memcpy(to + at * (some.codes_bytes / part), from, some.codes_bytes);
+  std::memcpy(to + whole.scales_offset + at / shared * line, from + some.scales_offset,
+              some.scales_bytes);
+  if (some.zeros_bytes == 0) return;
+  std::memcpy(to + whole.zeros_offset + at * (some.zeros_bytes / part), from + some.zeros_offset,
+              some.zeros_bytes);
 }
 
-StatusOr<CheckpointTensor> TakeRows(const CheckpointTensor& tensor, uint64_t begin, uint64_t count,
-                                    MadeTensors& made) {
-  if (kernels::HasPlanes(tensor.dtype)) return TakePlaneRows(tensor, begin, count, made);
-  TESSERA_ASSIGN_OR_RETURN(const uint64_t row_bytes, RowBytesOf(tensor));
+Status FillStack(const std::vector<CheckpointTensor>& tensors, uint64_t rows,
+                 std::span<std::byte> canonical) {
+  uint64_t at_row = 0, at_byte = 0;
+  for (const CheckpointTensor& tensor : tensors) {
+    TESSERA_RETURN_IF_ERROR(WithBytes(tensor, [&](Bytes bytes) {
+      if (kernels::HasPlanes(tensor.dtype)) {
+        CopyPlanes(tensor.dtype, rows, at_row, tensor.shape[0], tensor.shape[1], bytes.data(),
+                   canonical.data());
+        return;
+      }
+      std::memcpy(canonical.data() + at_byte, bytes.data(), bytes.size());
+      at_byte += bytes.size();
+    }));
+    at_row += tensor.shape[0];
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+StatusOr<std::vector<std::byte>> BytesOf(const CheckpointTensor& tensor) {
+  if (!tensor.make) return std::vector<std::byte>(tensor.bytes.begin(), tensor.bytes.end());
+  TESSERA_ASSIGN_OR_RETURN(const uint64_t size, TensorBytes(tensor.dtype, tensor.shape));
+  std::vector<std::byte> made(size);
+  TESSERA_RETURN_IF_ERROR(tensor.make(made));
+  return made;
+}
+
+StatusOr<CheckpointTensor> TakeRows(const CheckpointTensor& tensor, uint64_t begin,
+                                    uint64_t count) {
+  if (tensor.shape.size() > 1) {
+    return RowsOf(tensor, RangeName(tensor, begin, begin + count), begin, count);
+  }
   CheckpointTensor part = tensor;
   part.name = RangeName(tensor, begin, begin + count);
-  part.shape[0] = count;
-  part.bytes = tensor.bytes.subspan(begin * row_bytes, count * row_bytes);
-  return part;
+  part.shape = {count};
+  const uint64_t element = kernels::InfoOf(tensor.dtype).block_bytes;
+  if (!tensor.make) {
+    part.bytes = tensor.bytes.subspan(begin * element, count * element);
+    return part;
+  }
+  return MadeFrom(tensor, part.name, tensor.dtype, part.shape,
+                  [offset = begin * element](Bytes from, std::span<std::byte> to) {
+                    std::memcpy(to.data(), from.data() + offset, to.size());
+                  });
 }
 
 StatusOr<CheckpointTensor> TakePeriodicRows(const CheckpointTensor& tensor, uint64_t period,
-                                            uint64_t begin, uint64_t count, MadeTensors& made) {
-  if (kernels::HasPlanes(tensor.dtype)) {
-    return Unsupported(tensor, "divided by heads", "import the unquantized model");
-  }
-  TESSERA_ASSIGN_OR_RETURN(const uint64_t row_bytes, RowBytesOf(tensor));
+                                            uint64_t begin, uint64_t count) {
+  if (kernels::HasPlanes(tensor.dtype)) return Unsupported(tensor, "divided by heads or experts");
+  TESSERA_ASSIGN_OR_RETURN(const uint64_t bytes, TensorBytes(tensor.dtype, tensor.shape));
+  const uint64_t row = bytes / tensor.shape[0];
   const uint64_t periods = tensor.shape[0] / period;
   Shape shape = tensor.shape;
   shape[0] = periods * count;
-  std::byte* out = nullptr;
-  CheckpointTensor part =
-      made.Add(absl::StrCat(RangeName(tensor, begin, begin + count), " of each ", period),
-               tensor.dtype, std::move(shape), periods * count * row_bytes, &out);
-  for (uint64_t i = 0; i < periods; ++i) {
-    std::memcpy(out + i * count * row_bytes, tensor.bytes.data() + (i * period + begin) * row_bytes,
-                count * row_bytes);
-  }
-  return part;
+  return MadeFrom(tensor,
+                  absl::StrCat(RangeName(tensor, begin, begin + count), " of each ", period),
+                  tensor.dtype, std::move(shape),
+                  [periods, period, begin, count, row](Bytes from, std::span<std::byte> to) {
+                    for (uint64_t i = 0; i < periods; ++i) {
+                      std::memcpy(to.data() + i * count * row,
+                                  from.data() + (i * period + begin) * row, count * row);
+                    }
+                  });
 }
 
-StatusOr<CheckpointTensor> Transposed(const CheckpointTensor& tensor, MadeTensors& made) {
-  if (!kernels::IsFloatType(tensor.dtype)) {
-    return Unsupported(tensor, "transposed", "import the unquantized model");
-  }
-  const uint64_t rows = tensor.shape[0], columns = tensor.shape[1];
-  std::byte* out = nullptr;
-  CheckpointTensor turned = made.Add(tensor.name + " transposed", tensor.dtype, {columns, rows},
-                                     tensor.bytes.size(), &out);
-  if (tensor.dtype == DType::kF32) {
-    TransposeElements<float>(tensor.bytes.data(), out, rows, columns);
-  } else {
-    TransposeElements<uint16_t>(tensor.bytes.data(), out, rows, columns);
-  }
-  return turned;
+StatusOr<CheckpointTensor> Transposed(const CheckpointTensor& tensor) {
+  return TransposedPeriods(tensor, tensor.shape[0], 0, tensor.shape[0]);
 }
 
-StatusOr<CheckpointTensor> PlusOne(const CheckpointTensor& tensor, MadeTensors& made) {
-  if (!kernels::IsFloatType(tensor.dtype)) return Unsupported(tensor, "shifted", "");
-  const uint64_t elements = tensor.shape[0] * RowElements(tensor.shape);
-  std::byte* out = nullptr;
-  CheckpointTensor shifted = made.Add(tensor.name + " plus one", DType::kF32, tensor.shape,
-                                      elements * sizeof(float), &out);
-  for (uint64_t i = 0; i < elements && !tensor.bytes.empty(); ++i) {
-    const float value = 1.0f + ElementOf(tensor, i);
-    std::memcpy(out + i * sizeof(value), &value, sizeof(value));
-  }
-  return shifted;
+StatusOr<CheckpointTensor> TransposedPeriods(const CheckpointTensor& tensor, uint64_t period,
+                                             uint64_t begin, uint64_t count) {
+  if (!kernels::IsFloatType(tensor.dtype)) return Unsupported(tensor, "transposed");
+  const uint64_t periods = tensor.shape[0] / period, columns = tensor.shape[1];
+  return MadeFrom(tensor, absl::StrCat(RangeName(tensor, begin, begin + count), " transposed"),
+                  tensor.dtype, {periods * columns, count},
+                  [=, dtype = tensor.dtype](Bytes from, std::span<std::byte> to) {
+                    const uint64_t row = columns * kernels::InfoOf(dtype).block_bytes;
+                    for (uint64_t i = 0; i < periods; ++i) {
+                      const std::byte* in = from.data() + (i * period + begin) * row;
+                      std::byte* out = to.data() + i * count * row;
+                      if (dtype == DType::kF32) {
+                        TransposeElements<float>(in, out, count, columns);
+                      } else {
+                        TransposeElements<uint16_t>(in, out, count, columns);
+                      }
+                    }
+                  });
 }
 
-StatusOr<CheckpointTensor> Stacked(const std::string& name,
-                                   const std::vector<CheckpointTensor>& tensors,
-                                   MadeTensors& made) {
+StatusOr<CheckpointTensor> PlusOne(const CheckpointTensor& tensor) {
+  if (!kernels::IsFloatType(tensor.dtype)) return Unsupported(tensor, "shifted");
+  return MadeFrom(tensor, tensor.name + " plus one", DType::kF32, tensor.shape,
+                  [dtype = tensor.dtype, elements = tensor.shape[0] * RowElements(tensor.shape)](
+                      Bytes from, std::span<std::byte> to) {
+                    for (uint64_t i = 0; i < elements; ++i) {
+                      const float value = 1.0f + ElementOf(dtype, from, i);
+                      std::memcpy(to.data() + i * sizeof(value), &value, sizeof(value));
+                    }
+                  });
+}
+
+StatusOr<CheckpointTensor> Stacked(std::string name, std::vector<CheckpointTensor> tensors) {
   const CheckpointTensor& first = tensors.front();
-  uint64_t rows = 0, bytes = 0;
+  uint64_t rows = 0;
   for (const CheckpointTensor& tensor : tensors) {
-    if (kernels::HasPlanes(tensor.dtype)) {
-      return Unsupported(tensor, "stacked", "import the unquantized model");
+    if (tensor.dtype == DType::kF8Block128 && rows % 128 != 0) {
+      return Unsupported(tensor, absl::StrCat("stacked from row ", rows, " on"));
     }
     if (tensor.dtype != first.dtype || tensor.shape.size() != first.shape.size() ||
         !std::equal(tensor.shape.begin() + 1, tensor.shape.end(), first.shape.begin() + 1)) {
@@ -178,16 +215,12 @@ StatusOr<CheckpointTensor> Stacked(const std::string& name,
                                ShapeText(first.shape))});
     }
     rows += tensor.shape[0];
-    bytes += tensor.bytes.size();
   }
-  Shape shape = first.shape;
-  shape[0] = rows;
-  std::byte* out = nullptr;
-  CheckpointTensor stack = made.Add(name, first.dtype, std::move(shape), bytes, &out);
-  for (const CheckpointTensor& tensor : tensors) {
-    std::memcpy(out, tensor.bytes.data(), tensor.bytes.size());
-    out += tensor.bytes.size();
-  }
+  CheckpointTensor stack{.name = std::move(name), .dtype = first.dtype, .shape = first.shape};
+  stack.shape[0] = rows;
+  stack.make = [tensors = std::move(tensors), rows](std::span<std::byte> canonical) {
+    return FillStack(tensors, rows, canonical);
+  };
   return stack;
 }
 

@@ -27,9 +27,6 @@ class TensorTaker {
                                       const Shape& shape);
   void Ignore(const std::string& name) { left_.erase(name); }
   void IgnoreEndingWith(absl::string_view suffix);
-  // Where tensors that the file does not hold as such are kept until the plan takes them.
-  [[nodiscard]] MadeTensors& made() { return made_; }
-  [[nodiscard]] MadeTensors TakeMade() { return std::move(made_); }
   // INVALID_ARGUMENT naming the first few of the tensors that were neither taken nor ignored.
   [[nodiscard]] Status CheckNothingLeft() const;
 
@@ -37,7 +34,6 @@ class TensorTaker {
   const Checkpoint& checkpoint_;
   std::set<std::string> all_;
   std::set<std::string> left_;
-  MadeTensors made_;
 };
 
 }  // namespace tessera::blockzoo

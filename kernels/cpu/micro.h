@@ -91,6 +91,35 @@ struct AttentionKernels {
   void (*page_stats[3])(const std::byte* k_plane, float* statistics, int32_t head_dim);
 };
 
+// A run of queries of one sequence and some heads, over latents. Of all heads' queries and outputs
+// those of a head lie together.
+struct LatentCall {
+  const std::byte* arena;
+  const float* q;         // first query, first head: [heads, queries, width]
+  float* out;             // the same place in [heads, queries, rank]
+  int64_t q_head_stride;  // floats between heads
+  int64_t out_head_stride;
+  int32_t queries;  // queries * heads <= kMaxItems
+  int32_t heads;
+  int32_t position;       // of the first query
+  int32_t width;          // of a latent with its rotated key
+  int32_t rank;           // of the latent alone
+  const uint32_t* table;  // page of each 64 positions
+  float scale;
+  float* scratch;  // AttentionScratchFloats(width)
+};
+
+struct LatentKernels {
+  void (*attend[3])(const LatentCall&);  // by KV dtype
+  // One token's latent into its place in a page.
+  void (*store[3])(const float* from, int32_t width, std::byte* to);
+};
+
+struct ExpertKernels {
+  void (*clamped_swiglu)(const float* gate, const float* up, float* y, int64_t count, float limit,
+                         float alpha);
+};
+
 struct RowKernels {
   void (*rms_norm)(const float* x, const float* weight, float* y, int32_t width, float epsilon);
   // `bias` may be null.
@@ -115,6 +144,8 @@ struct SampleKernels {
 
 extern const LinearKernels kAvx512Linear, kAvx2Linear;
 extern const AttentionKernels kAvx512Attention, kAvx2Attention;
+extern const LatentKernels kAvx512Latent, kAvx2Latent;
+extern const ExpertKernels kAvx512Expert, kAvx2Expert;
 extern const RowKernels kAvx512Row, kAvx2Row;
 extern const SampleKernels kAvx512Sample, kAvx2Sample;
 

@@ -14,6 +14,10 @@ struct Micro {
       isa == CpuIsa::kAvx512 ? kAvx512Linear : kAvx2Linear;
   static constexpr const AttentionKernels& kAttention =
       isa == CpuIsa::kAvx512 ? kAvx512Attention : kAvx2Attention;
+  static constexpr const LatentKernels& kLatent =
+      isa == CpuIsa::kAvx512 ? kAvx512Latent : kAvx2Latent;
+  static constexpr const ExpertKernels& kExpert =
+      isa == CpuIsa::kAvx512 ? kAvx512Expert : kAvx2Expert;
   static constexpr const RowKernels& kRow = isa == CpuIsa::kAvx512 ? kAvx512Row : kAvx2Row;
   static constexpr const SampleKernels& kSample =
       isa == CpuIsa::kAvx512 ? kAvx512Sample : kAvx2Sample;
@@ -41,5 +45,7 @@ void RegisterCpuKernels(Registry& registry);
 
 // "dtype Q8_0" when a KV format has no kernel, else empty.
 [[nodiscard]] std::string MissingKv(const KvFormat& kv);
+// The same for the shapes of latent attention.
+[[nodiscard]] std::string MissingLatent(const LatentShape& shape);
 
 }  // namespace tessera::kernels::cpu

@@ -62,6 +62,7 @@ std::string Missing(const AttentionOp::Desc& desc) {
                                    .window = desc.window};
   if (desc.softcap) return "a soft cap of scores";
   if (desc.sinks) return "sinks";
+  if (desc.kv.latent) return "a latent plane";
   if (desc.kv.dtype != DType::kBF16 && desc.kv.dtype != DType::kF8E4M3) {
     return absl::StrCat("kv dtype ", InfoOf(desc.kv.dtype).name, " (BF16 or F8_E4M3)");
   }

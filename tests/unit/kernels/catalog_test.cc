@@ -61,6 +61,12 @@ TEST(CatalogTest, EveryOpHasAKernelOnEveryInstructionSet) {
     ExpectComplete<GatedActivationOp>(catalog, &names);
     ExpectComplete<PageStatsOp>(catalog, &names);
     ExpectComplete<SampleOp>(catalog, &names);
+    ExpectComplete<RouteExpertsOp>(catalog, &names);
+    ExpectComplete<GatherRowsOp>(catalog, &names);
+    ExpectComplete<ClampedSwigluOp>(catalog, &names);
+    ExpectComplete<CombineExpertsOp>(catalog, &names);
+    ExpectComplete<LatentAppendOp>(catalog, &names);
+    ExpectComplete<LatentAttentionOp>(catalog, &names);
     ExpectComplete<ResidualOp>(catalog, &names);
     ExpectComplete<ScaleLogitsOp>(catalog, &names);
   }

@@ -130,8 +130,7 @@ TEST(LlamaTest, RefusesByNameWhatItLacks) {
     const char* name;
   } cases[] = {
       {",\"sliding_window\":64", "sliding_window"},
-      {",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4.0}", "yarn"},
-      {",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4.0}", "dynamic"},
+      {",\"rope_scaling\":{\"type\":\"mrope\",\"factor\":4.0}", "mrope"},
       {",\"num_local_experts\":8", "experts"},
       {",\"attn_logit_softcapping\":50.0", "attention scores"},
       {",\"quantization_config\":{\"quant_method\":\"gptq\"}", "gptq"},
@@ -139,8 +138,8 @@ TEST(LlamaTest, RefusesByNameWhatItLacks) {
   for (const auto& [config, name] : cases) {
     ExpectRefused(CutHuggingFace({}, config).status(), StatusCode::kUnimplemented, name);
   }
-  ExpectRefused(CutGguf(TinyGguf({}).Text("llama.rope.scaling.type", "yarn")).status(),
-                StatusCode::kUnimplemented, "yarn");
+  ExpectRefused(CutGguf(TinyGguf({}).Text("llama.rope.scaling.type", "spiral")).status(),
+                StatusCode::kUnimplemented, "spiral");
   ExpectRefused(CutGguf(TinyGguf({}).U32("llama.expert_count", 8)).status(),
                 StatusCode::kUnimplemented, "experts");
   ExpectRefused(CutGguf(TinyGguf({}).U32("llama.attention.sliding_window", 128)).status(),
