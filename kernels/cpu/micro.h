@@ -18,7 +18,7 @@ struct LinearCall {
   const float* x;        // [rows, in], float types
   const int8_t* q;       // [rows, in], quantized types
   const float* x_scale;  // [rows, in / 32]
-  const int32_t* x_sum;  // [rows, in / 32]
+  const int16_t* x_sum;  // [rows, in / 16]
   const float* bias;
   const float* addend;
   float* y;
@@ -89,7 +89,7 @@ struct AttentionKernels {
 
 struct RowKernels {
   void (*rms_norm)(const float* x, const float* weight, float* y, int32_t width, float epsilon);
-  void (*quantize)(const float* x, int8_t* q, float* scale, int32_t* sum, int32_t width);
+  void (*quantize)(const float* x, int8_t* q, float* scale, int16_t* sum, int32_t width);
   void (*gated[2])(const float* gate, const float* up, float* y, int64_t count);  // ActivationKind
 };
 
