@@ -116,9 +116,11 @@ struct Decoder {
 
 // What a config.json may leave out: the values of the family's own code.
 struct DecoderDefaults {
+  int64_t q_heads = 0;        // 0: they must be there
   int64_t kv_heads = 0;       // 0: as many as query heads
   int64_t head_dim = 0;       // 0: the width divided by the heads
   int64_t hidden_widths = 0;  // the hidden size in widths; 0: it must be there
+  int64_t vocab = 0;          // 0: it must be there
   int64_t max_context = 2048;
   double epsilon = 1e-6;
   enum class Rotation : uint8_t { kRotary, kNone } rotation = Rotation::kRotary;
@@ -138,6 +140,7 @@ struct DecoderKind {
   // converter permutes.
   const char* gguf_rope_style = "half";
   const char* huggingface_rope_style = "half";
+  const char* norm = "rms";
   DecoderDefaults defaults;
   // Names that differ from the usual ones.
   void (*rename)(const SettingsReader& read, DecoderNames& names) = nullptr;

@@ -18,8 +18,8 @@ constexpr Key kKvHeads = {"attention.head_count_kv", "num_key_value_heads"};
 constexpr Key kHeadDim = {"attention.key_length", "head_dim"};
 constexpr Key kValueDim = {"attention.value_length", nullptr};
 constexpr Key kContext = {"context_length", "max_position_embeddings|n_positions"};
-constexpr Key kEpsilon = {"attention.layer_norm_rms_epsilon|attention.layer_norm_epsilon",
-                          "rms_norm_eps|layer_norm_eps|layer_norm_epsilon|norm_eps"};
+constexpr Key kRmsEpsilon = {"attention.layer_norm_rms_epsilon", "rms_norm_eps"};
+constexpr Key kLayerEpsilon = {"attention.layer_norm_epsilon", "layer_norm_eps|layer_norm_epsilon"};
 constexpr Key kVocab = {"vocab_size", "vocab_size"};
 constexpr Key kTied = {nullptr, "tie_word_embeddings"};
 constexpr Key kActivation = {nullptr, "hidden_activation|hidden_act|activation_function"};
@@ -31,6 +31,13 @@ const TensorRule* RuleOf(const TensorRules& rules, absl::string_view roles) {
   return nullptr;
 }
 
+// A whole number from 1 to `high`; Hugging Face files may leave it out where `usual` is not 0.
+StatusOr<int64_t> RequiredUnless(int64_t usual, const Key& key, int64_t high,
+                                 SettingsReader& read) {
+  return usual > 0 && !read.gguf() ? read.IntegerOr(key, usual, 1, high)
+                                   : read.Integer(key, 1, high);
+}
+
 Status ReadShape(const DecoderDefaults& defaults, SettingsReader& read, DecoderShape& shape) {
   TESSERA_ASSIGN_OR_RETURN(shape.layers, read.Integer(kLayers, 1, kMaxLayers));
   TESSERA_ASSIGN_OR_RETURN(shape.width, read.Integer(kWidth, 1, kMaxWidth));
@@ -39,7 +46,8 @@ Status ReadShape(const DecoderDefaults& defaults, SettingsReader& read, DecoderS
       defaults.hidden_widths > 0
           ? read.IntegerOr(kHidden, defaults.hidden_widths * shape.width, 1, kMaxWidth)
           : read.Integer(kHidden, 1, kMaxWidth));
-  TESSERA_ASSIGN_OR_RETURN(shape.q_heads, read.Integer(kQHeads, 1, kMaxHeads));
+  TESSERA_ASSIGN_OR_RETURN(shape.q_heads,
+                           RequiredUnless(defaults.q_heads, kQHeads, kMaxHeads, read));
   TESSERA_ASSIGN_OR_RETURN(
       shape.kv_heads,
       read.IntegerOr(kKvHeads, defaults.kv_heads > 0 ? defaults.kv_heads : shape.q_heads, 1,
@@ -61,9 +69,10 @@ Status ReadShape(const DecoderDefaults& defaults, SettingsReader& read, DecoderS
 }
 
 // GGUF files leave the vocabulary's size to the table.
-Status ReadVocab(const Decoder& decoder, SettingsReader& read, int64_t& vocab) {
+Status ReadVocab(const DecoderDefaults& defaults, const Decoder& decoder, SettingsReader& read,
+                 int64_t& vocab) {
   if (!read.gguf()) {
-    TESSERA_ASSIGN_OR_RETURN(vocab, read.Integer(kVocab, 1, kMaxVocab));
+    TESSERA_ASSIGN_OR_RETURN(vocab, RequiredUnless(defaults.vocab, kVocab, kMaxVocab, read));
     return absl::OkStatus();
   }
   const TensorRule* rule = RuleOf(decoder.names.embedding, "table");
@@ -158,10 +167,12 @@ StatusOr<Decoder> ReadDecoder(const DecoderKind& kind, SettingsReader& read, Ten
   decoder.rope_style = read.gguf() ? kind.gguf_rope_style : kind.huggingface_rope_style;
   TESSERA_RETURN_IF_ERROR(ReadShape(defaults, read, decoder.shape));
   TESSERA_RETURN_IF_ERROR(HonourIdleWindow(read, decoder.shape));
+  decoder.norm = kind.norm;
+  const Key& epsilon = decoder.norm == "layer" ? kLayerEpsilon : kRmsEpsilon;
   TESSERA_ASSIGN_OR_RETURN(decoder.epsilon,
-                           read.gguf() ? read.Number(kEpsilon, 0.0, 0.1)
-                                       : read.NumberOr(kEpsilon, defaults.epsilon, 0.0, 0.1));
-  TESSERA_RETURN_IF_ERROR(ReadVocab(decoder, read, decoder.shape.vocab));
+                           read.gguf() ? read.Number(epsilon, 0.0, 0.1)
+                                       : read.NumberOr(epsilon, defaults.epsilon, 0.0, 0.1));
+  TESSERA_RETURN_IF_ERROR(ReadVocab(defaults, decoder, read, decoder.shape.vocab));
   TESSERA_RETURN_IF_ERROR(ReadActivation(defaults, read, decoder));
   TESSERA_RETURN_IF_ERROR(ReadHead(defaults, read, taker, decoder));
   if (defaults.rotation == DecoderDefaults::Rotation::kNone) return decoder;

@@ -13,7 +13,7 @@ struct RotaryQuery {
   int64_t max_context = 0;
   double base = 10000.0;  // when the file has none
   double partial = 1.0;   // part of a head that is rotated, when the file has none
-  Key base_key = {"rope.freq_base", "rope_theta|rotary_emb_base"};
+  Key base_key = {"rope.freq_base", "rotary_emb_base|rope_theta"};
   // Whether a scaling that is not said to be of `group` applies.
   enum class Scaling : uint8_t { kRead, kNone } scaling = Scaling::kRead;
   // Hugging Face's part of rope_parameters for one type of layer ("full_attention"); empty where

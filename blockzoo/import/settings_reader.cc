@@ -68,6 +68,7 @@ SettingsReader::SettingsReader(const Checkpoint& checkpoint)
       gguf_(checkpoint.format() == "gguf") {
   const StatusOr<std::string> name = checkpoint.architecture();
   if (gguf_ && name.ok()) prefix_ = *name + ".";
+  if (!gguf_ && settings_.Has("text_config.num_hidden_layers")) prefix_ = "text_config.";
 }
 
 std::string SettingsReader::Name(const Key& key) const {
@@ -77,6 +78,7 @@ std::string SettingsReader::Name(const Key& key) const {
   for (const absl::string_view name : absl::StrSplit(names, '|')) {
     std::string whole = absl::StrCat(prefix_, name);
     if (settings_.Has(whole) || settings_.Has(whole + ".0")) return whole;
+    if (!gguf_ && settings_.Has(std::string(name))) return std::string(name);
     if (first.empty()) first = std::move(whole);
   }
   return first;

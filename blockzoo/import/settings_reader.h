@@ -13,7 +13,8 @@
 namespace tessera::blockzoo {
 
 // A setting's name in each format; null where the format has none. Alternatives are separated by
-// '|', the first that is there counts. GGUF names are without the architecture's prefix.
+// '|', the first that is there counts. GGUF names are without the architecture's prefix; in
+// Hugging Face files of several models, those of the text model ("text_config") come first.
 struct Key {
   const char* gguf = nullptr;
   const char* huggingface = nullptr;

@@ -67,6 +67,18 @@ def compare(answer, tokens, logprobs, scales):
     return worst, len(tokens), False
 
 
+def answers(folder, lines):
+    """The greedy continuations of chain_logits, an engine alone, over the checkpoint in `folder`."""
+    import daemon
+
+    program = daemon.ROOT / "build" / "release" / "tests" / "chain_logits"
+    done = subprocess.run([str(program), str(folder)], input="\n".join(lines), capture_output=True, text=True,
+                          check=False)
+    if done.returncode != 0:
+        raise AssertionError(done.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
 def architectures(arguments):
     import daemon
     import spine
@@ -74,30 +86,24 @@ def architectures(arguments):
     python = daemon.ROOT / ".cache" / "venv-golden" / "bin" / "python"
     if not python.exists():
         raise SystemExit("row a needs .cache/venv-golden (tests/run.sh --goldens makes it)")
-    with tempfile.TemporaryDirectory() as text:
-        folder = pathlib.Path(text)
-        for name in tiny.CONFIGURATIONS:
-            tiny.write_checkpoint(name, folder / name)
-            daemon.import_model(folder / "zoo", folder / name, name)
-        with daemon.Daemon(folder / "zoo", folder / "run", {"limits": {"logprobs": ALTERNATIVES}}) as running:
-            for name in tiny.CONFIGURATIONS:
-                subprocess.run([str(python), __file__, name, str(folder / "reference.npz")], check=True)
-                yield row(spine.Row, name, running, numpy.load(folder / "reference.npz"))
+    for name in tiny.CONFIGURATIONS:
+        with tempfile.TemporaryDirectory() as text:
+            folder = pathlib.Path(text)
+            tiny.write_checkpoint(name, folder / "model")
+            lines = [" ".join(map(str, (STEPS, *ids))) for group in prompts(name) for ids in group]
+            ours = answers(folder / "model", lines)
+            subprocess.run([str(python), __file__, name, str(folder / "reference.npz")], check=True)
+            with numpy.load(folder / "reference.npz") as reference:
+                yield row(spine.Row, name, ours, {key: reference[key] for key in reference})
 
 
-def row(make, name, running, reference):
-    import daemon
-
-    worst, equal, wrong, number = 0.0, 0, 0, 0
-    for ids in (line for group in prompts(name) for line in group):
-        answer = json.loads(daemon.command(
-            "generate", "--endpoint", running.grpc, "--model", name, "--token-ids", ",".join(map(str, ids)),
-            "--max-tokens", STEPS, "--temperature", 0, "--ignore-eos", "--logprobs", ALTERNATIVES,
-            "--json").stdout)
+def row(make, name, ours, reference):
+    worst, equal, wrong = 0.0, 0, 0
+    for number, answer in enumerate(ours):
         difference, steps, left = compare(answer, *(reference[key][number] for key in
                                                     ("tokens", "logprobs", "scales")))
-        worst, equal, wrong, number = max(worst, difference), equal + steps, wrong + left, number + 1
-    return make(f"a {name}", f"{worst:.1e} of the largest logit, {equal} of {number * STEPS} tokens before a tie",
+        worst, equal, wrong = max(worst, difference), equal + steps, wrong + left
+    return make(f"a {name}", f"{worst:.1e} of the largest logit, {equal} of {len(ours) * STEPS} tokens before a tie",
                 f"transformers float32, {wrong} clear choices differ", worst / BOUND,
                 f"<= {BOUND} and no clear choice differs", worst <= BOUND and wrong == 0)
 

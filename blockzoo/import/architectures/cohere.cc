@@ -13,6 +13,7 @@ void RemoveFfnNorm(const SettingsReader&, DecoderNames& names) { Remove(names.ff
 constexpr DecoderKind kKind = {.architecture = "cohere",
                                .gguf_rope_style = "interleaved",
                                .huggingface_rope_style = "interleaved",
+                               .norm = "layer",
                                .defaults = {.max_context = 8192,
                                             .epsilon = 1e-5,
                                             .rope_base = 500000.0,
@@ -23,7 +24,6 @@ StatusOr<ChainPlan> Cut(const Checkpoint& checkpoint) {
   TensorTaker taker(checkpoint);
   SettingsReader read(checkpoint);
   TESSERA_ASSIGN_OR_RETURN(Decoder decoder, ReadDecoder(kKind, read, taker));
-  decoder.norm = "layer";
   decoder.residual = Decoder::Residual::kParallel;
   TESSERA_ASSIGN_OR_RETURN(const double scale,
                            read.NumberOr(kLogitScale, read.gguf() ? 1.0 : 0.0625, 1e-6, 1e6));

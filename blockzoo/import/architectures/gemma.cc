@@ -3,6 +3,7 @@
 // layer.
 #include <cmath>
 
+#include "absl/strings/str_cat.h"
 #include "blockzoo/import/layer_reader.h"
 #include "blockzoo/import/rotary_reader.h"
 
@@ -39,19 +40,34 @@ void RenameGemma2(const SettingsReader& read, DecoderNames& names) {
   ShiftNorms(read, names);
 }
 
+// Files of the model that also sees images keep the text model under a name of its own.
+void MoveToTextModel(const SettingsReader& read, DecoderNames& names) {
+  for (const char* prefix : {"language_model.model.", "model.language_model."}) {
+    const std::string table = absl::StrCat(prefix, "embed_tokens");
+    if (!read.checkpoint().Tensor(table + ".weight").ok()) continue;
+    Rename(names.embedding, "table", table);
+    Rename(names.head, "norm", absl::StrCat(prefix, "norm"));
+    names.layer = absl::StrCat(prefix, "layers.");
+  }
+}
+
 void RenameGemma3(const SettingsReader& read, DecoderNames& names) {
+  MoveToTextModel(read, names);
   AddNormsAround(read, names);
   Rename(names.attention, "q_norm", read.gguf() ? "attn_q_norm" : "self_attn.q_norm");
   Rename(names.attention, "k_norm", read.gguf() ? "attn_k_norm" : "self_attn.k_norm");
   ShiftNorms(read, names);
 }
 
-constexpr DecoderKind Kind(const char* architecture, int64_t kv_heads, int64_t max_context,
-                           double rope_base, const char* rotary_group,
+constexpr DecoderKind Kind(const char* architecture, int64_t q_heads, int64_t kv_heads,
+                           int64_t vocab, int64_t max_context, double rope_base,
+                           const char* rotary_group,
                            void (*rename)(const SettingsReader& read, DecoderNames& names)) {
   return {.architecture = architecture,
-          .defaults = {.kv_heads = kv_heads,
+          .defaults = {.q_heads = q_heads,
+                       .kv_heads = kv_heads,
                        .head_dim = 256,
+                       .vocab = vocab,
                        .max_context = max_context,
                        .rope_base = rope_base,
                        .rotary_group = rotary_group,
@@ -59,9 +75,10 @@ constexpr DecoderKind Kind(const char* architecture, int64_t kv_heads, int64_t m
                        .activation = "gelu_pytorch_tanh"},
           .rename = rename};
 }
-constexpr DecoderKind kGemma = Kind("gemma", 16, 8192, 10000.0, "", ShiftNorms);
-constexpr DecoderKind kGemma2 = Kind("gemma2", 4, 8192, 10000.0, "", RenameGemma2);
-constexpr DecoderKind kGemma3 = Kind("gemma3", 4, 131072, 1e6, "full_attention", RenameGemma3);
+constexpr DecoderKind kGemma = Kind("gemma", 16, 16, 256000, 8192, 10000.0, "", ShiftNorms);
+constexpr DecoderKind kGemma2 = Kind("gemma2", 8, 4, 256000, 8192, 10000.0, "", RenameGemma2);
+constexpr DecoderKind kGemma3 =
+    Kind("gemma3", 8, 4, 262208, 131072, 1e6, "full_attention", RenameGemma3);
 
 void ScaleEmbeddings(Decoder& decoder) {
   decoder.embedding_attributes.Set("scale", std::sqrt(static_cast<double>(decoder.shape.width)));
@@ -140,6 +157,11 @@ StatusOr<ChainPlan> CutGemma3(const Checkpoint& checkpoint) {
   TESSERA_RETURN_IF_ERROR(ReadCap(kFinalCap, 0.0, read, decoder.head_attributes));
   TESSERA_RETURN_IF_ERROR(ReadWindows(6, read, decoder));
   TESSERA_RETURN_IF_ERROR(ReadLocalRotary(read, taker, decoder));
+  // What sees images is left out: it changes nothing of an answer to text.
+  for (const char* prefix : {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
+                             "model.multi_modal_projector."}) {
+    taker.IgnoreStartingWith(prefix);
+  }
   return CutDecoder(decoder, read, taker);
 }
 
@@ -148,7 +170,9 @@ StatusOr<ChainPlan> CutGemma3(const Checkpoint& checkpoint) {
 void Register_gemma(ArchitectureRegistry& registry) {
   registry.Add({.name = "gemma", .aliases = {"gemma", "GemmaForCausalLM"}, .cut = CutGemma});
   registry.Add({.name = "gemma2", .aliases = {"gemma2", "Gemma2ForCausalLM"}, .cut = CutGemma2});
-  registry.Add({.name = "gemma3", .aliases = {"gemma3", "Gemma3ForCausalLM"}, .cut = CutGemma3});
+  registry.Add({.name = "gemma3",
+                .aliases = {"gemma3", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"},
+                .cut = CutGemma3});
 }
 
 }  // namespace tessera::blockzoo

@@ -28,6 +28,7 @@ void RenameAll(const SettingsReader& read, DecoderNames& names) {
 }
 
 constexpr DecoderKind kKind = {.architecture = "gpt2",
+                               .norm = "layer",
                                .defaults = {.hidden_widths = 4,
                                             .max_context = 1024,
                                             .epsilon = 1e-5,
@@ -40,7 +41,6 @@ StatusOr<ChainPlan> Cut(const Checkpoint& checkpoint) {
   TensorTaker taker(checkpoint);
   SettingsReader read(checkpoint);
   TESSERA_ASSIGN_OR_RETURN(Decoder decoder, ReadDecoder(kKind, read, taker));
-  decoder.norm = "layer";
   TESSERA_ASSIGN_OR_RETURN(const int64_t scaled, read.IntegerOr(kScaleScores, 1, 0, 1));
   if (scaled == 0) decoder.attention_attributes.Set("scale", 1.0);
   // Masks that older files keep beside the weights.

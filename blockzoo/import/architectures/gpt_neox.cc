@@ -23,6 +23,7 @@ void RenameAll(const SettingsReader& read, DecoderNames& names) {
 
 constexpr DecoderKind kKind = {
     .architecture = "gpt_neox",
+    .norm = "layer",
     .defaults = {.epsilon = 1e-5, .partial_rotary = 0.25, .activation = "gelu"},
     .rename = RenameAll};
 
@@ -30,7 +31,6 @@ StatusOr<ChainPlan> Cut(const Checkpoint& checkpoint) {
   TensorTaker taker(checkpoint);
   SettingsReader read(checkpoint);
   TESSERA_ASSIGN_OR_RETURN(Decoder decoder, ReadDecoder(kKind, read, taker));
-  decoder.norm = "layer";
   TESSERA_ASSIGN_OR_RETURN(const int64_t parallel, read.IntegerOr(kParallel, 1, 0, 1));
   if (parallel != 0) decoder.residual = Decoder::Residual::kParallel;
   // Masks that older files keep beside the weights.

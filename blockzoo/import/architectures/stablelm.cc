@@ -10,6 +10,7 @@ constexpr Key kQkNorm = {nullptr, "qk_layernorm"};
 
 constexpr DecoderKind kKind = {
     .architecture = "stablelm",
+    .norm = "layer",
     .defaults = {.max_context = 4096, .epsilon = 1e-5, .partial_rotary = 0.25}};
 
 // GGUF files say it by the tensors that they have.
@@ -38,7 +39,6 @@ StatusOr<ChainPlan> Cut(const Checkpoint& checkpoint) {
   TensorTaker taker(checkpoint);
   SettingsReader read(checkpoint);
   TESSERA_ASSIGN_OR_RETURN(Decoder decoder, ReadDecoder(kKind, read, taker));
-  decoder.norm = "layer";
   TESSERA_ASSIGN_OR_RETURN(const bool qk_norm, HasQkNorm(read, taker));
   if (qk_norm) AddQkNorms(read, decoder);
   const bool one_norm = read.gguf() && !taker.Has("blk.0.ffn_norm.weight");

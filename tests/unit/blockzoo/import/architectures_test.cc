@@ -2,6 +2,9 @@
 // compute what the models mean is shown by the golden tests.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <set>
+
 #include "absl/strings/str_cat.h"
 #include "blockzoo/import/architecture.h"
 #include "blockzoo/import/format.h"
@@ -203,13 +206,70 @@ TEST(ArchitecturesTest, DividesFusedTensorsOfGguf) {
   }
 }
 
+// The text model of one that also sees images is the text model alone, whatever its names.
+TEST(ArchitecturesTest, TakesGemmasTextModel) {
+  const std::string shape =
+      "\"hidden_size\":64,\"intermediate_size\":96,\"num_hidden_layers\":1,\"head_dim\":16,"
+      "\"sliding_window\":8,\"query_pre_attn_scalar\":16,\"num_attention_heads\":4,"
+      "\"num_key_value_heads\":2,\"vocab_size\":40";
+  const auto cut = [](const std::string& layers, const std::string& rest,
+                      const std::string& config) -> StatusOr<ChainPlan> {
+    testing::SafetensorsWriter weights;
+    const auto add = [&weights](const std::string& name, const std::vector<uint64_t>& shape) {
+      uint64_t elements = 1;
+      for (const uint64_t dimension : shape) elements *= dimension;
+      weights.Tensor(name, "F32", shape, testing::TinyBytes(elements * 4, 0, 1));
+    };
+    add(layers + "embed_tokens.weight", {40, 64});
+    add(layers + "norm.weight", {64});
+    const std::string layer = layers + "layers.0.";
+    for (const char* norm : {"input_layernorm", "post_attention_layernorm",
+                             "pre_feedforward_layernorm", "post_feedforward_layernorm"}) {
+      add(absl::StrCat(layer, norm, ".weight"), {64});
+    }
+    for (const char* norm : {"q_norm", "k_norm"}) {
+      add(absl::StrCat(layer, "self_attn.", norm, ".weight"), {16});
+    }
+    add(layer + "self_attn.q_proj.weight", {64, 64});
+    add(layer + "self_attn.k_proj.weight", {32, 64});
+    add(layer + "self_attn.v_proj.weight", {32, 64});
+    add(layer + "self_attn.o_proj.weight", {64, 64});
+    add(layer + "mlp.gate_proj.weight", {96, 64});
+    add(layer + "mlp.up_proj.weight", {96, 64});
+    add(layer + "mlp.down_proj.weight", {64, 96});
+    if (!rest.empty()) add(rest, {8, 8});
+    const TempDirectory directory;
+    WriteFile(directory.path("model.safetensors"), weights.Build());
+    WriteFile(directory.path("config.json"), config);
+    return CutPath(directory.path());
+  };
+  const auto alone =
+      cut("model.", "", absl::StrCat("{\"architectures\":[\"Gemma3ForCausalLM\"],", shape, "}"));
+  ASSERT_TRUE(alone.ok()) << alone.status();
+  const std::string whole = absl::StrCat(
+      "{\"architectures\":[\"Gemma3ForConditionalGeneration\"],\"text_config\":{", shape, "}}");
+  const auto older = cut("language_model.model.", "vision_tower.w.weight", whole);
+  const auto newer = cut("model.language_model.", "model.multi_modal_projector.w.weight", whole);
+  ASSERT_TRUE(older.ok()) << older.status();
+  ASSERT_TRUE(newer.ok()) << newer.status();
+  for (const ChainPlan* plan : {&*older, &*newer}) {
+    ASSERT_EQ(plan->blocks.size(), alone->blocks.size());
+    EXPECT_EQ(plan->chain, alone->chain);
+    for (size_t i = 0; i < plan->blocks.size(); ++i) {
+      EXPECT_EQ(plan->blocks[i].attributes, alone->blocks[i].attributes);
+      EXPECT_EQ(plan->blocks[i].tensors.size(), alone->blocks[i].tensors.size());
+    }
+  }
+}
+
 TEST(ArchitecturesTest, NoNameIsClaimedTwice) {
   ArchitectureRegistry registry;
   RegisterArchitectures(registry);
   std::set<std::string> unclaimed;
   for (const Architecture& architecture : registry.architectures()) {
     for (const std::string& alias : architecture.aliases) {
-      if (architecture.claims == nullptr) EXPECT_TRUE(unclaimed.insert(alias).second) << alias;
+      if (architecture.claims != nullptr) continue;
+      EXPECT_TRUE(unclaimed.insert(alias).second) << alias;
     }
   }
 }
