@@ -196,7 +196,7 @@ kernels::QuantizedRows Carver::TakeQuantized(uint64_t rows, uint64_t width) {
   kernels::QuantizedRows q8;
   q8.q = Take<int8_t>(rows * width);
   q8.scale = Take<float>(rows * (width / kernels::kQuantGroup));
-  q8.sum = Take<int32_t>(rows * (width / kernels::kQuantGroup));
+  q8.sum = Take<int16_t>(rows * (width / kernels::kQuantGroup) * 2);
   return q8;
 }
 

@@ -19,7 +19,7 @@ struct LinearCall {
   const float* x;        // [rows, in], float types
   const int8_t* q;       // [rows, in], quantized types
   const float* x_scale;  // [rows, in / 32]
-  const int32_t* x_sum;  // [rows, in / 32]
+  const int16_t* x_sum;  // [rows, in / 16]
   const float* bias;
   const float* addend;
   float* y;
@@ -125,7 +125,7 @@ struct RowKernels {
   // `bias` may be null.
   void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y,
                      int32_t width, float epsilon);
-  void (*quantize)(const float* x, int8_t* q, float* scale, int32_t* sum, int32_t width);
+  void (*quantize)(const float* x, int8_t* q, float* scale, int16_t* sum, int32_t width);
   // By ActivationKind; `up` may be null.
   void (*activation[kActivationKinds])(const float* gate, const float* up, float* y, int64_t count);
   void (*scale_and_cap)(float* x, int64_t count, float scale, float cap);

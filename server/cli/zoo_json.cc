@@ -122,6 +122,8 @@ std::string ToJson(const blockzoo::QuantizeReport& report) {
                  {"mean_error", report.mean_error},
                  {"worst_error", report.worst_error},
                  {"worst_tensor", report.worst_tensor},
+                 {"fallback_tensors", report.fallback_tensors},
+                 {"fallback_type", report.fallback_type},
                  {"source_bytes", report.source_bytes},
                  {"bytes", report.bytes},
                  {"new_bytes", report.new_bytes},

@@ -164,9 +164,9 @@ class TinyChains {
   static std::vector<std::byte> Encode(kernels::DType dtype, const std::vector<float>& values,
                                        uint64_t in = 0) {
     std::vector<std::byte> out;
-    if (kernels::HasPlanes(dtype)) {
+    if (!kernels::IsFloatType(dtype)) {
       const uint64_t rows = values.size() / in;
-      out.resize(kernels::PlanesOf(dtype, rows, in).bytes);
+      out.resize(kernels::StorageBytes(dtype, rows, in).value());
       for (uint64_t row = 0; row < rows; row += kernels::kBandRows) {
         kernels::EncodeBand(dtype, rows, in, row, std::min(kernels::kBandRows, rows - row),
                             &values[row * in], out.data());
@@ -174,39 +174,12 @@ class TinyChains {
     } else if (dtype == kernels::DType::kF32) {
       out.resize(values.size() * 4);
       std::memcpy(out.data(), values.data(), out.size());
-    } else if (dtype == kernels::DType::kF16 || dtype == kernels::DType::kBF16) {
+    } else {
       for (float v : values) {
         Put16(out, dtype == kernels::DType::kF16 ? kernels::F32ToF16(v) : kernels::F32ToBF16(v));
       }
-    } else {
-      for (size_t g = 0; g < values.size(); g += 32) EncodeGroup(dtype, &values[g], out);
     }
     return out;
-  }
-
-  static void EncodeGroup(kernels::DType dtype, const float* x, std::vector<std::byte>& out) {
-    float low = x[0], high = x[0], largest = 0;
-    for (int i = 0; i < 32; ++i) {
-      low = std::min(low, x[i]);
-      high = std::max(high, x[i]);
-      largest = std::max(largest, std::fabs(x[i]));
-    }
-    if (dtype == kernels::DType::kQ8_0) {
-      const float d = largest / 127;
-      Put16(out, kernels::F32ToF16(d));
-      for (int i = 0; i < 32; ++i)
-        out.push_back(std::byte(static_cast<int>(std::lround(x[i] / d))));
-      return;
-    }
-    const bool with_min = dtype == kernels::DType::kQ4_1;
-    const float d = with_min ? (high - low) / 15 : largest / 7;
-    const float m = with_min ? low : -8 * d;
-    Put16(out, kernels::F32ToF16(d));
-    if (with_min) Put16(out, kernels::F32ToF16(m));
-    const auto nibble = [&](float v) {
-      return static_cast<unsigned>(std::clamp<long>(std::lround((v - m) / d), 0, 15));
-    };
-    for (int i = 0; i < 16; ++i) out.push_back(std::byte(nibble(x[i]) | nibble(x[i + 16]) << 4));
   }
 
   blockzoo::TensorRef Weight(const std::string& role, const TinyShape& shape, uint32_t seed,
@@ -240,7 +213,8 @@ class TinyChains {
         kernels::HasPlanes(shape.dtype) ? kernels::DType::kBF16 : shape.dtype;
     return weights_.Add(
         role, dtype, {shape.vocab, shape.width},
-        Encode(dtype, Random(seed * 7919 + 1, uint64_t{shape.vocab} * shape.width, 1.0f, 0)));
+        Encode(dtype, Random(seed * 7919 + 1, uint64_t{shape.vocab} * shape.width, 1.0f, 0),
+               shape.width));
   }
 
   Digest Attention(const TinyShape& shape, uint32_t seed) {

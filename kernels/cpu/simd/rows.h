@@ -67,7 +67,7 @@ struct RowOps {
     }
   }
 
-  static void Quantize(const float* x, int8_t* q, float* scale, int32_t* sum, int32_t width) {
+  static void Quantize(const float* x, int8_t* q, float* scale, int16_t* sum, int32_t width) {
     const I magnitude = S::ISet1(0x7fffffff);
     for (int32_t g = 0; g < width / 32; ++g, x += 32, q += 32) {
       const F a = S::Load(x);
@@ -86,7 +86,8 @@ struct RowOps {
       S::ToBytes(q, qa);
       S::ToBytes(q + 16, qb);
       scale[g] = amax / 127.0f;
-      sum[g] = S::IReduceAdd(S::IAdd(qa, qb));
+      sum[2 * g] = static_cast<int16_t>(S::IReduceAdd(qa));
+      sum[2 * g + 1] = static_cast<int16_t>(S::IReduceAdd(qb));
     }
   }
 
