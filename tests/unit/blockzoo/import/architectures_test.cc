@@ -209,7 +209,8 @@ TEST(ArchitecturesTest, NoNameIsClaimedTwice) {
   std::set<std::string> unclaimed;
   for (const Architecture& architecture : registry.architectures()) {
     for (const std::string& alias : architecture.aliases) {
-      if (architecture.claims == nullptr) EXPECT_TRUE(unclaimed.insert(alias).second) << alias;
+      if (architecture.claims != nullptr) continue;
+      EXPECT_TRUE(unclaimed.insert(alias).second) << alias;
     }
   }
 }
