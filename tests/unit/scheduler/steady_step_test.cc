@@ -78,5 +78,13 @@ TEST_F(SteadyStepTest, DecodeStepsOfRicherBlocksAllocateNothing) {
   ExpectNoAllocation(varied.Make(variant, 1), varied.Make(variant, 2));
 }
 
+TEST_F(SteadyStepTest, DecodeStepsOfMixturesAndLatentsAllocateNothing) {
+  if (!backend_->memory().host_addressable()) GTEST_SKIP() << "a device lacks such kernels";
+  TinyShape shape;
+  shape.experts = 9;
+  shape.latent_rank = 32;
+  ExpectNoAllocation(tiny_.Make("a", shape, {1, 2, 3}, 9), tiny_.Make("b", shape, {1, 2, 4}, 9));
+}
+
 }  // namespace
 }  // namespace tessera::testing
