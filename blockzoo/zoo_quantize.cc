@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "blockzoo/quantizer.h"
 #include "blockzoo/zoo.h"
@@ -59,7 +60,10 @@ class Requantizer {
   }
 
   DType WantedFor(const std::string& type, const TensorRef& ref) const {
-    if (ref.shape.size() != 2) return ref.dtype;
+    // A norm of each head is a matrix that no product reads.
+    if (ref.shape.size() != 2 || absl::EndsWith(ref.role, "_norm")) return ref.dtype;
+    // What weighs experts is small, and another choice of them costs more than it saves.
+    if (ref.role == "router" || ref.role == "shared_gate_weight") return ref.dtype;
     const bool ends = type == "embedding" || type == "lm_head";
     if (!ends) return options_.to;
     switch (options_.head) {

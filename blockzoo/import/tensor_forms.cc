@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -80,13 +81,47 @@ void TransposeElements(const std::byte* in, std::byte* out, uint64_t rows, uint6
   }
 }
 
+// Of elements of 1, 2 or 4 bytes.
+void Transpose(const std::byte* in, std::byte* out, uint64_t rows, uint64_t columns,
+               uint64_t element_bytes) {
+  if (element_bytes == 4) return TransposeElements<uint32_t>(in, out, rows, columns);
+  if (element_bytes == 2) return TransposeElements<uint16_t>(in, out, rows, columns);
+  TransposeElements<uint8_t>(in, out, rows, columns);
+}
+
+// Rows whose scales lie in one line.
+uint64_t SharedRows(DType dtype) { return dtype == DType::kF8Block128 ? 128 : 1; }
+
+// Whether cuts at multiples of `grains` leave together what shares a scale.
+bool KeepsScalesWhole(DType dtype, std::initializer_list<uint64_t> grains) {
+  return std::all_of(grains.begin(), grains.end(),
+                     [dtype](uint64_t grain) { return grain % SharedRows(dtype) == 0; });
+}
+
+struct Plane {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+};
+
+// Calls visit(plane of a tensor of shape `from`, of one of shape `to`, rows that share its lines);
+// a type without planes is one plane of `bytes` bytes.
+template <typename Visit>
+void ForEachPlane(DType dtype, const Shape& from, const Shape& to, uint64_t bytes, Visit visit) {
+  if (!kernels::HasPlanes(dtype)) return visit(Plane{0, bytes}, Plane{}, 1);
+  const kernels::WeightPlanes in = kernels::PlanesOf(dtype, from[0], from[1]);
+  const kernels::WeightPlanes out = kernels::PlanesOf(dtype, to[0], to[1]);
+  visit(Plane{0, in.codes_bytes}, Plane{}, 1);
+  visit(Plane{in.scales_offset, in.scales_bytes}, Plane{out.scales_offset}, SharedRows(dtype));
+  if (in.zeros_bytes == 0) return;
+  visit(Plane{in.zeros_offset, in.zeros_bytes}, Plane{out.zeros_offset}, 1);
+}
+
 // Appends the planes of `part` rows, which begin at row `at` of `rows`.
 void CopyPlanes(DType dtype, uint64_t rows, uint64_t at, uint64_t part, uint64_t columns,
                 const std::byte* from, std::byte* to) {
   const kernels::WeightPlanes whole = kernels::PlanesOf(dtype, rows, columns);
   const kernels::WeightPlanes some = kernels::PlanesOf(dtype, part, columns);
-  // A line of scales belongs to one row, or to 128.
-  const uint64_t shared = dtype == DType::kF8Block128 ? 128 : 1;
+  const uint64_t shared = SharedRows(dtype);
   const uint64_t line = some.scales_bytes / ((part + shared - 1) / shared);
   std::memcpy(to + at * (some.codes_bytes / part), from, some.codes_bytes);
   std::memcpy(to + whole.scales_offset + at / shared * line, from + some.scales_offset,
@@ -145,21 +180,26 @@ StatusOr<CheckpointTensor> TakeRows(const CheckpointTensor& tensor, uint64_t beg
 
 StatusOr<CheckpointTensor> TakePeriodicRows(const CheckpointTensor& tensor, uint64_t period,
                                             uint64_t begin, uint64_t count) {
-  if (kernels::HasPlanes(tensor.dtype)) return Unsupported(tensor, "divided by heads or experts");
-  TESSERA_ASSIGN_OR_RETURN(const uint64_t bytes, TensorBytes(tensor.dtype, tensor.shape));
-  const uint64_t row = bytes / tensor.shape[0];
-  const uint64_t periods = tensor.shape[0] / period;
+  if (!KeepsScalesWhole(tensor.dtype, {period, begin, count})) {
+    return Unsupported(tensor, "divided by heads or experts");
+  }
   Shape shape = tensor.shape;
-  shape[0] = periods * count;
-  return MadeFrom(tensor,
-                  absl::StrCat(RangeName(tensor, begin, begin + count), " of each ", period),
-                  tensor.dtype, std::move(shape),
-                  [periods, period, begin, count, row](Bytes from, std::span<std::byte> to) {
-                    for (uint64_t i = 0; i < periods; ++i) {
-                      std::memcpy(to.data() + i * count * row,
-                                  from.data() + (i * period + begin) * row, count * row);
-                    }
-                  });
+  shape[0] = tensor.shape[0] / period * count;
+  return MadeFrom(
+      tensor, absl::StrCat(RangeName(tensor, begin, begin + count), " of each ", period),
+      tensor.dtype, shape,
+      [=, dtype = tensor.dtype, whole = tensor.shape](Bytes from, std::span<std::byte> to) {
+        const auto copy = [&](Plane in, Plane out, uint64_t shared) {
+          const uint64_t line = in.bytes / (whole[0] / shared);
+          const uint64_t lines = count / shared;
+          for (uint64_t i = 0; i < whole[0] / period; ++i) {
+            std::memcpy(to.data() + out.offset + i * lines * line,
+                        from.data() + in.offset + (i * period + begin) / shared * line,
+                        lines * line);
+          }
+        };
+        ForEachPlane(dtype, whole, shape, from.size(), copy);
+      });
 }
 
 StatusOr<CheckpointTensor> Transposed(const CheckpointTensor& tensor) {
@@ -168,22 +208,24 @@ StatusOr<CheckpointTensor> Transposed(const CheckpointTensor& tensor) {
 
 StatusOr<CheckpointTensor> TransposedPeriods(const CheckpointTensor& tensor, uint64_t period,
                                              uint64_t begin, uint64_t count) {
-  if (!kernels::IsFloatType(tensor.dtype)) return Unsupported(tensor, "transposed");
-  const uint64_t periods = tensor.shape[0] / period, columns = tensor.shape[1];
-  return MadeFrom(tensor, absl::StrCat(RangeName(tensor, begin, begin + count), " transposed"),
-                  tensor.dtype, {periods * columns, count},
-                  [=, dtype = tensor.dtype](Bytes from, std::span<std::byte> to) {
-                    const uint64_t row = columns * kernels::InfoOf(dtype).block_bytes;
-                    for (uint64_t i = 0; i < periods; ++i) {
-                      const std::byte* in = from.data() + (i * period + begin) * row;
-                      std::byte* out = to.data() + i * count * row;
-                      if (dtype == DType::kF32) {
-                        TransposeElements<float>(in, out, count, columns);
-                      } else {
-                        TransposeElements<uint16_t>(in, out, count, columns);
-                      }
-                    }
-                  });
+  const uint64_t columns = tensor.shape[1];
+  const bool blocks = tensor.dtype == DType::kF8Block128 &&
+                      KeepsScalesWhole(tensor.dtype, {period, begin, count, columns});
+  if (!kernels::IsFloatType(tensor.dtype) && !blocks) return Unsupported(tensor, "transposed");
+  const Shape shape = {tensor.shape[0] / period * columns, count};
+  return MadeFrom(
+      tensor, absl::StrCat(RangeName(tensor, begin, begin + count), " transposed"), tensor.dtype,
+      shape, [=, dtype = tensor.dtype, whole = tensor.shape](Bytes from, std::span<std::byte> to) {
+        const auto turn = [&](Plane in, Plane out, uint64_t shared) {
+          const uint64_t width = columns / shared, lines = count / shared;
+          const uint64_t element = in.bytes / (whole[0] / shared * width);
+          for (uint64_t i = 0; i < whole[0] / period; ++i) {
+            Transpose(from.data() + in.offset + (i * period + begin) / shared * width * element,
+                      to.data() + out.offset + i * lines * width * element, lines, width, element);
+          }
+        };
+        ForEachPlane(dtype, whole, shape, from.size(), turn);
+      });
 }
 
 StatusOr<CheckpointTensor> PlusOne(const CheckpointTensor& tensor) {
@@ -202,7 +244,7 @@ StatusOr<CheckpointTensor> Stacked(std::string name, std::vector<CheckpointTenso
   const CheckpointTensor& first = tensors.front();
   uint64_t rows = 0;
   for (const CheckpointTensor& tensor : tensors) {
-    if (tensor.dtype == DType::kF8Block128 && rows % 128 != 0) {
+    if (!KeepsScalesWhole(tensor.dtype, {rows})) {
       return Unsupported(tensor, absl::StrCat("stacked from row ", rows, " on"));
     }
     if (tensor.dtype != first.dtype || tensor.shape.size() != first.shape.size() ||

@@ -16,17 +16,18 @@ namespace tessera::blockzoo {
 [[nodiscard]] StatusOr<CheckpointTensor> TakeRows(const CheckpointTensor& tensor, uint64_t begin,
                                                   uint64_t count);
 
-// Of each `period` rows, those from `begin` to `begin` + `count` - 1, in order. UNIMPLEMENTED for
-// types that keep codes and scales apart.
+// Of each `period` rows, those from `begin` to `begin` + `count` - 1, in order. UNIMPLEMENTED when
+// scales are shared across a cut.
 [[nodiscard]] StatusOr<CheckpointTensor> TakePeriodicRows(const CheckpointTensor& tensor,
                                                           uint64_t period, uint64_t begin,
                                                           uint64_t count);
 
-// [columns, rows] of a [rows, columns] tensor of F32, F16 or BF16, UNIMPLEMENTED for other types.
+// [columns, rows] of a [rows, columns] tensor of F32, F16, BF16, or of F8_BLOCK128 where both are
+// multiples of 128; UNIMPLEMENTED otherwise.
 [[nodiscard]] StatusOr<CheckpointTensor> Transposed(const CheckpointTensor& tensor);
 
 // The rows that TakePeriodicRows takes of a [rows, columns] tensor, those of each period
-// transposed: [rows / period * columns, count]. F32, F16 or BF16, UNIMPLEMENTED for other types.
+// transposed: [rows / period * columns, count]. UNIMPLEMENTED as Transposed.
 [[nodiscard]] StatusOr<CheckpointTensor> TransposedPeriods(const CheckpointTensor& tensor,
                                                            uint64_t period, uint64_t begin,
                                                            uint64_t count);

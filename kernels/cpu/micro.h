@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/block_format.h"
 #include "kernels/dtype.h"
 #include "kernels/ops/activation_kind.h"
 
@@ -39,8 +40,17 @@ struct LinearCall {
   int64_t tile_zeros;
 };
 
+// Weight types whose products are compiled together, in one file an instruction set.
+enum class LinearFamily : uint8_t { kFloats, kBlocks32, kBlocks256 };
+[[nodiscard]] consteval LinearFamily FamilyOf(DType dtype) {
+  const int elements = BlockFormatOf(dtype).elements;
+  return elements == 0    ? LinearFamily::kFloats
+         : elements == 32 ? LinearFamily::kBlocks32
+                          : LinearFamily::kBlocks256;
+}
+
 struct LinearKernels {
-  void (*run[kWeightTypeCount])(const LinearCall&);
+  void (*run[kWeightTypeCount])(const LinearCall&);  // null for the types of other families
 };
 
 // A run of queries of one sequence, some query heads of one KV head.
@@ -142,7 +152,8 @@ struct SampleKernels {
   int32_t (*count_greater)(const float* logits, int32_t count, float bound);
 };
 
-extern const LinearKernels kAvx512Linear, kAvx2Linear;
+extern const LinearKernels kAvx512Linear, kAvx512LinearBlocks32, kAvx512LinearBlocks256;
+extern const LinearKernels kAvx2Linear, kAvx2LinearBlocks32, kAvx2LinearBlocks256;
 extern const AttentionKernels kAvx512Attention, kAvx2Attention;
 extern const LatentKernels kAvx512Latent, kAvx2Latent;
 extern const ExpertKernels kAvx512Expert, kAvx2Expert;

@@ -10,8 +10,17 @@ namespace tessera::kernels::cpu {
 // The arithmetic of one instruction set, chosen when a driver is instantiated.
 template <CpuIsa isa>
 struct Micro {
-  static constexpr const LinearKernels& kLinear =
-      isa == CpuIsa::kAvx512 ? kAvx512Linear : kAvx2Linear;
+  template <LinearFamily family>
+  static constexpr const LinearKernels& Linear() {
+    constexpr bool kWide = isa == CpuIsa::kAvx512;
+    if (family == LinearFamily::kBlocks32) {
+      return kWide ? kAvx512LinearBlocks32 : kAvx2LinearBlocks32;
+    }
+    if (family == LinearFamily::kBlocks256) {
+      return kWide ? kAvx512LinearBlocks256 : kAvx2LinearBlocks256;
+    }
+    return kWide ? kAvx512Linear : kAvx2Linear;
+  }
   static constexpr const AttentionKernels& kAttention =
       isa == CpuIsa::kAvx512 ? kAvx512Attention : kAvx2Attention;
   static constexpr const LatentKernels& kLatent =

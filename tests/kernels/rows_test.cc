@@ -42,14 +42,16 @@ TEST_P(RowsTest, RmsNormMatchesFloat64) {
 // y[i] of one part in float64, and the sum of magnitudes that went into it.
 std::pair<double, double> LayerNormOf(const float* x, const float* weight, const float* bias,
                                       int width, int i) {
-  double mean = 0, squares = 0;
-  for (int j = 0; j < width; ++j) mean += x[j];
-  mean /= width;
+  double mean = 0, magnitude = 0, squares = 0;
+  for (int j = 0; j < width; ++j) {
+    mean += double{x[j]} / width;
+    magnitude += std::abs(double{x[j]}) / width;
+  }
   for (int j = 0; j < width; ++j) squares += (x[j] - mean) * (x[j] - mean);
   const double scale = weight[i] / std::sqrt(squares / width + double{1e-5f});
   const double added = bias == nullptr ? 0.0 : bias[i];
   return {(x[i] - mean) * scale + added,
-          (std::abs(x[i]) + std::abs(mean)) * std::abs(scale) + std::abs(added)};
+          (std::abs(x[i]) + magnitude) * std::abs(scale) + std::abs(added)};
 }
 
 TEST_P(RowsTest, LayerNormMatchesFloat64) {

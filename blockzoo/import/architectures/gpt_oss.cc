@@ -16,11 +16,18 @@ constexpr DecoderKind kKind = {.architecture = "gpt_oss",
 
 uint64_t Size(int64_t value) { return static_cast<uint64_t>(value); }
 
-// [experts, in, out] as [experts * out, in].
-StatusOr<CheckpointTensor> TakeTurned(TensorTaker& taker, const std::string& name, uint64_t experts,
-                                      uint64_t out, uint64_t in) {
-  TESSERA_ASSIGN_OR_RETURN(CheckpointTensor all, taker.Take(name, {experts, in, out}));
-  all.shape = {experts * in, out};
+// Of all experts, [experts * out, in]: the file's matrices are [in, out], and [out, in] where they
+// are of 4 bits.
+StatusOr<CheckpointTensor> TakeMatrices(const Checkpoint& checkpoint, TensorTaker& taker,
+                                        const std::string& name, uint64_t experts, uint64_t out,
+                                        uint64_t in) {
+  TESSERA_ASSIGN_OR_RETURN(const CheckpointTensor found, checkpoint.Tensor(name));
+  const bool blocks = kernels::IsBlockFormat(found.dtype);
+  TESSERA_ASSIGN_OR_RETURN(
+      CheckpointTensor all,
+      taker.Take(name, blocks ? Shape{experts, out, in} : Shape{experts, in, out}));
+  all.shape = {experts * all.shape[1], all.shape[2]};
+  if (blocks) return all;
   return TransposedPeriods(all, in, 0, in);
 }
 
@@ -33,18 +40,20 @@ Status AddGateAndUp(BlockPlan& block, const CheckpointTensor& both, const char* 
   return absl::OkStatus();
 }
 
-// Hugging Face's experts, whose matrices are [in, out].
-Status TakeExperts(TensorTaker& taker, BlockPlan& block, const std::string& prefix,
-                   uint64_t experts, uint64_t hidden, uint64_t width) {
-  TESSERA_ASSIGN_OR_RETURN(const CheckpointTensor both,
-                           TakeTurned(taker, prefix + "gate_up_proj", experts, 2 * hidden, width));
+// Hugging Face's experts.
+Status TakeExperts(const Checkpoint& checkpoint, TensorTaker& taker, BlockPlan& block,
+                   const std::string& prefix, uint64_t experts, uint64_t hidden, uint64_t width) {
+  TESSERA_ASSIGN_OR_RETURN(
+      const CheckpointTensor both,
+      TakeMatrices(checkpoint, taker, prefix + "gate_up_proj", experts, 2 * hidden, width));
   TESSERA_RETURN_IF_ERROR(AddGateAndUp(block, both, ""));
   TESSERA_ASSIGN_OR_RETURN(CheckpointTensor biases,
                            taker.Take(prefix + "gate_up_proj_bias", {experts, 2 * hidden}));
   biases.shape = {experts * 2 * hidden};
   TESSERA_RETURN_IF_ERROR(AddGateAndUp(block, biases, "_bias"));
-  TESSERA_ASSIGN_OR_RETURN(CheckpointTensor down,
-                           TakeTurned(taker, prefix + "down_proj", experts, width, hidden));
+  TESSERA_ASSIGN_OR_RETURN(
+      CheckpointTensor down,
+      TakeMatrices(checkpoint, taker, prefix + "down_proj", experts, width, hidden));
   block.tensors.push_back({"down", std::move(down)});
   TESSERA_ASSIGN_OR_RETURN(CheckpointTensor bias,
                            taker.Take(prefix + "down_proj_bias", {experts, width}));
@@ -53,8 +62,8 @@ Status TakeExperts(TensorTaker& taker, BlockPlan& block, const std::string& pref
   return absl::OkStatus();
 }
 
-StatusOr<std::vector<BlockSpec>> BlocksOfLayer(const Decoder& decoder, const Mixture& mixture,
-                                               bool gguf, int64_t layer) {
+StatusOr<std::vector<BlockSpec>> BlocksOfLayer(const Checkpoint& checkpoint, const Decoder& decoder,
+                                               const Mixture& mixture, bool gguf, int64_t layer) {
   BlockSpec attention = AttentionSpec(decoder, layer);
   attention.take_more = [gguf, heads = Size(decoder.shape.q_heads), prefix = attention.prefix](
                             TensorTaker& taker, BlockPlan& block) {
@@ -63,10 +72,10 @@ StatusOr<std::vector<BlockSpec>> BlocksOfLayer(const Decoder& decoder, const Mix
   };
   BlockSpec moe = MixtureSpec(decoder, mixture, layer);
   if (!gguf) {
-    moe.take_more = [experts = Size(mixture.experts), hidden = Size(mixture.hidden),
+    moe.take_more = [&checkpoint, experts = Size(mixture.experts), hidden = Size(mixture.hidden),
                      width = Size(decoder.shape.width),
                      prefix = moe.prefix](TensorTaker& taker, BlockPlan& block) {
-      return TakeExperts(taker, block, prefix + "mlp.experts.", experts, hidden, width);
+      return TakeExperts(checkpoint, taker, block, prefix + "mlp.experts.", experts, hidden, width);
     };
   }
   return std::vector<BlockSpec>{std::move(attention), std::move(moe)};
@@ -90,8 +99,9 @@ StatusOr<ChainPlan> Cut(const Checkpoint& checkpoint) {
   decoder.activation = "clamped_swiglu";
   decoder.ffn_attributes.Set("limit", limit);
   decoder.ffn_attributes.Set("alpha", alpha);
-  decoder.blocks_of_layer = [mixture, gguf = read.gguf()](const Decoder& of, int64_t layer) {
-    return BlocksOfLayer(of, mixture, gguf, layer);
+  decoder.blocks_of_layer = [&checkpoint, mixture, gguf = read.gguf()](const Decoder& of,
+                                                                       int64_t layer) {
+    return BlocksOfLayer(checkpoint, of, mixture, gguf, layer);
   };
   return CutDecoder(decoder, read, taker);
 }

@@ -4,6 +4,6 @@
 
 namespace tessera::kernels::cpu {
 
-const LinearKernels kAvx2Linear = AllLinear<Avx2>();
+const LinearKernels kAvx2Linear = LinearOf<Avx2, LinearFamily::kFloats>();
 
 }  // namespace tessera::kernels::cpu

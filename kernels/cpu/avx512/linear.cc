@@ -4,6 +4,6 @@
 
 namespace tessera::kernels::cpu {
 
-const LinearKernels kAvx512Linear = AllLinear<Avx512>();
+const LinearKernels kAvx512Linear = LinearOf<Avx512, LinearFamily::kFloats>();
 
 }  // namespace tessera::kernels::cpu

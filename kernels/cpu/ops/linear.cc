@@ -96,7 +96,7 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
       call.row_begin = static_cast<int32_t>(task.row_begin + row);
       call.row_end =
           task.row_begin + static_cast<int32_t>(std::min<int64_t>(task.row_count, row + kRowBlock));
-      Micro<isa>::kLinear.run[static_cast<int>(dtype)](call);
+      Micro<isa>::template Linear<FamilyOf(dtype)>().run[static_cast<int>(dtype)](call);
     }
   });
 }

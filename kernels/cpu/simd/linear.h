@@ -1,4 +1,4 @@
-// The products of every weight type on one instruction set.
+// The products of one family of weight types on one instruction set.
 #pragma once
 
 #include "kernels/cpu/simd/linear_float.h"
@@ -6,16 +6,18 @@
 
 namespace tessera::kernels::cpu {
 
-template <class S, int kIndex = 0>
-consteval LinearKernels AllLinear(LinearKernels kernels = {}) {
+template <class S, LinearFamily kFamily, int kIndex = 0>
+consteval LinearKernels LinearOf(LinearKernels kernels = {}) {
   if constexpr (kIndex < kWeightTypeCount) {
     constexpr auto kType = static_cast<DType>(kIndex);
-    if constexpr (IsBlockFormat(kType)) {
-      kernels.run[kIndex] = Int8Linear<S, kType>::Call;
-    } else {
-      kernels.run[kIndex] = FloatLinear<S, kType>::Call;
+    if constexpr (FamilyOf(kType) == kFamily) {
+      if constexpr (kFamily == LinearFamily::kFloats) {
+        kernels.run[kIndex] = FloatLinear<S, kType>::Call;
+      } else {
+        kernels.run[kIndex] = Int8Linear<S, kType>::Call;
+      }
     }
-    return AllLinear<S, kIndex + 1>(kernels);
+    return LinearOf<S, kFamily, kIndex + 1>(kernels);
   }
   return kernels;
 }

@@ -234,47 +234,40 @@ struct Int8Linear {
     }
   }
 
-  template <int T>
+  // `rows` <= kMost rows from `row` on, which divide into equal passes of at most kMost.
+  template <int T, int kMost>
   static void Rows(const LinearCall& c, int32_t tile, int32_t row, int32_t rows) {
-    switch (rows) {
-      case 1:
-        return Run<T, 1>(c, tile, row);
-      case 2:
-        return Run<T, 2>(c, tile, row);
-      case 3:
-        return Run<T, 3>(c, tile, row);
-      case 4:
-        if constexpr (S::kIntRows >= 4) return Run<T, 4>(c, tile, row);
-        break;
-      case 5:
-        if constexpr (S::kIntRows >= 5) return Run<T, 5>(c, tile, row);
-        break;
-      case 6:
-        if constexpr (S::kIntRows >= 6) return Run<T, 6>(c, tile, row);
-        break;
+    if constexpr (kMost > 1) {
+      if (rows < kMost) return Rows<T, kMost - 1>(c, tile, row, rows);
+    }
+    Run<T, kMost>(c, tile, row);
+  }
+  template <int T, int kMost>
+  static void Passes(const LinearCall& c, int32_t tile) {
+    const int32_t rows = c.row_end - c.row_begin;
+    const int32_t passes = (rows + kMost - 1) / kMost;
+    for (int32_t p = 0; p < passes; ++p) {
+      const int32_t begin = c.row_begin + rows * p / passes;
+      Rows<T, kMost>(c, tile, begin, c.row_begin + rows * (p + 1) / passes - begin);
     }
   }
 
   static void Call(const LinearCall& c) {
     const int32_t rows = c.row_end - c.row_begin;
-    const int32_t passes = (rows + S::kIntRows - 1) / S::kIntRows;
+    if (rows <= 0) return;
+    // A tile that is left over is rare: fewer instances of it are worth their compilation.
+    constexpr int kRowsLeft = S::kIntRows < 3 ? S::kIntRows : 3;
     for (int32_t tile = c.tile_begin; tile < c.tile_end;) {
       if (rows == 1 && tile + S::kIntTiles1 <= c.tile_end) {
         Run<S::kIntTiles1, 1>(c, tile, c.row_begin);
         tile += S::kIntTiles1;
-        continue;
+      } else if (tile + S::kIntTiles <= c.tile_end) {
+        Passes<S::kIntTiles, S::kIntRows>(c, tile);
+        tile += S::kIntTiles;
+      } else {
+        Passes<1, kRowsLeft>(c, tile);
+        tile += 1;
       }
-      const bool full = tile + S::kIntTiles <= c.tile_end;
-      for (int32_t p = 0; p < passes; ++p) {
-        const int32_t begin = c.row_begin + rows * p / passes;
-        const int32_t count = c.row_begin + rows * (p + 1) / passes - begin;
-        if (full) {
-          Rows<S::kIntTiles>(c, tile, begin, count);
-        } else {
-          Rows<1>(c, tile, begin, count);
-        }
-      }
-      tile += full ? S::kIntTiles : 1;
     }
   }
 };

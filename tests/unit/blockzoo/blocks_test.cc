@@ -10,8 +10,8 @@
 namespace tessera::testing {
 namespace {
 
-std::vector<ChainVariant> Variants() {
-  const blockzoo::RotarySettings yarn{.scaling = "yarn", .factor = 4, .original_context = 64};
+// Families of RMS norms.
+std::vector<ChainVariant> RmsVariants() {
   return {
       {.name = "plain"},
       {.name = "windows", .window = 20},
@@ -31,6 +31,13 @@ std::vector<ChainVariant> Variants() {
        .all_windows = true},
       {.name = "olmo 2", .norm = "none", .post_norm = true, .qk_norm = "full"},
       {.name = "granite", .residual_scale = 0.22, .embedding_scale = 12, .head_scale = 0.125},
+  };
+}
+
+std::vector<ChainVariant> Variants() {
+  const blockzoo::RotarySettings yarn{.scaling = "yarn", .factor = 4, .original_context = 64};
+  std::vector<ChainVariant> variants = RmsVariants();
+  const ChainVariant others[] = {
       {.name = "gpt 2",
        .norm = "layer",
        .norm_bias = true,
@@ -79,6 +86,8 @@ std::vector<ChainVariant> Variants() {
        .head_softcap = 8},
       {.name = "relu", .gated = false, .activation = "relu", .rotates = false},
   };
+  variants.insert(variants.end(), std::begin(others), std::end(others));
+  return variants;
 }
 
 class BlocksTest : public EngineFixture {

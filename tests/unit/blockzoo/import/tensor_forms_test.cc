@@ -126,5 +126,54 @@ TEST(TensorFormsTest, StacksWhatGoesTogether) {
   EXPECT_EQ(Stacked("s", {wide, narrow}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+// Values of a type with planes, as Linear reads them.
+std::vector<float> Decoded(const CheckpointTensor& tensor) {
+  const auto canonical = BytesOf(tensor).value();
+  std::vector<float> values(tensor.shape[0] * tensor.shape[1]);
+  for (uint64_t row = 0; row < tensor.shape[0]; ++row) {
+    kernels::DecodeRow(tensor.dtype, tensor.shape[0], tensor.shape[1], canonical.data(), row,
+                       &values[row * tensor.shape[1]]);
+  }
+  return values;
+}
+
+// What is taken by periods, stacked or turned decodes to what the whole decodes to there.
+TEST(TensorFormsTest, PlanesAreCutStackedAndTurnedTogether) {
+  constexpr uint64_t kOut = 512, kIn = 256, kPeriod = 256, kHalf = 128;
+  std::vector<float> values(kOut * kIn);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = std::sin(static_cast<float>(i));
+  for (int type = 0; type < kernels::kWeightTypeCount; ++type) {
+    const auto dtype = static_cast<DType>(type);
+    if (!kernels::HasPlanes(dtype)) continue;
+    SCOPED_TRACE(kernels::InfoOf(dtype).name);
+    std::vector<std::byte> bytes(*kernels::StorageBytes(dtype, kOut, kIn));
+    for (uint64_t row = 0; row < kOut; row += kernels::kBandRows) {
+      kernels::EncodeBand(dtype, kOut, kIn, row, kernels::kBandRows, &values[row * kIn],
+                          bytes.data());
+    }
+    const CheckpointTensor whole = TensorOf(dtype, {kOut, kIn}, bytes);
+    const std::vector<float> all = Decoded(whole);
+    const std::vector<float> upper =
+        Decoded(TakePeriodicRows(whole, kPeriod, kHalf, kHalf).value());
+    for (uint64_t i = 0; i < upper.size(); ++i) {
+      const uint64_t row = i / kIn;
+      const uint64_t from = row / kHalf * kPeriod + kHalf + row % kHalf;
+      ASSERT_EQ(upper[i], all[from * kIn + i % kIn]) << i;
+    }
+    const auto first = TakeRows(whole, 0, kHalf).value(),
+               rest = TakeRows(whole, kHalf, 384).value();
+    EXPECT_EQ(Decoded(Stacked("s", {first, rest}).value()), all);
+    const auto turned = TransposedPeriods(whole, kPeriod, 0, kHalf);
+    ASSERT_EQ(turned.ok(), dtype == DType::kF8Block128) << turned.status();
+    if (!turned.ok()) continue;
+    const std::vector<float> back = Decoded(*turned);
+    ASSERT_EQ(turned->shape, (Shape{2 * kIn, kHalf}));
+    for (uint64_t i = 0; i < back.size(); ++i) {
+      const uint64_t line = i / kHalf, row = line / kIn * kPeriod + i % kHalf;
+      ASSERT_EQ(back[i], all[row * kIn + line % kIn]) << i;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tessera::blockzoo
