@@ -17,7 +17,6 @@ struct Effect {
 };
 
 constexpr Effect kEffects[] = {
-    {{nullptr, "quantization_config.quant_method"}, 0, "this quantization"},
     {{"expert_count", "num_local_experts"}, 0, "a mixture of experts"},
     {{nullptr, "num_experts"}, 0, "a mixture of experts"},
     {{nullptr, "n_routed_experts"}, 0, "a mixture of experts"},

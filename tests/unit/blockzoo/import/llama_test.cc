@@ -133,7 +133,7 @@ TEST(LlamaTest, RefusesByNameWhatItLacks) {
       {",\"rope_scaling\":{\"type\":\"mrope\",\"factor\":4.0}", "mrope"},
       {",\"num_local_experts\":8", "experts"},
       {",\"attn_logit_softcapping\":50.0", "attention scores"},
-      {",\"quantization_config\":{\"quant_method\":\"gptq\"}", "gptq"},
+      {",\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}", "bitsandbytes"},
   };
   for (const auto& [config, name] : cases) {
     ExpectRefused(CutHuggingFace({}, config).status(), StatusCode::kUnimplemented, name);
