@@ -140,8 +140,6 @@ TEST(LlamaTest, RefusesByNameWhatItLacks) {
   }
   ExpectRefused(CutGguf(TinyGguf({}).Text("llama.rope.scaling.type", "spiral")).status(),
                 StatusCode::kUnimplemented, "spiral");
-  ExpectRefused(CutGguf(TinyGguf({}).U32("llama.expert_count", 8)).status(),
-                StatusCode::kUnimplemented, "experts");
   ExpectRefused(CutGguf(TinyGguf({}).U32("llama.attention.sliding_window", 128)).status(),
                 StatusCode::kUnimplemented, "sliding");
   ExpectRefused(CutGguf(GgufWriter().Text("general.architecture", "mamba")).status(),
