@@ -135,7 +135,7 @@ TEST(LlamaTest, RefusesByNameWhatItLacks) {
       {",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4.0}", "dynamic"},
       {",\"num_local_experts\":8", "experts"},
       {",\"attn_logit_softcapping\":50.0", "attention scores"},
-      {",\"quantization_config\":{\"quant_method\":\"gptq\"}", "gptq"},
+      {",\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}", "bitsandbytes"},
       {",\"partial_rotary_factor\":0.5", "rotating"},
   };
   for (const auto& [config, name] : cases) {
