@@ -193,7 +193,7 @@ def gguf_values():
         if key != "general.architecture":
             yield f"{key} as text", Gguf().set(key, STRING, text("7")), (key,)
     for key in needed[1:6]:
-        for wrong in (0, 2**32 - 1, 7):
+        for wrong in (0, 2**32 - 1, *([7] if key != "llama.context_length" else [])):
             yield f"{key} = {wrong}", Gguf().set(key, U32, u32(wrong)), ()
     for wrong in (float("nan"), float("inf"), -1.0, 1e30):
         yield f"epsilon {wrong}", Gguf().set(needed[6], F32, struct.pack("<f", wrong)), (needed[6],)
@@ -244,7 +244,7 @@ def gguf_tensors():
         yield f"{name} over another", file, ("overlaps",)
         file = Gguf()
         file.tensor(name)["shape"] = [*file.tensor(name)["shape"][:-1], 32]
-        yield f"{name} of another shape", file, (name,)
+        yield f"{name} of another shape", file, (name, "byte")
         file = Gguf()
         at = file.tensor(name)["offset"]
         bad = struct.pack("<e", float("nan")) if len(shape) == 2 else struct.pack("<f", float("inf"))
@@ -344,7 +344,7 @@ def safetensors(header, data, length=None):
 
 def folder(weights=None, config=CONFIG, **others):
     config = config if isinstance(config, bytes) else json.dumps(config).encode()
-    files = {"config.json": config, "model.safetensors": weights or safetensors(*header_of(hf_tensors()))}
+    files = {"config.json": config, "model.safetensors": safetensors(*header_of(hf_tensors())) if weights is None else weights}
     files.update({name: data for name, data in others.items() if data is not None})
     return files
 
@@ -410,7 +410,7 @@ def hf_configs():
                          ("architectures", ["Gpt17ForCausalLM"]), ("architectures", []),
                          ("max_position_embeddings", 0),
                          ("quantization_config", {"quant_method": "mystery"})):
-        yield f"{field} = {wrong!r}", {**CONFIG, field: wrong}, ()
+        yield f"{field} = {wrong!r}", {**CONFIG, field: wrong}, (field, "is not supported", "setting")
     for wrong in (b"", b"[]", b"{", b"\xff", b"7", b'{"a":' * 5000 + b"1" + b"}" * 5000):
         yield f"config {wrong[:9]!r}", wrong, ("config.json",)
 
