@@ -9,6 +9,7 @@
 namespace tessera::server::cli {
 
 [[nodiscard]] std::string ToJson(const blockzoo::ImportReport& report);
+[[nodiscard]] std::string ToJson(const blockzoo::ExportReport& report);
 [[nodiscard]] std::string ToJson(const blockzoo::SynthReport& report);
 [[nodiscard]] std::string ToJson(const blockzoo::QuantizeReport& report);
 [[nodiscard]] std::string ToJson(const blockzoo::ZooListing& listing);
