@@ -49,6 +49,8 @@ Status TensorStore::Run(ObjectWriter* writer) {
       if (first.ok()) first = status;
     }
   });
+  // Others may have hashed the last bytes.
+  if (first.ok() && progress_) progress_(done_bytes_, total_bytes_);
   return first;
 }
 
