@@ -2,12 +2,16 @@
 
 #include "blockzoo/import/architecture.h"
 #include "blockzoo/import/format.h"
+#include "tests/support/cut_checkpoint.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace tessera::blockzoo {
 namespace {
 
+using testing::CutGguf;
+using testing::CutPath;
+using testing::ExpectRefused;
 using testing::GgufWriter;
 using testing::TempDirectory;
 using testing::TinyCheckpoint;
@@ -15,26 +19,10 @@ using testing::TinyGguf;
 using testing::WriteFile;
 using testing::WriteTinyHuggingFace;
 
-StatusOr<ChainPlan> CutLlama(const std::string& path) {
-  TESSERA_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(path));
-  TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(*checkpoint));
-  TESSERA_ASSIGN_OR_RETURN(ChainPlan plan, architecture.cut(*checkpoint));
-  for (BlockPlan& block : plan.blocks) {
-    for (BlockPlan::Part& part : block.tensors) part.tensor.bytes = {};
-  }
-  return plan;
-}
-
-StatusOr<ChainPlan> CutLlamaGguf(const GgufWriter& gguf) {
-  const TempDirectory directory;
-  WriteFile(directory.path("m.gguf"), gguf.Build());
-  return CutLlama(directory.path("m.gguf"));
-}
-
 StatusOr<ChainPlan> CutHuggingFace(const TinyCheckpoint& tiny, const std::string& config) {
   const TempDirectory directory;
   WriteTinyHuggingFace(tiny, directory.path("m"), config);
-  return CutLlama(directory.path("m"));
+  return CutPath(directory.path("m"));
 }
 
 const CheckpointTensor* Part(const BlockPlan& block, const std::string& role) {
@@ -45,7 +33,7 @@ const CheckpointTensor* Part(const BlockPlan& block, const std::string& role) {
 }
 
 TEST(LlamaTest, CutsGguf) {
-  const auto plan = CutLlamaGguf(TinyGguf({}));
+  const auto plan = CutGguf(TinyGguf({}));
   ASSERT_TRUE(plan.ok()) << plan.status();
   ASSERT_EQ(plan->blocks.size(), 8u);
   EXPECT_EQ(plan->chain.width, 64u);
@@ -69,7 +57,7 @@ TEST(LlamaTest, CutsGguf) {
 }
 
 TEST(LlamaTest, TiesTheHeadWhereItIsMissing) {
-  const auto gguf = CutLlamaGguf(TinyGguf({.skipped = {"output.weight"}}));
+  const auto gguf = CutGguf(TinyGguf({.skipped = {"output.weight"}}));
   ASSERT_TRUE(gguf.ok()) << gguf.status();
   EXPECT_EQ(Part(gguf->blocks.back(), "head")->name, "token_embd.weight");
   const auto missing = CutHuggingFace({.skipped = {"lm_head.weight"}}, "");
@@ -100,14 +88,14 @@ TEST(LlamaTest, CutsHuggingFace) {
 TEST(LlamaTest, ReadsRotaryScalingOfBothFormats) {
   GgufWriter gguf = TinyGguf({});
   gguf.Text("llama.rope.scaling.type", "linear").F32("llama.rope.scaling.factor", 4);
-  const auto linear = CutLlamaGguf(gguf);
+  const auto linear = CutGguf(gguf);
   ASSERT_TRUE(linear.ok()) << linear.status();
   EXPECT_EQ(linear->chain.rotary[0].scaling, "linear");
   EXPECT_EQ(linear->chain.rotary[0].factor, 4.0);
 
   std::string factors;
   for (int i = 0; i < 8; ++i) factors += GgufWriter::Scalar(1.0f + i);
-  const auto table = CutLlamaGguf(TinyGguf({}).Tensor("rope_freqs.weight", 0, {8}, factors));
+  const auto table = CutGguf(TinyGguf({}).Tensor("rope_freqs.weight", 0, {8}, factors));
   ASSERT_TRUE(table.ok()) << table.status();
   EXPECT_EQ(table->chain.rotary[0].frequency_factors[7], 8.0);
 
@@ -116,11 +104,6 @@ TEST(LlamaTest, ReadsRotaryScalingOfBothFormats) {
   ASSERT_TRUE(newer.ok()) << newer.status();
   EXPECT_EQ(newer->chain.rotary[0].base, 7e4);
   EXPECT_EQ(newer->chain.rotary[0].factor, 2.0);
-}
-
-void ExpectRefusedLlama(const Status& status, absl::StatusCode code, absl::string_view name) {
-  EXPECT_EQ(status.code(), code) << status;
-  EXPECT_NE(status.message().find(name), absl::string_view::npos) << status;
 }
 
 TEST(LlamaTest, RefusesByNameWhatItLacks) {
@@ -136,39 +119,39 @@ TEST(LlamaTest, RefusesByNameWhatItLacks) {
       {",\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}", "bitsandbytes"},
   };
   for (const auto& [config, name] : cases) {
-    ExpectRefusedLlama(CutHuggingFace({}, config).status(), StatusCode::kUnimplemented, name);
+    ExpectRefused(CutHuggingFace({}, config).status(), StatusCode::kUnimplemented, name);
   }
-  ExpectRefusedLlama(CutLlamaGguf(TinyGguf({}).Text("llama.rope.scaling.type", "spiral")).status(),
-                     StatusCode::kUnimplemented, "spiral");
-  ExpectRefusedLlama(CutLlamaGguf(TinyGguf({}).U32("llama.attention.sliding_window", 128)).status(),
-                     StatusCode::kUnimplemented, "sliding");
-  ExpectRefusedLlama(CutLlamaGguf(GgufWriter().Text("general.architecture", "mamba")).status(),
-                     StatusCode::kUnimplemented, "mamba");
+  ExpectRefused(CutGguf(TinyGguf({}).Text("llama.rope.scaling.type", "spiral")).status(),
+                StatusCode::kUnimplemented, "spiral");
+  ExpectRefused(CutGguf(TinyGguf({}).U32("llama.attention.sliding_window", 128)).status(),
+                StatusCode::kUnimplemented, "sliding");
+  ExpectRefused(CutGguf(GgufWriter().Text("general.architecture", "mamba")).status(),
+                StatusCode::kUnimplemented, "mamba");
 }
 
 TEST(LlamaTest, AcceptsWhatIsThereButNotInUse) {
   EXPECT_TRUE(CutHuggingFace({}, ",\"sliding_window\":256").ok());
   EXPECT_TRUE(CutHuggingFace({}, ",\"sliding_window\":8,\"use_sliding_window\":false").ok());
   EXPECT_TRUE(CutHuggingFace({}, ",\"rope_scaling\":null").ok());
-  EXPECT_TRUE(CutLlamaGguf(TinyGguf({}).U32("llama.expert_count", 0)).ok());
+  EXPECT_TRUE(CutGguf(TinyGguf({}).U32("llama.expert_count", 0)).ok());
 }
 
 TEST(LlamaTest, NamesTensorsThatAreMissingMisshapenOrLeft) {
   using absl::StatusCode;
-  ExpectRefusedLlama(CutLlamaGguf(TinyGguf({.skipped = {"blk.2.ffn_up.weight"}})).status(),
-                     StatusCode::kNotFound, "blk.2.ffn_up.weight");
-  ExpectRefusedLlama(CutLlamaGguf(TinyGguf({.extra = {"blk.9.strange"}})).status(),
-                     StatusCode::kInvalidArgument, "blk.9.strange");
+  ExpectRefused(CutGguf(TinyGguf({.skipped = {"blk.2.ffn_up.weight"}})).status(),
+                StatusCode::kNotFound, "blk.2.ffn_up.weight");
+  ExpectRefused(CutGguf(TinyGguf({.extra = {"blk.9.strange"}})).status(),
+                StatusCode::kInvalidArgument, "blk.9.strange");
   GgufWriter misshapen = TinyGguf({.skipped = {"blk.1.attn_v.weight"}});
   misshapen.Tensor("blk.1.attn_v.weight", 0, {64, 32}, std::string(64 * 32 * 4, 0));
-  const Status status = CutLlamaGguf(misshapen).status();
-  ExpectRefusedLlama(status, StatusCode::kInvalidArgument, "blk.1.attn_v.weight");
-  ExpectRefusedLlama(status, StatusCode::kInvalidArgument, "[32, 64]");
+  const Status status = CutGguf(misshapen).status();
+  ExpectRefused(status, StatusCode::kInvalidArgument, "blk.1.attn_v.weight");
+  ExpectRefused(status, StatusCode::kInvalidArgument, "[32, 64]");
 }
 
 TEST(LlamaTest, ChecksSettings) {
-  EXPECT_FALSE(CutLlamaGguf(TinyGguf({.layers = 0})).ok());
-  EXPECT_FALSE(CutLlamaGguf(TinyGguf({.q_heads = 3, .kv_heads = 2})).ok());
+  EXPECT_FALSE(CutGguf(TinyGguf({.layers = 0})).ok());
+  EXPECT_FALSE(CutGguf(TinyGguf({.q_heads = 3, .kv_heads = 2})).ok());
   EXPECT_FALSE(CutHuggingFace({}, ",\"hidden_size\":65").ok());
   EXPECT_FALSE(CutHuggingFace({}, ",\"num_hidden_layers\":\"3\"").ok());
   EXPECT_FALSE(CutHuggingFace({}, ",\"head_dim\":17").ok());
@@ -177,7 +160,7 @@ TEST(LlamaTest, ChecksSettings) {
 TEST(LlamaTest, CutsStories260K) {
   const auto path = testing::TestDataPath("models/stories260K/stories260K.gguf");
   if (!path.has_value()) GTEST_SKIP() << "shared data is missing";
-  const auto plan = CutLlama(*path);
+  const auto plan = CutPath(*path);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->blocks.size(), 12u);
   EXPECT_EQ(plan->chain.vocab, 512u);
