@@ -161,11 +161,12 @@ struct NarrowWarp {
 #pragma unroll
       for (int w = 0; w < Tile::kWords; ++w) {
         columns[o][w] = make_uint4(0, 0, 0, 0);
-        if (token >= plan.rows) continue;
         // Quarters of 32 columns of bfloat16, of 64, or of both halves of 128.
         const int column =
             slab * Tile::kSlabColumns +
             (Tile::kWords == 1 ? (lane & 3) * 8 : (w >> 1) * 64 + (lane & 3) * 16 + (w & 1) * 8);
+        // Only packed records reach past the row.
+        if (token >= plan.rows || (Tile::kPacked && column >= plan.in)) continue;
         if (plan.x != nullptr) {
           columns[o][w] =
               __ldcg(reinterpret_cast<const uint4*>(plan.x + int64_t{token} * plan.in + column));
