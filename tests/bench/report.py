@@ -15,12 +15,13 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "golden"), str(HERE.parent / "e2e")]
 
 import gpu  # noqa: E402
+import gpu_kernels  # noqa: E402
 import spine  # noqa: E402
 import spine_build  # noqa: E402
 import spine_share  # noqa: E402
 
 SECTIONS = {
-    "gpu": gpu.ROWS,
+    "gpu": dict(sorted({**gpu.ROWS, **gpu_kernels.ROWS}.items())),
     "spine": {
         "a": spine.one_stream,
         "b": spine_share.shared_layers,
