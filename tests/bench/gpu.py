@@ -18,6 +18,7 @@ import daemon
 from spine import Row
 
 BUNDLE = pathlib.Path(os.environ.get("TESSERA_BUNDLE", pathlib.Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TESSERA_BINARY", str(BUNDLE / "tessera"))  # for the support modules
 
 # Llama-3-8B: bytes of a step's weights (the embedding is looked up, not read), and of a token's keys and values.
 WEIGHTS = {"bf16": 15.01e9, "f8-channel": 6.98e9 + 1.05e9, "i4-g128": 6.98e9 * 0.5156 + 1.05e9}
@@ -211,7 +212,7 @@ def shared_chains(_arguments):
 def through_grpc(found):
     """Output tokens a second of 64 requests through the daemon, beside the engine's."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"models": [{"name": "llama-bf16"}], "engine": {"device": "cuda", "memory": "100GiB"},
+        settings = {"models": [{"name": "llama-bf16", "preload": True}], "engine": {"device": "cuda", "memory": "100GiB"},
                     "limits": {"max_tokens": 4096}}
         with daemon.Daemon(zoo(), folder, settings) as served:
             load = ("bench", "--endpoint", served.grpc, "--model", "llama-bf16", "--concurrency", 64, "--prompt-tokens",
@@ -234,7 +235,7 @@ def loading(_arguments):
     yield Row("k load", f"{best['bytes'] / 1e9:.1f} GB in {best['seconds']:.2f} s, {rate / 1e9:.1f} GB/s",
               f"host to device {upload / 1e9:.1f} GB/s", rate / upload, ">= 0.80", rate >= 0.80 * upload)
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"models": [{"name": chain("bf16")}], "engine": {"device": "cuda", "memory": "60GiB"}}
+        settings = {"models": [{"name": chain("bf16"), "preload": True}], "engine": {"device": "cuda", "memory": "60GiB"}}
         begin = time.monotonic()
         with daemon.Daemon(zoo(), folder, settings):
             took = time.monotonic() - begin
