@@ -10,9 +10,9 @@
 #include <atomic>
 #include <cstdint>
 
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear/skinny_epilogue.cuh"
 #include "kernels/cuda/linear/skinny_format.cuh"
-#include "kernels/cuda/linear/skinny_launch.h"
 #include "kernels/cuda/linear/skinny_narrow.h"
 #include "kernels/cuda/ptx.cuh"
 
@@ -525,13 +525,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
 template <typename Tile>
 cudaError_t LaunchNarrowTile(const NarrowPlan& plan, int blocks, cudaStream_t stream) {
   static std::atomic<uint64_t> prepared{0};  // a bit a device
-  const cudaError_t error = PrepareSkinnyKernel(reinterpret_cast<const void*>(&NarrowKernel<Tile>),
-                                                kNarrowSharedLimit, prepared);
+  const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&NarrowKernel<Tile>),
+                                          kNarrowSharedLimit, prepared);
   if (error != cudaSuccess) return error;
-  cudaLaunchAttribute attribute;
-  const cudaLaunchConfig_t config =
-      SkinnyLaunchConfig(blocks, Tile::kThreads, plan.bytes, stream, &attribute);
-  return cudaLaunchKernelEx(&config, NarrowKernel<Tile>, plan);
+  return LaunchDependent(NarrowKernel<Tile>, dim3(blocks), dim3(Tile::kThreads), plan.bytes, 1,
+                         stream, plan);
 }
 
 template <typename Format>
