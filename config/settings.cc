@@ -132,6 +132,13 @@ const StructTable& EngineTable() {
                   "Most tokens of one step; auto: 512 on the processor, 8192 on a CUDA device"),
       NumberField("max_running", &S::max_running, Ints{1, 1 << 16}, kRestart,
                   "Most sequences computed at once"),
+      ChoiceField("deterministic", &S::deterministic,
+                  Choices<DeterministicMode>{{"off", DeterministicMode::kOff},
+                                             {"on_request", DeterministicMode::kOnRequest},
+                                             {"always", DeterministicMode::kAlways}},
+                  kRestart,
+                  "Whose tokens do not depend on what else runs, which costs a CUDA device memory, "
+                  "time at start and speed; the processor's never do"),
       ChoiceField(
           "device", &S::device,
           Choices<DeviceKind>{

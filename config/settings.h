@@ -73,6 +73,9 @@ struct KvSettings {
 // What computes; kAuto: a CUDA device where there is one, else the processor.
 enum class DeviceKind { kAuto, kCpu, kCuda };
 
+// Whose tokens must not depend on what else runs.
+enum class DeterministicMode { kOff, kOnRequest, kAlways };
+
 struct EngineSettings {
   int64_t threads = 0;           // 0: one for each core
   ByteSize memory{0};            // of the key-value cache; 0: by `memory_fraction`
@@ -80,6 +83,7 @@ struct EngineSettings {
   KvSettings kv;
   int64_t max_batch_tokens = 0;  // 0: as the device likes
   int64_t max_running = 256;
+  DeterministicMode deterministic = DeterministicMode::kOff;
   DeviceKind device = DeviceKind::kAuto;
   int64_t device_index = 0;  // of several CUDA devices
   CpuIsa isa = CpuIsa::kAuto;

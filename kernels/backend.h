@@ -76,6 +76,7 @@ class Backend {
     uint64_t max_sequences = 0;             // of one step
     std::vector<AttentionShape> attention;  // all that occur
     std::vector<LinearGroup> products;
+    bool deterministic = false;  // numerics other than kFast will be asked for
   };
   // Scratch bytes a thread of the host needs; see ExecContext.
   [[nodiscard]] virtual size_t ScratchBytes(const ContextNeeds& needs) const = 0;

@@ -16,6 +16,13 @@
 
 namespace tessera::kernels {
 
+// How launches divide their sums.
+enum class Numerics : uint8_t {
+  kFast,        // as is fastest: a row's last bits may depend on what its step has beside it
+  kPromptRows,  // a row's bits depend on its own sequence alone; all rows are of prompts
+  kDecodeRows,  // the same; each row is the only one of its sequence
+};
+
 // Kernels of one context run in the order of their launches. On the host a launch has run when it
 // returns; on a device it has only been queued. One thread launches.
 //
@@ -33,6 +40,13 @@ class ExecContext {
     return scratch_ + scratch_stride_ * static_cast<size_t>(thread);
   }
   [[nodiscard]] size_t scratch_bytes() const { return scratch_bytes_; }
+
+  // Whether kFast gives a row the same bits in any step: then nothing else need be asked for.
+  [[nodiscard]] virtual bool batch_invariant() const { return true; }
+  // OK where launches may have numerics other than kFast, else what that lacks.
+  [[nodiscard]] virtual Status deterministic() const { return absl::OkStatus(); }
+  // Of the attention plans and launches that follow.
+  virtual void SetNumerics(Numerics /*numerics*/) {}
 
   // How many steps may be queued before the first has to be awaited.
   [[nodiscard]] virtual int max_in_flight() const { return 1; }

@@ -36,6 +36,7 @@ SequenceCache& SequenceCache::operator=(SequenceCache&& other) noexcept {
   changed_from_ = other.changed_from_;
   scope_ = other.scope_;
   publishes_ = other.publishes_;
+  published_tokens_ = other.published_tokens_;
   path_ = std::move(other.path_);
   return *this;
 }
@@ -91,6 +92,7 @@ SequenceCache KvCache::Open(const OpenOptions& options) {
   sequence.pages_.resize(tables * sequence.stride_);
   sequence.shared_tokens_.resize(tables);
   sequence.scope_ = options.scope;
+  sequence.published_tokens_ = options.max_published_tokens;
   sequence.publishes_ =
       impl_->prefix_reuse && tables != 0 && options.reuse != OpenOptions::Reuse::kNone;
   if (sequence.publishes_) {
@@ -247,7 +249,7 @@ void KvCache::Impl::Publish(SequenceCache& sequence, uint32_t page, std::span<co
   if (page < sequence.path_.size()) {
     // Another page of tokens than the one found at Open would poison the index.
     TESSERA_CHECK(std::equal(tokens.begin(), tokens.end(), sequence.path_[page]->tokens.begin()));
-  } else if (sequence.publishes_) {
+  } else if (sequence.publishes_ && (page + 1) * kPageTokens <= sequence.published_tokens_) {
     IndexNode* parent = page == 0 ? nullptr : sequence.path_[page - 1];
     IndexNode* node = index.FindOrCreate(sequence.scope_, parent, tokens);
     // After a key that another prefix has, the rest of this sequence stays private.
@@ -283,6 +285,7 @@ StatusOr<SequenceCache> KvCache::Fork(const SequenceCache& sequence, const CopyP
   fork.shared_tokens_ = sequence.shared_tokens_;
   fork.scope_ = sequence.scope_;
   fork.publishes_ = sequence.publishes_;
+  fork.published_tokens_ = sequence.published_tokens_;
   fork.path_.reserve(sequence.stride_);
   fork.path_ = sequence.path_;
   const uint64_t wanted = Impl::MissingBytes(fork, sequence.page_count_);

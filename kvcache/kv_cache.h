@@ -64,6 +64,7 @@ class SequenceCache {
   uint32_t changed_from_ = 0;
   Digest scope_;
   bool publishes_ = true;
+  uint32_t published_tokens_ = UINT32_MAX;  // pages past them stay the sequence's own
   // Index nodes of the pages that are published or were found; each is kept by a page of a table.
   std::vector<IndexNode*> path_;
 };
@@ -80,6 +81,8 @@ struct OpenOptions {
   // must be computed for its logits). Pages beyond it are still shared where they exist, see
   // shared_tokens().
   uint32_t max_reused_tokens = 0;
+  // Pages that hold tokens past these are not published.
+  uint32_t max_published_tokens = UINT32_MAX;
   enum class Reuse : uint8_t { kReadWrite, kPublishOnly, kNone } reuse = Reuse::kReadWrite;
 };
 

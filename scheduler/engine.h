@@ -30,12 +30,22 @@ struct TokenTable {
   }
 };
 
+// Whose tokens must not depend on what else runs. On a device that costs memory, time when a chain
+// is added, and speed of the steps that such requests are in; where no row ever depends on its
+// batch (the processor) it costs nothing, and every request has it.
+enum class Determinism : uint8_t {
+  kOff,        // nobody's: requests that ask are refused
+  kOnRequest,  // GenerationRequest::deterministic
+  kAlways,     // everybody's: a chain for which the device cannot give it is refused
+};
+
 struct EngineOptions {
   int threads = 0;  // CPU backend: 0 takes every usable processor
   uint64_t cache_bytes = 256ull << 20;
   bool prefix_reuse = true;
   uint32_t max_batch_tokens = 512;  // rows a step
   uint32_t max_running = 256;       // sequences
+  Determinism determinism = Determinism::kOff;
   Inbox::Limits inbox;
   uint32_t park_above_tokens = 2048;               // backlog of a mailbox that parks its sequences
   Duration park_limit = std::chrono::seconds(30);  // then ABORTED

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/foundation/check.h"
+#include "config/foundation/log.h"
 #include "scheduler/reason.h"
 
 namespace tessera::scheduler {
@@ -26,7 +27,9 @@ EngineLoop::EngineLoop(const EngineOptions& options, const kernels::Backend& bac
       cache_(cache),
       inbox_(inbox),
       metrics_(metrics),
-      executor_({.max_rows = options.max_batch_tokens, .max_sequences = options.max_running + 1},
+      executor_({.max_rows = options.max_batch_tokens,
+                 .max_sequences = options.max_running + 1,
+                 .deterministic = options.determinism != Determinism::kOff},
                 backend, pool, cache),
       planner_({.max_batch_tokens = options.max_batch_tokens,
                 .max_running = options.max_running,
@@ -60,7 +63,16 @@ void EngineLoop::TakeMessages(TimePoint until) {
 Status EngineLoop::AddChain(ChainId id, const EngineChain& info) {
   FinishAll();
   TESSERA_RETURN_IF_ERROR(chains_.Add(id, info));
-  const Status prepared = executor_.Prepare(chains_);
+  Status prepared = executor_.Prepare(chains_);
+  if (prepared.ok() && options_.determinism != Determinism::kOff) {
+    const Status deterministic = executor_.deterministic();
+    if (options_.determinism == Determinism::kAlways) {
+      prepared = deterministic;
+    } else if (!deterministic.ok()) {
+      LogWarning("deterministic_requests_refused",
+                 {{"chain", info.name}, {"why", deterministic.message()}});
+    }
+  }
   if (!prepared.ok()) {
     chains_.Remove(id, nullptr);
     chains_.DropUnused();
@@ -73,16 +85,39 @@ void EngineLoop::RemoveChain(ChainId id, std::function<void()> done) {
   chains_.DropUnused();
 }
 
+Status EngineLoop::Admit(const LiveChain* chain, GenerationRequest& spec) const {
+  if (device_lost_) {
+    return WithReason(absl::UnavailableError("the device is lost; the server must be restarted"),
+                      "DEVICE_LOST");
+  }
+  if (chain == nullptr) {
+    return WithReason(absl::UnavailableError("the chain was unloaded while the request waited"),
+                      "MODEL_UNLOADED");
+  }
+  if (options_.determinism == Determinism::kAlways) spec.deterministic = true;
+  // What every request has needs no steps of its own.
+  if (executor_.batch_invariant()) spec.deterministic = false;
+  if (!spec.deterministic) return absl::OkStatus();
+  if (options_.determinism == Determinism::kOff) {
+    return Error(absl::StatusCode::kUnimplemented,
+                 {.what = "deterministic: this server's device has no such kernels ready",
+                  .why = "engine.deterministic is off",
+                  .fix = "leave the field out, or set engine.deterministic to on_request"});
+  }
+  const Status able = executor_.deterministic();
+  if (able.ok()) return able;
+  return Error(
+      absl::StatusCode::kUnimplemented,
+      {.what = "deterministic: this server's device cannot give it to the models it serves",
+       .why = std::string(able.message()),
+       .fix = "leave the field out"});
+}
+
 void EngineLoop::Accept(Submission submission) {
   GenerationRequest& spec = submission.request;
   LiveChain* chain = chains_.Find(spec.chain);
-  if (chain == nullptr || device_lost_) {
-    const Status status =
-        device_lost_
-            ? WithReason(absl::UnavailableError("the device is lost; the server must be restarted"),
-                         "DEVICE_LOST")
-            : WithReason(absl::UnavailableError("the chain was unloaded while the request waited"),
-                         "MODEL_UNLOADED");
+  const Status status = Admit(chain, spec);
+  if (!status.ok()) {
     if (submission.mailbox->PushError(status)) ready_.push_back(submission.mailbox);
     inbox_.NoteAdmitted(spec.prompt.size());
     return;

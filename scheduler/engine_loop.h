@@ -56,6 +56,8 @@ class EngineLoop {
 
  private:
   void Accept(Submission submission);
+  // Why a request for `chain` (or for none) cannot be taken; readies `spec` for the device.
+  [[nodiscard]] Status Admit(const LiveChain* chain, GenerationRequest& spec) const;
   void ReleaseRequest(RequestId id);
   void CheckTimes(TimePoint now);
   void CheckBacklog(Request& request, TimePoint now);

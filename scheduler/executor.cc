@@ -72,7 +72,8 @@ Status Executor::Prepare(const LiveChains& chains) {
                                                         .max_rows = limits_.max_rows,
                                                         .max_sequences = limits_.max_sequences,
                                                         .attention = needs.attention,
-                                                        .products = needs.products}));
+                                                        .products = needs.products,
+                                                        .deterministic = limits_.deterministic}));
   TESSERA_RETURN_IF_ERROR(PrepareOps(chains, needs));
   TESSERA_RETURN_IF_ERROR(AllocateFor(needs));
   TESSERA_RETURN_IF_ERROR(
@@ -139,6 +140,7 @@ Status Executor::Submit(const LiveChains& chains, StepPlan& plan, int32_t slots)
   }
   arena_ = (arena_ + 1) % input_arenas_.size();
   input_arenas_[arena_].Reset();
+  context_->SetNumerics(plan.numerics);
   bool records = Records(plan);
   // Rows may be added to a step that is recorded where one chain has them all.
   const bool uniform = plan.sequences.front().chain_order == plan.sequences.back().chain_order;

@@ -28,6 +28,7 @@ class Executor {
   struct Limits {
     uint32_t max_rows = 512;
     uint32_t max_sequences = 256;
+    bool deterministic = false;  // plans may have numerics other than kFast
   };
   Executor(const Limits& limits, const kernels::Backend& backend, kernels::ThreadPool& pool,
            kvcache::KvCache& cache);
@@ -37,6 +38,9 @@ class Executor {
   // is short, UNIMPLEMENTED when the backend lacks a kernel. With nothing in flight.
   [[nodiscard]] Status Prepare(const LiveChains& chains);
 
+  // Of the context that Prepare made.
+  [[nodiscard]] bool batch_invariant() const { return context_->batch_invariant(); }
+  [[nodiscard]] Status deterministic() const { return context_->deterministic(); }
   [[nodiscard]] int max_in_flight() const {
     return context_ != nullptr ? context_->max_in_flight() : 1;
   }

@@ -129,7 +129,7 @@ Status StepInputs::Gather(StepPlan& plan, uint32_t rows, const Logits& logits,
   const Mirrored<kernels::TableUpdate> updates = arena.Take<kernels::TableUpdate>(updates_.size());
   std::copy(updates_.begin(), updates_.end(), updates.host);
   step_tables_.updates = updates.device;
-  FinishKey(rows);
+  FinishKey(plan, rows);
   return absl::OkStatus();
 }
 
@@ -350,8 +350,9 @@ void StepInputs::AddHead(Head head, const Logits& logits, StepPlan& plan) {
   heads_.push_back(head);
 }
 
-void StepInputs::FinishKey(uint32_t rows) {
+void StepInputs::FinishKey(const StepPlan& plan, uint32_t rows) {
   key_.push_back(rows);
+  key_.push_back(static_cast<uint32_t>(plan.numerics));
   for (const Stage& stage : stages_) {
     key_.push_back(static_cast<uint32_t>(stage.members.size()));
     for (const Member& member : stage.members) {

@@ -111,7 +111,7 @@ class StepInputs {
   void GatherHeads(const Stage& stage, const Logits& logits, StepPlan& plan,
                    kernels::StepArena& arena);
   void AddHead(Head head, const Logits& logits, StepPlan& plan);
-  void FinishKey(uint32_t rows);
+  void FinishKey(const StepPlan& plan, uint32_t rows);
 
   TableMirror tables_;
   uint64_t arena_bytes_ = 0;

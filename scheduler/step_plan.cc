@@ -52,12 +52,14 @@ void StepPlan::Clear() {
   sample_rows.clear();
   decode_rows = 0;
   prefill_rows = 0;
+  numerics = kernels::Numerics::kFast;
 }
 
 std::string Describe(const StepPlan& plan, const LiveChains& chains) {
-  std::string text = absl::StrCat("step: ", plan.rows(), " rows (", plan.decode_rows, " decode, ",
-                                  plan.prefill_rows, " prefill), ", plan.sequences.size(),
-                                  " sequences, ", plan.samples.size(), " logits uses\n");
+  std::string text = absl::StrCat(
+      "step: ", plan.rows(), " rows (", plan.decode_rows, " decode, ", plan.prefill_rows,
+      " prefill", plan.numerics == kernels::Numerics::kFast ? "" : ", deterministic", "), ",
+      plan.sequences.size(), " sequences, ", plan.samples.size(), " logits uses\n");
   for (const PlannedRows& planned : plan.sequences) {
     const Request& request = *planned.sequence->request;
     absl::StrAppend(&text, "  rows ", planned.first_row, "..", planned.first_row + planned.rows - 1,

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/exec_context.h"
 #include "kernels/ops/sample.h"
 #include "scheduler/live_chains.h"
 #include "scheduler/sequence.h"
@@ -48,6 +49,7 @@ struct StepPlan {
       sample_rows;  // one for each of `samples`; logits set by the executor
   uint32_t decode_rows = 0;
   uint32_t prefill_rows = 0;
+  kernels::Numerics numerics = kernels::Numerics::kFast;
 
   // What the executor fills, one for each of `samples`. Of the executor's memory, until the plan is
   // submitted again.

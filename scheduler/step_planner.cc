@@ -21,6 +21,13 @@ uint64_t BytesToGrow(const Sequence& sequence, uint32_t rows) {
   return wanted <= held ? 0 : layout.BytesFor(wanted) - layout.BytesFor(held);
 }
 
+// Those that may be found in the cache. Output is computed by the kernels of decoding and prompts
+// by others, so that where bits matter another's prompt is not this one's output.
+std::span<const TokenId> FindableTokens(const Sequence& sequence) {
+  const std::span<const TokenId> tokens = sequence.tokens;
+  return sequence.deterministic ? tokens.first(sequence.prompt_tokens()) : tokens;
+}
+
 // Tokens whose logits nobody asks for: they may come from the cache.
 uint32_t ReusableTokens(const Sequence& sequence) {
   const GenerationRequest& spec = sequence.request->spec;
@@ -29,6 +36,24 @@ uint32_t ReusableTokens(const Sequence& sequence) {
     reusable = std::min(reusable, spec.output.prompt_logprobs_from - 1);
   }
   return reusable;
+}
+
+// State of other numerics is other state.
+Digest ScopeOf(const Sequence& sequence) {
+  const Digest& scope = sequence.request->spec.cache_scope;
+  if (!sequence.deterministic) return scope;
+  return Hasher().AddDigest(scope).AddText("deterministic").Finish();
+}
+
+// Rows that a sequence has for a step of one role: 0 where its next row is of the other. The role
+// of a deterministic row is its position's, also where it is computed again.
+uint32_t RowsOfRole(const Sequence& sequence, kernels::Numerics role) {
+  const bool decodes = role == kernels::Numerics::kDecodeRows;
+  const uint32_t left = sequence.uncomputed();
+  const uint32_t prompt = sequence.prompt_tokens();
+  if (!sequence.deterministic) return (left == 1) == decodes ? left : 0;
+  if (sequence.computed >= prompt) return decodes ? std::min(left, 1u) : 0;
+  return decodes ? 0 : prompt - sequence.computed;
 }
 
 }  // namespace
@@ -55,14 +80,20 @@ void StepPlanner::GiveSlot(Sequence* sequence) {
 void StepPlanner::AddRunning(Sequence* sequence) {
   sequence->phase = SequencePhase::kRunning;
   running_.push_back(sequence);
+  if (sequence->deterministic) ++deterministic_;
   TakeSlot(sequence);
+}
+
+void StepPlanner::Forget(Sequence* sequence) {
+  std::erase(running_, sequence);
+  GiveSlot(sequence);
+  if (sequence->deterministic) --deterministic_;
 }
 
 void StepPlanner::Remove(Sequence* sequence) {
   if (sequence->phase == SequencePhase::kRunning) {
     cache_.Release(sequence->cache);
-    std::erase(running_, sequence);
-    GiveSlot(sequence);
+    Forget(sequence);
   } else if (sequence->phase == SequencePhase::kWaiting) {
     policy_->Remove(sequence);
     std::erase(parked_out_, sequence);
@@ -72,8 +103,7 @@ void StepPlanner::Remove(Sequence* sequence) {
 
 void StepPlanner::Preempt(Sequence* sequence) {
   cache_.Release(sequence->cache);
-  std::erase(running_, sequence);
-  GiveSlot(sequence);
+  Forget(sequence);
   sequence->computed = 0;
   sequence->phase = SequencePhase::kWaiting;
   ++sequence->preemptions;
@@ -131,9 +161,10 @@ void StepPlanner::Open(Sequence* sequence) {
   sequence->cache = cache_.Open(
       {.layout = LayoutOf(*sequence),
        .max_tokens = static_cast<uint32_t>(spec.prompt.size() + spec.stopping.max_tokens),
-       .scope = spec.cache_scope,
-       .tokens = sequence->tokens,
+       .scope = ScopeOf(*sequence),
+       .tokens = FindableTokens(*sequence),
        .max_reused_tokens = ReusableTokens(*sequence),
+       .max_published_tokens = sequence->deterministic ? sequence->prompt_tokens() : UINT32_MAX,
        .reuse = reuse ? Reuse::kReadWrite : Reuse::kNone});
   sequence->computed = sequence->cache.committed_tokens();
 }
@@ -181,8 +212,35 @@ bool StepPlanner::CanRun(const Sequence& sequence) {
   return !sequence.forks || sequence.request->forked;
 }
 
+kernels::Numerics StepPlanner::ChooseRole() const {
+  using kernels::Numerics;
+  const auto waits = [this](Numerics role) {
+    return std::any_of(running_.begin(), running_.end(), [role](const Sequence* sequence) {
+      return !sequence->parked_since && CanRun(*sequence) && RowsOfRole(*sequence, role) > 0;
+    });
+  };
+  const bool prompts = waits(Numerics::kPromptRows);
+  const bool in_turn = prompts && last_role_ == Numerics::kDecodeRows;
+  return !in_turn && waits(Numerics::kDecodeRows) ? Numerics::kDecodeRows : Numerics::kPromptRows;
+}
+
+bool StepPlanner::GrowOneRole() {
+  numerics_ = ChooseRole();
+  uint32_t budget = limits_.max_batch_tokens;
+  for (Sequence* sequence : running_) {
+    if (sequence->parked_since || !CanRun(*sequence)) continue;
+    const uint32_t rows = std::min(budget, RowsOfRole(*sequence, numerics_));
+    if (rows == 0) continue;
+    if (!GrowOne(sequence, rows)) return false;
+    budget -= rows;
+  }
+  return true;
+}
+
 bool StepPlanner::Grow() {
   chosen_.clear();
+  numerics_ = kernels::Numerics::kFast;
+  if (deterministic_ > 0) return GrowOneRole();
   uint32_t budget = limits_.max_batch_tokens;
   constexpr size_t kAhead = 8;
   for (size_t i = 0; i < running_.size(); ++i) {
@@ -220,6 +278,8 @@ void StepPlanner::Emit(StepPlan& plan) {
   if (!std::is_sorted(chosen_.begin(), chosen_.end(), before)) {
     std::sort(chosen_.begin(), chosen_.end(), before);
   }
+  plan.numerics = numerics_;
+  if (!chosen_.empty()) last_role_ = numerics_;
   uint32_t row = 0;
   for (PlannedRows& planned : chosen_) {
     planned.first_row = row;
@@ -231,7 +291,10 @@ void StepPlanner::Emit(StepPlan& plan) {
       plan.token_slots.push_back(known ? -1 : sequence.slot);
       plan.positions.push_back(position);
     }
-    (sequence.uncomputed() == 1 ? plan.decode_rows : plan.prefill_rows) += planned.rows;
+    const bool decodes = plan.numerics == kernels::Numerics::kFast
+                             ? sequence.uncomputed() == 1
+                             : plan.numerics == kernels::Numerics::kDecodeRows;
+    (decodes ? plan.decode_rows : plan.prefill_rows) += planned.rows;
     plan.sequences.push_back(planned);
     EmitSamples(planned, plan);
     row += planned.rows;

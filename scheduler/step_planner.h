@@ -52,9 +52,15 @@ class StepPlanner {
   // Chooses rows for every running sequence within the budget and grows its cache; false when a
   // page is missing.
   [[nodiscard]] bool Grow();
+  // The same where a deterministic sequence runs: rows of prompts and rows of decoding in turn,
+  // since each have their own kernels, and a row's must not depend on what else is planned.
+  [[nodiscard]] bool GrowOneRole();
+  [[nodiscard]] kernels::Numerics ChooseRole() const;
   [[nodiscard]] bool GrowOne(Sequence* sequence, uint32_t rows);
   // Whether it may have rows although a step in flight still draws for it.
   [[nodiscard]] static bool CanRun(const Sequence& sequence);
+  // Takes it out of those that run.
+  void Forget(Sequence* sequence);
   void TakeSlot(Sequence* sequence);
   void GiveSlot(Sequence* sequence);
   // Whom to preempt when a page is missing: the newest parked sequence, else the newest. A sequence
@@ -71,6 +77,9 @@ class StepPlanner {
   std::vector<Sequence*> running_;     // by admission
   std::vector<Sequence*> parked_out_;  // parked and without pages: wait outside the line
   std::vector<PlannedRows> chosen_;
+  kernels::Numerics numerics_ = kernels::Numerics::kFast;   // of what is chosen
+  kernels::Numerics last_role_ = kernels::Numerics::kFast;  // of the last plan with rows
+  uint32_t deterministic_ = 0;                              // sequences that run
   std::vector<int32_t> free_slots_;
   int32_t slots_ = 0;  // made so far
   uint64_t preemptions_ = 0;

@@ -22,6 +22,18 @@ scheduler::Inbox::Limits InboxLimits(const AdmissionSettings& admission) {
   return limits;
 }
 
+scheduler::Determinism DeterminismOf(DeterministicMode mode) {
+  switch (mode) {
+    case DeterministicMode::kOff:
+      return scheduler::Determinism::kOff;
+    case DeterministicMode::kOnRequest:
+      return scheduler::Determinism::kOnRequest;
+    case DeterministicMode::kAlways:
+      return scheduler::Determinism::kAlways;
+  }
+  return scheduler::Determinism::kOff;
+}
+
 }  // namespace
 
 StatusOr<std::unique_ptr<DaemonParts>> DaemonParts::Make(const DaemonOptions& options) {
@@ -55,6 +67,7 @@ Status DaemonParts::MakeEngine(const Settings& settings) {
   options.prefix_reuse = settings.prefix_cache.enabled;
   options.max_batch_tokens = BatchTokensOf(settings.engine, *backend_);
   options.max_running = static_cast<uint32_t>(settings.engine.max_running);
+  options.determinism = DeterminismOf(settings.engine.deterministic);
   options.inbox = InboxLimits(settings.admission);
   options.park_above_tokens = static_cast<uint32_t>(settings.limits.stream_buffer.tokens);
   options.park_limit = settings.limits.stream_buffer.stall;

@@ -43,7 +43,7 @@ class CudaBackend final : public Backend {
   DType KvDType(DType /*weight*/) const override { return DType::kBF16; }
   bool ReadsQuantizedRows(DType /*weight*/) const override { return false; }
   uint32_t batch_tokens() const override { return 8192; }
-  uint32_t logits_rows() const override { return 512; }
+  uint32_t logits_rows() const override { return kLogitsRows; }
 
   // Weights are read as they are stored, int4 ones in the order of the tensor cores' fragments.
   StatusOr<WeightLayout> LinearLayout(DType dtype, uint64_t out, uint64_t in) const override {
@@ -80,8 +80,9 @@ class CudaBackend final : public Backend {
 
   StatusOr<std::unique_ptr<ExecContext>> MakeContext(ThreadPool& pool,
                                                      const ContextNeeds& needs) const override {
-    TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<CudaContext> context,
-                             CudaContext::Create(device_, memory_, costs_, pool, needs));
+    TESSERA_ASSIGN_OR_RETURN(
+        std::unique_ptr<CudaContext> context,
+        CudaContext::Create(device_, memory_, costs_, invariant_algorithms_, pool, needs));
     return std::unique_ptr<ExecContext>(std::move(context));
   }
 
@@ -89,7 +90,9 @@ class CudaBackend final : public Backend {
   DeviceInfo device_;
   Catalog catalog_;
   mutable DeviceMemory memory_;
-  mutable CostTable costs_;  // used by the thread that makes contexts
+  // Used by the thread that makes contexts: what earlier ones measured and tried.
+  mutable CostTable costs_;
+  mutable std::vector<GemmAlgorithm> invariant_algorithms_;
 };
 
 }  // namespace

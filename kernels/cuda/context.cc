@@ -12,7 +12,8 @@
 namespace tessera::kernels::cuda {
 namespace {
 
-// Runs of at most this many queries go to the decode kernel.
+// Runs of at most this many queries go to the decode kernel; of decoding rows that keep their bits,
+// all, each a query.
 constexpr int32_t kMaxDecodeQueries = 8;
 constexpr uint64_t kRingBytes = 16 << 20;  // of two halves
 // Recorded steps that are kept: each holds a few hundred launches.
@@ -21,11 +22,12 @@ constexpr size_t kMaxPrepared = 4096;
 
 }  // namespace
 
-StatusOr<std::unique_ptr<CudaContext>> CudaContext::Create(const DeviceInfo& device,
-                                                           DeviceMemory& memory, CostTable& costs,
-                                                           ThreadPool& pool,
-                                                           const Backend::ContextNeeds& needs) {
-  auto context = std::unique_ptr<CudaContext>(new CudaContext(device, memory, costs, pool));
+StatusOr<std::unique_ptr<CudaContext>> CudaContext::Create(
+    const DeviceInfo& device, DeviceMemory& memory, CostTable& costs,
+    std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool,
+    const Backend::ContextNeeds& needs) {
+  auto context = std::unique_ptr<CudaContext>(
+      new CudaContext(device, memory, costs, invariant_algorithms, pool));
   // The engine's thread makes its context and is the only one to launch.
   TESSERA_RETURN_IF_ERROR(StatusOf(cudaSetDevice(device.index), "choosing the device"));
   TESSERA_RETURN_IF_ERROR(context->Allocate(needs));
@@ -50,7 +52,7 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
                              memory_.Allocate(SkinnyWorkspaceBytes(), "products' workspace"));
   }
   max_sequences_ = static_cast<uint32_t>(needs.max_sequences);
-  TESSERA_RETURN_IF_ERROR(AllocateAttention(needs.attention));
+  TESSERA_RETURN_IF_ERROR(AllocateAttention(needs));
   TESSERA_ASSIGN_OR_RETURN(
       sample_workspace_,
       memory_.Allocate(SampleWorkspaceBytes(static_cast<int32_t>(std::min<uint64_t>(
@@ -62,10 +64,7 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
   TESSERA_ASSIGN_OR_RETURN(row_codes_,
                            memory_.Allocate(needs.max_rows * needs.max_width, "e4m3 rows"));
   TESSERA_ASSIGN_OR_RETURN(row_scales_, memory_.Allocate(needs.max_rows * 4, "e4m3 rows"));
-  TESSERA_ASSIGN_OR_RETURN(gemm_, GemmEngine::Create({.device = device_.index,
-                                                      .workspace = gemm_workspace_->data(),
-                                                      .workspace_bytes = gemm_workspace_->size(),
-                                                      .library_directories = {}}));
+  TESSERA_ASSIGN_OR_RETURN(gemm_, MakeGemm(GemmNumerics::kFast));
   std::vector<ProductGroup> groups;
   for (const LinearGroup& product : needs.products) groups.push_back(GroupOf(product));
   // Memory that is short costs speed: what was not measured goes by rules.
@@ -76,6 +75,7 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
        .memory = memory_},
       costs_);
   if (!measured.ok() && !absl::IsResourceExhausted(measured)) return measured;
+  if (needs.deterministic) deterministic_ = PrepareDeterministic(needs);
   // One for each shape of each stage.
   prepared_.reserve(kMaxPrepared);
   sample_slots_.reserve(needs.max_rows + needs.max_sequences);
@@ -84,18 +84,48 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
   return absl::OkStatus();
 }
 
+StatusOr<std::unique_ptr<GemmEngine>> CudaContext::MakeGemm(GemmNumerics numerics) const {
+  return GemmEngine::Create({.device = device_.index,
+                             .numerics = numerics,
+                             .workspace = gemm_workspace_->data(),
+                             .workspace_bytes = gemm_workspace_->size(),
+                             .library_directories = {}});
+}
+
+Status CudaContext::PrepareDeterministic(const Backend::ContextNeeds& needs) {
+  TESSERA_ASSIGN_OR_RETURN(invariant_gemm_, MakeGemm(GemmNumerics::kRowInvariant));
+  invariant_gemm_->Import(invariant_algorithms_);
+  TESSERA_RETURN_IF_ERROR(
+      PrepareRowInvariant(needs.products, static_cast<int32_t>(needs.max_rows), *invariant_gemm_));
+  invariant_algorithms_ = invariant_gemm_->Export();
+  return absl::OkStatus();
+}
+
+void CudaContext::SetNumerics(Numerics numerics) {
+  TESSERA_CHECK(numerics == Numerics::kFast || deterministic_.ok());
+  numerics_ = numerics;
+}
+
 // One workspace for all shapes: a launch at a time uses it.
-Status CudaContext::AllocateAttention(std::span<const AttentionShape> shapes) {
-  for (const AttentionShape& shape : shapes) {
-    decode_partials_ = std::max(
-        decode_partials_, DecodePartials(max_sequences_, kMaxDecodeQueries, PlanOptions(shape)));
+Status CudaContext::AllocateAttention(const Backend::ContextNeeds& needs) {
+  for (const AttentionShape& shape : needs.attention) {
+    decode_partials_ =
+        std::max(decode_partials_, DecodePartials(max_sequences_, kMaxDecodeQueries,
+                                                  PlanOptions(shape, DecodeSplits::kBalanced)));
+    if (!needs.deterministic) continue;
+    sequence_partials_ =
+        std::max(sequence_partials_,
+                 DecodePartials(max_sequences_, 1, PlanOptions(shape, DecodeSplits::kBySequence)));
   }
   uint64_t bytes = 0;
-  for (const AttentionShape& shape : shapes) {
+  for (const AttentionShape& shape : needs.attention) {
+    const auto bytes_of = [&](size_t partials, int32_t queries) {
+      return DecodeWorkspaceBytes(partials, queries, shape.q_heads,
+                                  static_cast<int32_t>(shape.kv.kv_heads),
+                                  static_cast<int32_t>(shape.kv.head_dim));
+    };
     bytes = std::max<uint64_t>(
-        bytes, DecodeWorkspaceBytes(decode_partials_, kMaxDecodeQueries, shape.q_heads,
-                                    static_cast<int32_t>(shape.kv.kv_heads),
-                                    static_cast<int32_t>(shape.kv.head_dim)));
+        {bytes, bytes_of(decode_partials_, kMaxDecodeQueries), bytes_of(sequence_partials_, 1)});
   }
   TESSERA_ASSIGN_OR_RETURN(decode_workspace_, memory_.Allocate(bytes, "attention's workspace"));
   // "Not there yet", to its kernels.
@@ -109,6 +139,7 @@ CudaContext::~CudaContext() {
   if (stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
   DropRecorded();
   gemm_.reset();
+  invariant_gemm_.reset();
   for (MarkEvents& mark : marks_) {
     if (mark.begin != nullptr) (void)cudaEventDestroy(mark.begin);
     if (mark.end != nullptr) (void)cudaEventDestroy(mark.end);
@@ -204,16 +235,22 @@ uint64_t CudaContext::IdleNanoseconds(uint64_t mark) {
   return error == cudaSuccess && milliseconds > 0 ? static_cast<uint64_t>(milliseconds * 1e6) : 0;
 }
 
-DecodePlanOptions CudaContext::PlanOptions(const AttentionShape& shape) const {
+DecodePlanOptions CudaContext::PlanOptions(const AttentionShape& shape, DecodeSplits splits) const {
   return {.q_heads = shape.q_heads,
           .kv_heads = static_cast<int32_t>(shape.kv.kv_heads),
           .head_dim = static_cast<int32_t>(shape.kv.head_dim),
           .window = shape.window,
-          .grid = static_cast<uint32_t>(device_.multiprocessors)};
+          .grid = static_cast<uint32_t>(device_.multiprocessors),
+          .splits = splits};
 }
 
 uint64_t CudaContext::AttentionPlanBytes(const AttentionShape& shape, uint32_t rows) const {
-  const uint64_t decode = DecodePlanBytes(max_sequences_, kMaxDecodeQueries, PlanOptions(shape));
+  uint64_t decode = DecodePlanBytes(max_sequences_, kMaxDecodeQueries,
+                                    PlanOptions(shape, DecodeSplits::kBalanced));
+  if (sequence_partials_ > 0) {
+    decode = std::max<uint64_t>(
+        decode, DecodePlanBytes(max_sequences_, 1, PlanOptions(shape, DecodeSplits::kBySequence)));
+  }
   const uint64_t prefill = PrefillPlanBytes(
       max_sequences_, rows, static_cast<uint32_t>(shape.q_heads), shape.kv.kv_heads);
   return decode + prefill + 128;
@@ -225,10 +262,13 @@ void CudaContext::PrepareAttention(const AttentionShape& shape, AttentionPlan& p
   prefill_rows_.clear();
   TESSERA_CHECK(prepared_.size() < kMaxPrepared);
   PreparedAttention& prepared = prepared_.emplace_back();
+  // The kernels give a query other bits, so that its role alone must choose where bits matter.
+  const bool fixed = numerics_ == Numerics::kDecodeRows;
+  const int32_t most_queries = fixed ? 1 : numerics_ == Numerics::kFast ? kMaxDecodeQueries : 0;
   size_t queries = 0;
   for (const AttentionRow& row : plan.rows) {
-    TESSERA_CHECK(row.page_table != nullptr);
-    if (row.q_rows <= kMaxDecodeQueries) {
+    TESSERA_CHECK(row.page_table != nullptr && (!fixed || row.q_rows == 1));
+    if (row.q_rows <= most_queries) {
       prepared.max_q_rows = std::max(prepared.max_q_rows, row.q_rows);
       decode_rows_.push_back({.q_begin = row.q_begin,
                               .q_rows = row.q_rows,
@@ -246,11 +286,12 @@ void CudaContext::PrepareAttention(const AttentionShape& shape, AttentionPlan& p
     }
   }
   if (!decode_rows_.empty()) {
-    const DecodePlanOptions options = PlanOptions(shape);
+    const DecodePlanOptions options =
+        PlanOptions(shape, fixed ? DecodeSplits::kBySequence : DecodeSplits::kBalanced);
     // A recorded step keeps its places whatever the number of rows that it has this time.
     const uint32_t most = std::min(std::max(plan.capacity, 1u), max_sequences_);
     const Mirrored<std::byte> bytes =
-        inputs.Take<std::byte>(DecodePlanBytes(most, kMaxDecodeQueries, options));
+        inputs.Take<std::byte>(DecodePlanBytes(most, most_queries, options));
     prepared.decode = BuildDecodePlan(decode_rows_, options, bytes.host);
     prepared.decode_plan = bytes.device;
   }

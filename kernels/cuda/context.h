@@ -25,6 +25,9 @@
 
 namespace tessera::kernels::cuda {
 
+// Rows of logits that a step makes at a time.
+inline constexpr uint32_t kLogitsRows = 512;
+
 // What PrepareAttention makes of a plan's rows: those of few queries for one kernel, those of many
 // for the other.
 struct PreparedAttention {
@@ -38,7 +41,8 @@ struct PreparedAttention {
 class CudaContext final : public ExecContext {
  public:
   [[nodiscard]] static StatusOr<std::unique_ptr<CudaContext>> Create(
-      const DeviceInfo& device, DeviceMemory& memory, CostTable& costs, ThreadPool& pool,
+      const DeviceInfo& device, DeviceMemory& memory, CostTable& costs,
+      std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool,
       const Backend::ContextNeeds& needs);
   ~CudaContext() override;
 
@@ -63,7 +67,9 @@ class CudaContext final : public ExecContext {
 
   [[nodiscard]] std::byte* skinny_workspace() const { return skinny_workspace_->data(); }
   [[nodiscard]] std::byte* decode_workspace() const { return decode_workspace_->data(); }
-  [[nodiscard]] size_t decode_partials() const { return decode_partials_; }
+  [[nodiscard]] size_t decode_partials() const {
+    return numerics_ == Numerics::kDecodeRows ? sequence_partials_ : decode_partials_;
+  }
   [[nodiscard]] std::byte* sample_workspace() const { return sample_workspace_->data(); }
   // The slots that sample rows name, as the sampler wants them.
   [[nodiscard]] std::span<const SampleSlots> SlotsOf(std::span<const SampleRow> rows) {
@@ -73,7 +79,10 @@ class CudaContext final : public ExecContext {
     }
     return sample_slots_;
   }
-  [[nodiscard]] GemmEngine& gemm() { return *gemm_; }
+  [[nodiscard]] Numerics numerics() const { return numerics_; }
+  [[nodiscard]] GemmEngine& gemm() {
+    return numerics_ == Numerics::kFast ? *gemm_ : *invariant_gemm_;
+  }
   [[nodiscard]] const CostTable& costs() const { return costs_; }
   // Rows on the e4m3 grid, for the products of many rows: codes [rows, width], scales [rows].
   [[nodiscard]] uint8_t* row_codes() const {
@@ -81,6 +90,9 @@ class CudaContext final : public ExecContext {
   }
   [[nodiscard]] float* row_scales() const { return reinterpret_cast<float*>(row_scales_->data()); }
 
+  bool batch_invariant() const override { return false; }
+  Status deterministic() const override { return deterministic_; }
+  void SetNumerics(Numerics numerics) override;
   int max_in_flight() const override { return 2; }
   StatusOr<std::vector<StepArena>> MakeArenas(uint64_t bytes) override;
   void Publish(StepArena& inputs) override;
@@ -115,17 +127,27 @@ class CudaContext final : public ExecContext {
     uint64_t used = 0;  // when it was last played
   };
 
-  CudaContext(const DeviceInfo& device, DeviceMemory& memory, CostTable& costs, ThreadPool& pool)
-      : ExecContext(pool, 0), device_(device), memory_(memory), costs_(costs) {}
+  CudaContext(const DeviceInfo& device, DeviceMemory& memory, CostTable& costs,
+              std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool)
+      : ExecContext(pool, 0),
+        device_(device),
+        memory_(memory),
+        costs_(costs),
+        invariant_algorithms_(invariant_algorithms) {}
   Status Allocate(const Backend::ContextNeeds& needs);
-  Status AllocateAttention(std::span<const AttentionShape> shapes);
-  [[nodiscard]] DecodePlanOptions PlanOptions(const AttentionShape& shape) const;
+  Status AllocateAttention(const Backend::ContextNeeds& needs);
+  [[nodiscard]] StatusOr<std::unique_ptr<GemmEngine>> MakeGemm(GemmNumerics numerics) const;
+  // Products that keep a row's bits, for all that occur.
+  [[nodiscard]] Status PrepareDeterministic(const Backend::ContextNeeds& needs);
+  [[nodiscard]] DecodePlanOptions PlanOptions(const AttentionShape& shape,
+                                              DecodeSplits splits) const;
   void Record(Recorded& recorded, absl::FunctionRef<void()> launch);
   void DropOldest();
 
   DeviceInfo device_;
   DeviceMemory& memory_;
-  CostTable& costs_;  // the backend's
+  CostTable& costs_;                                  // the backend's
+  std::vector<GemmAlgorithm>& invariant_algorithms_;  // the backend's
   cudaStream_t stream_ = nullptr;
   Status error_;
   std::array<MarkEvents, kMarks> marks_;
@@ -139,8 +161,11 @@ class CudaContext final : public ExecContext {
   std::shared_ptr<Buffer> skinny_workspace_, decode_workspace_, sample_workspace_, gemm_workspace_;
   std::shared_ptr<Buffer> row_codes_, row_scales_;
   size_t decode_partials_ = 0;
+  size_t sequence_partials_ = 0;  // where splits depend on a row alone
   uint32_t max_sequences_ = 0;
-  std::unique_ptr<GemmEngine> gemm_;
+  std::unique_ptr<GemmEngine> gemm_, invariant_gemm_;  // of one workspace
+  Status deterministic_ = absl::FailedPreconditionError("no such kernels were asked for");
+  Numerics numerics_ = Numerics::kFast;
 
   std::vector<PreparedAttention> prepared_;  // of the step being launched; never reallocated
   std::vector<SampleSlots> sample_slots_;

@@ -112,6 +112,8 @@ pb::GenerateRequest ToRequest(const GenerateCall& call) {
   output->set_progress(true);
   request.mutable_scheduling()->set_bypass_prefix_cache(call.prefix_cache ==
                                                         GenerateCall::PrefixCache::kBypass);
+  request.mutable_scheduling()->set_deterministic(call.numerics ==
+                                                  GenerateCall::Numerics::kDeterministic);
   return request;
 }
 

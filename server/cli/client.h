@@ -42,6 +42,7 @@ struct GenerateCall {
   std::optional<uint32_t> prompt_logprobs;
   enum class Tokens : uint8_t { kTextOnly, kWithIds } tokens = Tokens::kTextOnly;
   enum class PrefixCache : uint8_t { kUse, kBypass } prefix_cache = PrefixCache::kUse;
+  enum class Numerics : uint8_t { kFast, kDeterministic } numerics = Numerics::kFast;
   Duration timeout{};  // zero: none
 };
 

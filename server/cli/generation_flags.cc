@@ -28,6 +28,8 @@ void AddGenerationFlags(Command& command, GenerationFlags* flags) {
   command.Option("--stop", &call->stop, "end before this text; may be repeated");
   command.Flag("--ignore-eos", &flags->ignore_eos, "go on after end tokens");
   command.Flag("--no-prefix-cache", &flags->no_prefix_cache, "compute the whole prompt");
+  command.Flag("--deterministic", &flags->deterministic,
+               "tokens that do not depend on what else runs; slower on a device");
   command.Option("--timeout", &flags->timeout_s, "seconds until the request is given up; 0: none");
 }
 
@@ -38,6 +40,9 @@ GenerateCall CallOf(const GenerationFlags& flags) {
   }
   if (flags.no_prefix_cache) {
     call.prefix_cache = GenerateCall::PrefixCache::kBypass;
+  }
+  if (flags.deterministic) {
+    call.numerics = GenerateCall::Numerics::kDeterministic;
   }
   if (flags.timeout_s > 0) {
     call.timeout =

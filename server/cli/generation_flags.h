@@ -16,6 +16,7 @@ struct GenerationFlags {
   GenerateCall call;
   bool ignore_eos = false;
   bool no_prefix_cache = false;
+  bool deterministic = false;
   double timeout_s = 0;
 };
 

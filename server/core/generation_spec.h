@@ -90,7 +90,8 @@ struct SchedulingSpec {
   std::optional<Duration> max_queue_wait;  // unset: the server's
   std::string cache_scope;                 // prefixes are shared inside it alone
   bool bypass_prefix_cache = false;
-  std::string session_id;  // a hint; nothing depends on it
+  std::string session_id;      // a hint; nothing depends on it
+  bool deterministic = false;  // the tokens do not depend on what else runs
 };
 
 struct GenerationSpec {

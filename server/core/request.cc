@@ -142,6 +142,7 @@ StatusOr<scheduler::GenerationRequest> Request::MakeRequest(const LoadedModel& m
   }
   request.cache_scope = ScopeDigest(spec_.scheduling.cache_scope);
   request.bypass_prefix_cache = spec_.scheduling.bypass_prefix_cache;
+  request.deterministic = spec_.scheduling.deterministic;
   request.arrival = context_.arrival;
   request.deadline = context_.deadline;
   // The wait for a model that loads is no wait in the queue.

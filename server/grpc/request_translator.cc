@@ -72,6 +72,7 @@ SchedulingSpec ToSpec(const v1::Scheduling& proto) {
   spec.cache_scope = proto.cache_scope();
   spec.bypass_prefix_cache = proto.bypass_prefix_cache();
   spec.session_id = proto.session_id();
+  spec.deterministic = proto.deterministic();
   return spec;
 }
 

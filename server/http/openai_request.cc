@@ -287,6 +287,7 @@ StatusOr<OpenAiRequest> ParseOpenAiRequest(OpenAiEndpoint endpoint, absl::string
   RefuseCommon(&fields);
   spec.output.skip_special_tokens = fields.Flag("skip_special_tokens").value_or(true);
   spec.scheduling.cache_scope = fields.Text("cache_salt").value_or("");
+  spec.scheduling.deterministic = fields.Flag("deterministic").value_or(false);
   if (endpoint == OpenAiEndpoint::kChat) {
     RefuseInChat(&fields);
     ReadChatOutput(&fields, &errors, &spec);

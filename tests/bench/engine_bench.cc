@@ -1,12 +1,14 @@
 // Times the engine itself, without a server: decoding steps of a batch, prompts, and both together.
 //
 //   engine_bench --zoo DIR --chain NAME[,NAME…] [--device cpu|cuda] [--kv auto|bf16|f8]
-//                [--cache-gib N] [--batch-tokens N] CASE…
+//                [--cache-gib N] [--batch-tokens N] [--numerics fast|deterministic] CASE…
 //
 // A case is a word: decode:BATCH:CONTEXT (steps of BATCH sequences after CONTEXT tokens each),
 // serve:REQUESTS:PROMPT:OUTPUT (all at once, to the last token), prompt:REQUESTS:PROMPT (one token
-// of output). Requests take the chains in turn. Each case prints one line of `name value` pairs;
-// times are medians of the engine's own steps or wall time of the whole.
+// of output), mixed:REQUESTS:PROMPT:OUTPUT (of lengths up to these, greedy and sampled, all at once
+// and then each alone: how many answers are equal). Requests take the chains in turn. Each case
+// prints one line of `name value` pairs; times are medians of the engine's own steps or wall time
+// of the whole.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -38,6 +40,7 @@ struct Options {
   std::string kv = "auto";
   uint64_t cache_gib = 16;
   uint32_t batch_tokens = 0;
+  bool deterministic = false;
   std::vector<std::string> cases;
 };
 
@@ -80,6 +83,9 @@ Options ParseOptions(int argc, char** argv) {
       options.cache_gib = NumberOf(value);
     } else if (word == "--batch-tokens") {
       options.batch_tokens = static_cast<uint32_t>(NumberOf(value));
+    } else if (word == "--numerics") {
+      if (value != "fast" && value != "deterministic") Die("no numerics " + value);
+      options.deterministic = value == "deterministic";
     } else {
       Die("unknown flag " + word);
     }
@@ -90,7 +96,7 @@ Options ParseOptions(int argc, char** argv) {
   return options;
 }
 
-// Counts what a stream has given, without keeping it.
+// Counts what a stream has given, and keeps its tokens.
 class CountingReader {
  public:
   CountingReader()
@@ -101,12 +107,15 @@ class CountingReader {
     return mailbox_;
   }
   [[nodiscard]] uint32_t tokens() const { return tokens_.load(); }
+  // Of a stream that is done.
+  [[nodiscard]] const std::vector<TokenId>& answer() const { return answer_; }
   [[nodiscard]] bool done() const { return done_.load(); }
   [[nodiscard]] bool failed() const { return failed_.load(); }
 
  private:
   void Take() {
     if (!mailbox_->Drain(batch_)) return;
+    for (const scheduler::TokenEvent& event : batch_.tokens) answer_.push_back(event.token);
     tokens_ += static_cast<uint32_t>(batch_.tokens.size());
     if (batch_.error) {
       std::fprintf(stderr, "engine_bench: %s\n", std::string(batch_.error->message()).c_str());
@@ -116,6 +125,7 @@ class CountingReader {
   }
 
   scheduler::MailboxBatch batch_;
+  std::vector<TokenId> answer_;
   std::atomic<uint32_t> tokens_{0};
   std::atomic<bool> done_{false};
   std::atomic<bool> failed_{false};
@@ -139,6 +149,7 @@ class Bench {
     engine.max_batch_tokens =
         options.batch_tokens > 0 ? options.batch_tokens : backend_->batch_tokens();
     engine.max_running = 256;
+    if (options.deterministic) engine.determinism = scheduler::Determinism::kAlways;
     engine.park_above_tokens = 1 << 20;
     const auto start = std::chrono::steady_clock::now();
     for (const std::string& name : options.chains) {
@@ -171,6 +182,8 @@ class Bench {
       Serve(text, number(1), number(2), number(3));
     } else if (words[0] == "prompt") {
       Serve(text, number(1), number(2), 1);
+    } else if (words[0] == "mixed") {
+      Mixed(text, number(1), number(2), number(3));
     } else {
       Die("unknown case " + text);
     }
@@ -178,30 +191,41 @@ class Bench {
   }
 
  private:
-  std::vector<std::unique_ptr<CountingReader>> SubmitAll(uint32_t requests, uint32_t prompt,
-                                                         uint32_t output) {
-    std::vector<std::unique_ptr<CountingReader>> readers;
+  using Readers = std::vector<std::unique_ptr<CountingReader>>;
+
+  // The `i`th request of a case.
+  scheduler::GenerationRequest MakeRequest(uint32_t i, uint32_t prompt, uint32_t output) {
+    const auto chain = static_cast<uint32_t>(i % chains_.size());
+    const auto vocab = static_cast<uint32_t>(chains_[chain]->vocab());
+    scheduler::GenerationRequest request;
+    request.chain = ChainId(chain);
+    for (uint32_t t = 0; t < prompt; ++t) request.prompt.push_back(random_() % vocab);
+    request.sampling.temperature = 0;
+    request.stopping.max_tokens = output;
+    request.stopping.ignore_eos = true;
+    return request;
+  }
+
+  std::unique_ptr<CountingReader> Submit(scheduler::GenerationRequest request) {
+    request.id = RequestId(next_++);
+    request.arrival = SystemClock().Now();
+    auto reader = std::make_unique<CountingReader>();
+    if (!engine_->inbox().Reserve().ok()) Die("the inbox is full");
+    const Status submitted =
+        engine_->inbox().Submit({.request = std::move(request), .mailbox = reader->mailbox()});
+    if (!submitted.ok()) Die(std::string(submitted.message()));
+    return reader;
+  }
+
+  Readers SubmitAll(uint32_t requests, uint32_t prompt, uint32_t output) {
+    Readers readers;
     for (uint32_t i = 0; i < requests; ++i) {
-      const auto chain = static_cast<uint32_t>(i % chains_.size());
-      const auto vocab = static_cast<uint32_t>(chains_[chain]->vocab());
-      scheduler::GenerationRequest request;
-      request.id = RequestId(next_++);
-      request.chain = ChainId(chain);
-      for (uint32_t t = 0; t < prompt; ++t) request.prompt.push_back(random_() % vocab);
-      request.sampling.temperature = 0;
-      request.stopping.max_tokens = output;
-      request.stopping.ignore_eos = true;
-      request.arrival = SystemClock().Now();
-      readers.push_back(std::make_unique<CountingReader>());
-      if (!engine_->inbox().Reserve().ok()) Die("the inbox is full");
-      const Status submitted = engine_->inbox().Submit(
-          {.request = std::move(request), .mailbox = readers.back()->mailbox()});
-      if (!submitted.ok()) Die(std::string(submitted.message()));
+      readers.push_back(Submit(MakeRequest(i, prompt, output)));
     }
     return readers;
   }
 
-  static void WaitAll(const std::vector<std::unique_ptr<CountingReader>>& readers) {
+  static void WaitAll(const Readers& readers) {
     for (const auto& reader : readers) {
       while (!reader->done()) std::this_thread::sleep_for(std::chrono::microseconds(200));
       if (reader->failed()) Die("a request failed");
@@ -239,6 +263,31 @@ class Bench {
     std::printf("%s seconds %.4f output_tokens_per_s %.1f prompt_tokens_per_s %.1f\n", name.c_str(),
                 seconds, requests * output / seconds,
                 static_cast<double>(requests) * prompt / seconds);
+  }
+
+  void Mixed(const std::string& name, uint32_t requests, uint32_t prompt, uint32_t output) {
+    std::vector<scheduler::GenerationRequest> mixed;
+    Readers readers;
+    for (uint32_t i = 0; i < requests; ++i) {
+      const auto tokens = static_cast<uint32_t>(1 + random_() % prompt);
+      mixed.push_back(MakeRequest(i, tokens, static_cast<uint32_t>(1 + random_() % output)));
+      scheduler::SamplingSettings& sampling = mixed.back().sampling;
+      sampling.seed = random_();
+      if (i % 2 == 1) sampling.temperature = 0.8f;
+      if (i % 4 == 1) sampling.top_p = 0.9f;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    for (const scheduler::GenerationRequest& request : mixed) readers.push_back(Submit(request));
+    WaitAll(readers);
+    const double seconds = Seconds(std::chrono::steady_clock::now() - start).count();
+    uint32_t equal = 0;
+    for (uint32_t i = 0; i < requests; ++i) {
+      Readers alone;
+      alone.push_back(Submit(mixed[i]));
+      WaitAll(alone);
+      equal += alone.front()->answer() == readers[i]->answer() ? 1 : 0;
+    }
+    std::printf("%s seconds %.4f requests %u equal %u\n", name.c_str(), seconds, requests, equal);
   }
 
   const Options& options_;

@@ -242,5 +242,18 @@ def loading(_arguments):
     yield Row("k start to ready", f"{took:.2f} s", "vLLM 77 s", 77 / took, "<= 5 s", took <= 5)
 
 
+def deterministic(_arguments):
+    cases = WARM + ("serve:64:1024:256", "prompt:1:16384", "serve:64:1024:256", "prompt:1:16384")
+    flags = ("--numerics", "deterministic")
+    fast, fixed = engine(chain("bf16"), cases), engine(chain("bf16"), cases + ("mixed:200:1500:64",), *flags)
+    for case, rate in (("serve:64:1024:256", "output_tokens_per_s"), ("prompt:1:16384", "prompt_tokens_per_s")):
+        ours, usual = fixed[case][rate], fast[case][rate]
+        yield Row(f"l deterministic {case}", f"{ours:.0f} tokens/s", f"default {usual:.0f} tokens/s", ours / usual,
+                  ">= 0.90", ours >= 0.90 * usual)
+    mixed = fixed["mixed:200:1500:64"]
+    yield Row("l mixed requests that answer as alone", f"{mixed['equal']:.0f}", f"of {mixed['requests']:.0f}", None,
+              "all", mixed["equal"] == mixed["requests"])
+
+
 ROWS = {"a": few_sequences, "b": quantized, "c": batch_64, "d": batch_256, "h": prompts, "i": host_gap,
-        "j": shared_chains, "k": loading}
+        "j": shared_chains, "k": loading, "l": deterministic}

@@ -18,7 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "gold
 # Rows by section: the function that measures them. A section's modules are loaded when it is asked for: what they need
 # (torch, tokenizers) need not be there for the others.
 SECTIONS = {
-    "gpu": {name: f"{'gpu_kernels' if name in 'efg' else 'gpu'}.ROWS.{name}" for name in "abcdefghijk"},
+    "gpu": {name: f"{'gpu_kernels' if name in 'efg' else 'gpu'}.ROWS.{name}" for name in "abcdefghijkl"},
     "models": {
         "a": "models_architectures.architectures",
         "b": "models_types.types",

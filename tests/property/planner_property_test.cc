@@ -31,7 +31,21 @@ std::unique_ptr<Request> RandomRequest(std::mt19937& engine, uint64_t id,
   spec.prompt.resize(1 + engine() % 150);
   for (TokenId& token : spec.prompt) token = engine() % 3;
   spec.stopping.max_tokens = 1 + engine() % 100;
+  spec.deterministic = engine() % 4 == 0;
   return std::make_unique<Request>(std::move(spec), nullptr, chain);
+}
+
+// Rows of a deterministic sequence are computed as their positions ask, in whatever step.
+void CheckRole(const StepPlan& plan, const scheduler::PlannedRows& planned) {
+  const Sequence& sequence = *planned.sequence;
+  if (plan.numerics == kernels::Numerics::kDecodeRows) {
+    ASSERT_EQ(planned.rows, 1u);
+  }
+  if (!sequence.deterministic) return;
+  const bool decodes = planned.position >= sequence.prompt_tokens();
+  ASSERT_EQ(plan.numerics,
+            decodes ? kernels::Numerics::kDecodeRows : kernels::Numerics::kPromptRows);
+  ASSERT_TRUE(decodes || planned.position + planned.rows <= sequence.prompt_tokens());
 }
 
 void CheckPlan(const StepPlan& plan, uint32_t budget) {
@@ -42,6 +56,7 @@ void CheckPlan(const StepPlan& plan, uint32_t budget) {
     ASSERT_EQ(planned.first_row, row);
     ASSERT_GT(planned.rows, 0u);
     ASSERT_EQ(planned.position, planned.sequence->computed);
+    ASSERT_NO_FATAL_FAILURE(CheckRole(plan, planned));
     ASSERT_GE(planned.sequence->cache.page_count() * 64, planned.position + planned.rows);
     row += planned.rows;
   }

@@ -36,18 +36,39 @@ class Product {
       : cuda_(cuda), p_(p), tasks_(tasks), dtype_(dtype), begin_(begin), rows_(rows) {}
 
   void Run(bool streams) {
-    if (!streams) return RunGeneric();
+    if (cuda_.numerics() != Numerics::kFast) return RunFixed(streams);
+    if (!streams) return RunGeneric(GenericMethod::kByRows);
     const ProductWay way = cuda_.costs().Choose(Group(), rows_);
     if (cuda_.device().major < 9 || way == ProductWay::kGemm) return RunGemm();
     const SkinnyMethod method =
         way == ProductWay::kNarrow ? SkinnyMethod::kNarrow : SkinnyMethod::kTiled;
-    for (int32_t done = 0; done < rows_; done += kSkinnyMaxRows) {
-      const int32_t rows = std::min(kSkinnyMaxRows, rows_ - done);
-      Product(cuda_, p_, tasks_, dtype_, begin_ + done, rows).RunSkinny(method);
-    }
+    InPieces(kSkinnyMaxRows, [&](Product& piece) { piece.RunSkinny(method); });
   }
 
  private:
+  // By the role of the rows, never by their number.
+  void RunFixed(bool streams) {
+    const bool decodes = cuda_.numerics() == Numerics::kDecodeRows;
+    if (!streams) {
+      if (!decodes) return RunGeneric(GenericMethod::kMany);
+      return InPieces(kGenericFewRows,
+                      [](Product& piece) { piece.RunGeneric(GenericMethod::kFew); });
+    }
+    if (decodes && cuda_.device().major >= 9) {
+      return InPieces(kSkinnyMaxRows,
+                      [](Product& piece) { piece.RunSkinny(SkinnyMethod::kFixed); });
+    }
+    if (p_.epilogue != Epilogue::kLogits) return RunGemm();
+    InPieces(kLogitsRows, [](Product& piece) { piece.RunGemm(); });
+  }
+  // Calls `run` with the product of at most `most` rows at a time.
+  template <typename Run>
+  void InPieces(int32_t most, Run run) {
+    for (int32_t done = 0; done < rows_; done += most) {
+      Product piece(cuda_, p_, tasks_, dtype_, begin_ + done, std::min(most, rows_ - done));
+      run(piece);
+    }
+  }
   [[nodiscard]] int32_t rows() const { return rows_; }
   // What was measured of such a launch.
   [[nodiscard]] ProductGroup Group() const {
@@ -164,10 +185,14 @@ class Product {
     }
   }
 
-  void RunGeneric() {
+  void RunGeneric(GenericMethod method) {
     NormToRows();
-    GenericLinearArgs args{
-        .dtype = dtype_, .x = x(), .x_stride = p_.in, .rows = rows(), .in = p_.in};
+    GenericLinearArgs args{.dtype = dtype_,
+                           .x = x(),
+                           .x_stride = p_.in,
+                           .method = method,
+                           .rows = rows(),
+                           .in = p_.in};
     for (const LinearTask& task : tasks_) {
       args.weight = task.weight;
       args.bias = task.bias;
@@ -290,6 +315,24 @@ ProductGroup GroupOf(const LinearGroup& group) {
     found.outs[i] = static_cast<int32_t>(group.outs[i]);
   }
   return found;
+}
+
+Status PrepareRowInvariant(std::span<const LinearGroup> groups, int32_t max_rows,
+                           GemmEngine& gemm) {
+  for (const LinearGroup& given : groups) {
+    const ProductGroup group = GroupOf(given);
+    const bool logits = group.form == ProductForm::kLogits;
+    const GemmEpilogue epilogue = logits                                 ? GemmEpilogue::kStoreFloat
+                                  : group.form == ProductForm::kResidual ? GemmEpilogue::kResidual
+                                                                         : GemmEpilogue::kStore;
+    const int32_t rows = logits ? std::min<int32_t>(max_rows, kLogitsRows) : max_rows;
+    for (const int32_t out : group.outs) {
+      if (out == 0 || !MissingStreamed(group.dtype, group.in, out).empty()) continue;
+      TESSERA_RETURN_IF_ERROR(
+          gemm.Prepare({group.dtype, out, group.in, epilogue}, rows, GemmSearch::kHeuristic));
+    }
+  }
+  return absl::OkStatus();
 }
 
 void Register_linear(Registry& registry) {

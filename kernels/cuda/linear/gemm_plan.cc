@@ -235,10 +235,13 @@ std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Candidates(const ProductKind& kin
       if (Runs(descriptors, answer)) algorithms.push_back(answer);
     }
   }
-  if (algorithms.empty() || rows > kTimedRows) return algorithms;
-  const cublasLtMatmulAlgo_t first = algorithms.front();
-  AddVariants(descriptors, first, algorithms);
-  if (numerics_ == GemmNumerics::kRowInvariant) return algorithms;
+  const bool timed = rows <= kTimedRows;
+  if (timed && !algorithms.empty()) {
+    const cublasLtMatmulAlgo_t first = algorithms.front();
+    AddVariants(descriptors, first, algorithms);
+  }
+  // What an import would restore is not asked of a fast algorithm that nobody times.
+  if (!timed && numerics_ == GemmNumerics::kFast) return algorithms;
   for (cublasLtMatmulAlgo_t& algorithm : algorithms) {
     algorithm = Restore(kind, rows, ConfigOf(algorithm)).value_or(algorithm);
   }

@@ -65,8 +65,9 @@ class GemmPlanner {
   [[nodiscard]] bool Import(const GemmAlgorithm& algorithm);
 
   // The library's answers, best first, then (up to kTimedRows, where its cost model is weak)
-  // variants in tile, cluster and split. kRowInvariant: none that splits the sum. kFast: as Import
-  // restores them from what Export says, so that what is timed is what a later process runs.
+  // variants in tile, cluster and split. kRowInvariant: none that splits the sum. Those that a
+  // trial times or compares are as Import restores them from what Export says, so that what was
+  // tried is what a later engine runs.
   [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> Candidates(const ProductKind& kind, int32_t rows);
 
   [[nodiscard]] cublasStatus_t Launch(const ProductKind& kind, int32_t rows,

@@ -151,7 +151,9 @@ cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blo
 }
 
 cudaError_t LaunchTiled(const SkinnyArgs& args, cudaStream_t stream) {
-  const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, args.rows);
+  const SkinnyGeometry geometry = args.method == SkinnyMethod::kFixed
+                                      ? FixedSkinnyGeometryOf(args.dtype, args.rows)
+                                      : SkinnyGeometryOf(args.dtype, args.rows);
   const int tile_rows = geometry.groups * kSkinnyGroupRows / (IsGated(args.epilogue) ? 2 : 1);
   SkinnyPlan plan{};
   const int64_t tiles = PlanJob(args, tile_rows, plan);
@@ -204,6 +206,7 @@ std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows) {
 }
 
 bool SkinnyFusesNorm(int64_t rows, int64_t in, SkinnyMethod method) {
+  if (method == SkinnyMethod::kFixed) return false;
   return rows <= 8 && (method == SkinnyMethod::kTiled || rows * in <= kNarrowMaxNormed);
 }
 

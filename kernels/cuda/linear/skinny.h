@@ -8,7 +8,8 @@
 // add, and the runs' sums are added in the order of `in`. Codes 0x7f and 0xff of e4m3 (not a
 // number) are read as +-480.
 // A row's bits depend neither on the other rows nor, between calls with the same tasks on the same
-// device, on the number of rows within a class: kTiled 1..8, 9..16, 17..32, 33..64; kNarrow 1..16.
+// device, on the number of rows within a class: kTiled 1..8, 9..16, 17..32, 33..64; kNarrow 1..16;
+// kFixed 1..64.
 //
 // Layouts. kBF16, kF8Channel, kF8Block128 and kI8Channel are read in canonical bytes
 // (weight_planes.h), the int4 types packed as skinny_int4.h says.
@@ -41,6 +42,7 @@ enum class SkinnyEpilogue : uint8_t {
 enum class SkinnyMethod : uint8_t {
   kTiled,   // blocks share the sums of tiles of 128 or 256 rows of weights (skinny_plan.h)
   kNarrow,  // a block has 16 rows of weights and all of `in` (skinny_narrow.h); few rows
+  kFixed,   // as kTiled, with the tiles of 64 rows for any number of them
 };
 
 // One weight. All pointers are device pointers; weights are aligned to 16 bytes.
@@ -87,6 +89,7 @@ struct SkinnyArgs {
 [[nodiscard]] std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows);
 
 // Whether a launch of `rows` may normalise its input by itself. kNarrow keeps the normalised rows.
+// kFixed never does: it would be other arithmetic for few rows than for many.
 [[nodiscard]] bool SkinnyFusesNorm(int64_t rows, int64_t in, SkinnyMethod method);
 
 // Starts with programmatic dependent launch where the device has it: it reads weights, scales and

@@ -1,14 +1,12 @@
 #include <algorithm>
 
-#include "kernels/cuda/ops/generic_linear.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/ops/generic_linear.h"
 #include "kernels/cuda/ops/weight_decode.cuh"
 #include "kernels/cuda/ptx.cuh"
 
 namespace tessera::kernels::cuda {
 namespace {
-
-constexpr int kFewRows = 8;
 
 __device__ __forceinline__ void Emit(const GenericLinearArgs& args, int row, int column,
                                      float acc) {
@@ -248,10 +246,13 @@ cudaError_t LaunchFew(const GenericLinearArgs& args, const WeightView& weight,
 template <DType kType>
 cudaError_t LaunchType(const GenericLinearArgs& args, cudaStream_t stream) {
   const WeightView weight = ViewWeight(kType, args.weight, args.out, args.in);
-  if (args.rows == 1) return LaunchFew<kType, 1>(args, weight, stream);
-  if (args.rows == 2) return LaunchFew<kType, 2>(args, weight, stream);
-  if (args.rows <= 4) return LaunchFew<kType, 4>(args, weight, stream);
-  if (args.rows <= kFewRows) return LaunchFew<kType, 8>(args, weight, stream);
+  if (args.method != GenericMethod::kMany && args.rows <= kGenericFewRows) {
+    if (args.rows == 1) return LaunchFew<kType, 1>(args, weight, stream);
+    if (args.rows == 2) return LaunchFew<kType, 2>(args, weight, stream);
+    if (args.rows <= 4) return LaunchFew<kType, 4>(args, weight, stream);
+    return LaunchFew<kType, 8>(args, weight, stream);
+  }
+  if (args.method == GenericMethod::kFew) return cudaErrorInvalidValue;
   const dim3 grid((args.out + kTile - 1) / kTile, (args.rows + kTile - 1) / kTile);
   return LaunchDependent(ManyRowsKernel<kType>, grid, dim3(kManyThreads), 0, 1, stream, args,
                          weight);

@@ -25,6 +25,15 @@ enum class GenericEpilogue : uint8_t {
   kResidual,    // float32 y += acc
 };
 
+inline constexpr int32_t kGenericFewRows = 8;
+
+// Which of the two kernels runs.
+enum class GenericMethod : uint8_t {
+  kByRows,  // up to eight rows that for few, else that for many
+  kFew,     // at most eight rows
+  kMany,    // any number
+};
+
 // All pointers are device pointers; x begins at 16 bytes.
 struct GenericLinearArgs {
   DType dtype = DType::kBF16;
@@ -38,6 +47,7 @@ struct GenericLinearArgs {
   int64_t y_stride = 0;                   // elements
   const int32_t* y_rows = nullptr;        // row of y for each row of x, distinct; null: the same
   GenericEpilogue epilogue = GenericEpilogue::kStore;
+  GenericMethod method = GenericMethod::kByRows;
   int32_t rows = 0;  // >= 1
   int32_t in = 0;
   int32_t out = 0;  // >= 1
@@ -46,6 +56,7 @@ struct GenericLinearArgs {
 // "" or what is lacking: `in` is a multiple of the type's group, of 32 for GGUF's blocks, of 8 for
 // the others.
 [[nodiscard]] std::string MissingGenericLinear(DType dtype, int64_t in, int64_t out);
+// cudaErrorInvalidValue for more than eight rows by kFew.
 cudaError_t LaunchGenericLinear(const GenericLinearArgs& args, cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

@@ -13,6 +13,10 @@
 
 namespace tessera::check {
 
+inline const char* NameOf(kernels::cuda::SkinnyMethod method) {
+  constexpr const char* kNames[] = {"tiled", "narrow", "fixed"};
+  return kNames[static_cast<int>(method)];
+}
 inline const char* NameOf(kernels::DType dtype) {
   using kernels::DType;
   switch (dtype) {
@@ -208,11 +212,11 @@ inline int BenchSkinny(std::byte* workspace, int only_type, int only_rows) {
     for (const int rows : {1, 8, 16, 32, 64}) {
       if (only_type != 0 && only_type != static_cast<int>(dtype)) continue;
       if (only_rows != 0 && only_rows != rows) continue;
-      for (const SkinnyMethod method : {SkinnyMethod::kTiled, SkinnyMethod::kNarrow}) {
+      for (const SkinnyMethod method :
+           {SkinnyMethod::kTiled, SkinnyMethod::kNarrow, SkinnyMethod::kFixed}) {
         if (method == SkinnyMethod::kNarrow && rows > 16) continue;
         bench.set_method(method);
-        std::printf("%-14s %-7s %6d", NameOf(dtype),
-                    method == SkinnyMethod::kNarrow ? "narrow" : "tiled", rows);
+        std::printf("%-14s %-7s %6d", NameOf(dtype), NameOf(method), rows);
         BenchLine(bench, dtype, rows);
       }
     }

@@ -41,7 +41,7 @@ TEST(LoaderTest, ReadsEveryKindOfValue) {
 version: 1
 server: { name: gpu-a, drain_timeout: 1.5m }
 listen: { grpc: { max_message: 32MiB, max_connection_age: off }, http: { address: "" } }
-engine: { threads: auto, memory: 2GiB, memory_fraction: 0.75, kv: { dtype: bf16, key_statistics: true } }
+engine: { threads: auto, memory: 2GiB, memory_fraction: 0.75, kv: { dtype: bf16, key_statistics: true }, deterministic: on_request }
 models:
   - name: small
     preload: true
@@ -62,6 +62,7 @@ log: { level: warning, format: json }
   EXPECT_EQ(s.engine.memory_fraction, 0.75);
   EXPECT_EQ(s.engine.kv.dtype, KvDtype::kBf16);
   EXPECT_TRUE(s.engine.kv.key_statistics);
+  EXPECT_EQ(s.engine.deterministic, DeterministicMode::kOnRequest);
   ASSERT_EQ(s.models.size(), 2u);
   EXPECT_EQ(s.models[0].defaults.temperature, 0.0);
   EXPECT_FALSE(s.models[0].defaults.top_k.has_value());
@@ -69,6 +70,13 @@ log: { level: warning, format: json }
   EXPECT_EQ(s.models[0].ChainName(), "small");
   EXPECT_EQ(s.FindModel("none"), nullptr);
   EXPECT_EQ(s.log.level, LogLevel::kWarning);
+}
+
+// YAML has a boolean of that name.
+TEST(LoaderTest, DeterministicModeMayBeOff) {
+  const LoadOutcome outcome = Load("engine: { deterministic: off }");
+  ASSERT_TRUE(outcome.ok()) << ProblemsText(outcome.problems);
+  EXPECT_EQ(outcome.settings->engine.deterministic, DeterministicMode::kOff);
 }
 
 TEST(LoaderTest, UnknownSettingsNameTheNearest) {

@@ -205,6 +205,7 @@ TEST(GenerationFlagsTest, WhatIsNotGivenStaysUnset) {
   EXPECT_FALSE(call.max_tokens.has_value());
   EXPECT_EQ(call.end_tokens, GenerateCall::EndTokens::kStop);
   EXPECT_EQ(call.prefix_cache, GenerateCall::PrefixCache::kUse);
+  EXPECT_EQ(call.numerics, GenerateCall::Numerics::kFast);
   EXPECT_EQ(call.timeout, Duration::zero());
   EXPECT_EQ(flags.endpoint, kDefaultEndpoint);
 }
@@ -227,6 +228,7 @@ TEST(GenerationFlagsTest, ValuesReachTheCall) {
                                                      "c",
                                                      "--ignore-eos",
                                                      "--no-prefix-cache",
+                                                     "--deterministic",
                                                      "--timeout",
                                                      "1.5",
                                                      "--presence-penalty",
@@ -242,6 +244,7 @@ TEST(GenerationFlagsTest, ValuesReachTheCall) {
   EXPECT_EQ(call.stop, (std::vector<std::string>{"a b", "c"}));
   EXPECT_EQ(call.end_tokens, GenerateCall::EndTokens::kIgnore);
   EXPECT_EQ(call.prefix_cache, GenerateCall::PrefixCache::kBypass);
+  EXPECT_EQ(call.numerics, GenerateCall::Numerics::kDeterministic);
   EXPECT_EQ(call.timeout, std::chrono::milliseconds(1500));
 }
 

@@ -71,7 +71,7 @@ constexpr const char* kEverything = R"(
   }
   scheduling {
     service_class: "gold" max_queue_wait { seconds: 2 } cache_scope: "c"
-    bypass_prefix_cache: true session_id: "s"
+    bypass_prefix_cache: true session_id: "s" deterministic: true
   }
   resumable: true
   tags { key: "k" value: "v" })";
@@ -136,6 +136,7 @@ TEST(RequestTranslator, StoppingOutputAndScheduling) {
   EXPECT_EQ(spec.scheduling.max_queue_wait, std::chrono::seconds(2));
   EXPECT_EQ(spec.scheduling.cache_scope, "c");
   EXPECT_TRUE(spec.scheduling.bypass_prefix_cache);
+  EXPECT_TRUE(spec.scheduling.deterministic);
   EXPECT_EQ(spec.scheduling.session_id, "s");
 }
 

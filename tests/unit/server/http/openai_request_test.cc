@@ -109,6 +109,7 @@ TEST(OpenAiRequest, NullMeansNotGiven) {
                             "max_completion_tokens",
                             "min_tokens",
                             "ignore_eos",
+                            "deterministic",
                             "stop_token_ids",
                             "logprobs",
                             "echo",
@@ -186,6 +187,7 @@ TEST(OpenAiRequest, NamesEachBadValue) {
       {R"("response_format":{})", "response_format.type"},
       {R"("skip_special_tokens":0)", "skip_special_tokens"},
       {R"("cache_salt":3)", "cache_salt"},
+      {R"("deterministic":1)", "deterministic"},
       {R"("bad_words":"x")", "bad_words"},
       {R"("bad_words":[""])", "bad_words[0]"},
       {R"("model":5)", "model"},
@@ -312,11 +314,12 @@ TEST(OpenAiRequest, TakesStreamOptions) {
 TEST(OpenAiRequest, TakesOtherCompletionFields) {
   const GenerationSpec spec = SpecOf(ParseCompletion(
       R"("add_special_tokens":false,"truncate_prompt_tokens":9,"skip_special_tokens":false,
-         "cache_salt":"mine")"));
+         "cache_salt":"mine","deterministic":true)"));
   EXPECT_EQ(spec.prompt.add_special_tokens, false);
   EXPECT_EQ(spec.prompt.truncate_to, 9u);
   EXPECT_FALSE(spec.output.skip_special_tokens);
   EXPECT_EQ(spec.scheduling.cache_scope, "mine");
+  EXPECT_TRUE(spec.scheduling.deterministic);
   EXPECT_EQ(FaultsOf(ParseCompletion(R"("truncate_prompt_tokens":0)")),
             Fields{"truncate_prompt_tokens"});
 }
