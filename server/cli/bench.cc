@@ -42,6 +42,7 @@ struct BenchOptions {
   uint32_t max_tokens = 64;
   double seconds = 30;
   uint64_t seed = 1;
+  bool deterministic = false;
   bool json = false;
 };
 
@@ -154,6 +155,7 @@ class Level {
     call.end_tokens = GenerateCall::EndTokens::kIgnore;
     call.tokens = GenerateCall::Tokens::kWithIds;
     if (options_.shared_tokens == 0) call.prefix_cache = GenerateCall::PrefixCache::kBypass;
+    if (options_.deterministic) call.numerics = GenerateCall::Numerics::kDeterministic;
     const Clock::time_point begin = Clock::now();
     GenerateSink sink;
     sink.delta = [&](const GenerateDelta& delta) {
@@ -208,6 +210,7 @@ std::string ReportJson(const BenchOptions& options, const std::string& model,
            {"shared_tokens", options.shared_tokens},
            {"max_tokens", options.max_tokens},
            {"seed", options.seed},
+           {"deterministic", options.deterministic},
            {"levels", Json::array()}};
   for (const BenchLevel& level : levels) out["levels"].push_back(LevelJson(level));
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
@@ -301,6 +304,8 @@ void AddBench(CommandLine& line) {
   command.Option("--seconds", &options->seconds,
                  "no request of a level begins after this; those that run end");
   command.Option("--seed", &options->seed, "of the prompts");
+  command.Flag("--deterministic", &options->deterministic,
+               "tokens that do not depend on what else runs; without it, what they cost shows");
   command.Flag("--json", &options->json, "one JSON object instead of a table");
   command.Examples(
       "  tessera bench --model m\n"

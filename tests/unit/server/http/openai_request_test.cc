@@ -187,7 +187,6 @@ TEST(OpenAiRequest, NamesEachBadValue) {
       {R"("response_format":{})", "response_format.type"},
       {R"("skip_special_tokens":0)", "skip_special_tokens"},
       {R"("cache_salt":3)", "cache_salt"},
-      {R"("deterministic":1)", "deterministic"},
       {R"("bad_words":"x")", "bad_words"},
       {R"("bad_words":[""])", "bad_words[0]"},
       {R"("model":5)", "model"},
@@ -320,6 +319,7 @@ TEST(OpenAiRequest, TakesOtherCompletionFields) {
   EXPECT_FALSE(spec.output.skip_special_tokens);
   EXPECT_EQ(spec.scheduling.cache_scope, "mine");
   EXPECT_TRUE(spec.scheduling.deterministic);
+  EXPECT_EQ(FaultsOf(ParseCompletion(R"("deterministic":1)")), Fields{"deterministic"});
   EXPECT_EQ(FaultsOf(ParseCompletion(R"("truncate_prompt_tokens":0)")),
             Fields{"truncate_prompt_tokens"});
 }
