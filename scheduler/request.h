@@ -64,10 +64,10 @@ struct GenerationRequest {
   StoppingSettings stopping;
   OutputSettings output;
   uint32_t n = 1;
-  Digest cache_scope;
-  bool bypass_prefix_cache = false;
   // Its tokens must not depend on what else runs. UNIMPLEMENTED where the engine cannot give that.
   bool deterministic = false;
+  Digest cache_scope;
+  bool bypass_prefix_cache = false;
   bool score_only = false;  // compute prompt log-probabilities and finish without sampling
   TimePoint arrival;
   std::optional<TimePoint> deadline;        // hard: DEADLINE_EXCEEDED

@@ -106,8 +106,8 @@ Sequence::Sequence(Request* owner, uint32_t index)
       bans(owner->spec.stopping.min_tokens > 0 || !owner->spec.sampling.bad_words.empty()),
       stop_strings(!owner->spec.stopping.stop.empty()),
       forks(owner->spec.n > 1),
-      deterministic(owner->spec.deterministic),
       lockstep(!owner->spec.sampling.bad_words.empty()),
+      deterministic(owner->spec.deterministic),
       request_id(owner->spec.id.value),
       stop(&owner->spec.stopping.stop),
       draw(FirstRow(owner->spec, index)) {

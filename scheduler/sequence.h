@@ -51,14 +51,15 @@ struct alignas(64) Sequence {
   uint8_t in_flight = 0;  // steps that name it
   SequencePhase phase = SequencePhase::kWaiting;
   bool score_only;
-  bool logprobs;       // OutputSettings::logprobs
-  bool progress;       // OutputSettings::progress
-  bool penalties;      // `counts` is kept
-  bool bans;           // there may be tokens to ban
-  bool stop_strings;   // `stop` has some
-  bool forks;          // one of several choices
-  bool deterministic;  // its rows run in steps of numerics other than kFast
-  bool lockstep;       // the next draw depends on the last in a way that only the host knows
+  bool logprobs;      // OutputSettings::logprobs
+  bool progress;      // OutputSettings::progress
+  bool penalties;     // `counts` is kept
+  bool bans;          // there may be tokens to ban
+  bool stop_strings;  // `stop` has some
+  bool forks;         // one of several choices
+  bool lockstep;      // the next draw depends on the last in a way that only the host knows
+  // Its rows run in steps of numerics other than kFast.
+  bool deterministic;
 
   // End and stop tokens that end it once min_tokens are out.
   absl::InlinedVector<TokenId, 6> last_tokens;

@@ -21,13 +21,6 @@ uint64_t BytesToGrow(const Sequence& sequence, uint32_t rows) {
   return wanted <= held ? 0 : layout.BytesFor(wanted) - layout.BytesFor(held);
 }
 
-// Those that may be found in the cache. Output is computed by the kernels of decoding and prompts
-// by others, so that where bits matter another's prompt is not this one's output.
-std::span<const TokenId> FindableTokens(const Sequence& sequence) {
-  const std::span<const TokenId> tokens = sequence.tokens;
-  return sequence.deterministic ? tokens.first(sequence.prompt_tokens()) : tokens;
-}
-
 // Tokens whose logits nobody asks for: they may come from the cache.
 uint32_t ReusableTokens(const Sequence& sequence) {
   const GenerationRequest& spec = sequence.request->spec;
@@ -36,6 +29,13 @@ uint32_t ReusableTokens(const Sequence& sequence) {
     reusable = std::min(reusable, spec.output.prompt_logprobs_from - 1);
   }
   return reusable;
+}
+
+// Tokens that may be found in the cache. Output is computed by the kernels of decoding, prompts by
+// others: where bits matter another's prompt is not this one's output.
+std::span<const TokenId> FindableTokens(const Sequence& sequence) {
+  const std::span<const TokenId> tokens = sequence.tokens;
+  return sequence.deterministic ? tokens.first(sequence.prompt_tokens()) : tokens;
 }
 
 // State of other numerics is other state.

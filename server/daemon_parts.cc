@@ -67,10 +67,10 @@ Status DaemonParts::MakeEngine(const Settings& settings) {
   options.prefix_reuse = settings.prefix_cache.enabled;
   options.max_batch_tokens = BatchTokensOf(settings.engine, *backend_);
   options.max_running = static_cast<uint32_t>(settings.engine.max_running);
-  options.determinism = DeterminismOf(settings.engine.deterministic);
   options.inbox = InboxLimits(settings.admission);
   options.park_above_tokens = static_cast<uint32_t>(settings.limits.stream_buffer.tokens);
   options.park_limit = settings.limits.stream_buffer.stall;
+  options.determinism = DeterminismOf(settings.engine.deterministic);
   pool_ = std::make_unique<WorkPool>(WorkPool::Options{});
   options.on_device_lost = [this](const Status& status) {
     LogError("device_lost", {{"error", std::string(status.message())}});
