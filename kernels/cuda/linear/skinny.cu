@@ -151,9 +151,8 @@ cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blo
 }
 
 cudaError_t LaunchTiled(const SkinnyArgs& args, cudaStream_t stream) {
-  const SkinnyGeometry geometry = args.method == SkinnyMethod::kFixed
-                                      ? FixedSkinnyGeometryOf(args.dtype, args.rows)
-                                      : SkinnyGeometryOf(args.dtype, args.rows);
+  const SkinnyGeometry geometry = SkinnyGeometryOf(
+      args.dtype, args.method == SkinnyMethod::kFixed ? kSkinnyMaxRows : args.rows);
   const int tile_rows = geometry.groups * kSkinnyGroupRows / (IsGated(args.epilogue) ? 2 : 1);
   SkinnyPlan plan{};
   const int64_t tiles = PlanJob(args, tile_rows, plan);

@@ -42,7 +42,7 @@ enum class SkinnyEpilogue : uint8_t {
 enum class SkinnyMethod : uint8_t {
   kTiled,   // blocks share the sums of tiles of 128 or 256 rows of weights (skinny_plan.h)
   kNarrow,  // a block has 16 rows of weights and all of `in` (skinny_narrow.h); few rows
-  kFixed,   // as kTiled, with the tiles of 64 rows for any number of them
+  kFixed,   // as kTiled, with the kernel of 64 rows for any number of them
 };
 
 // One weight. All pointers are device pointers; weights are aligned to 16 bytes.

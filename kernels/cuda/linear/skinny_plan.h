@@ -43,14 +43,6 @@ constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
   return geometry;
 }
 
-// The same with tiles and units, and so an order of sums, that do not depend on `rows`.
-constexpr SkinnyGeometry FixedSkinnyGeometryOf(DType dtype, int rows) {
-  const SkinnyGeometry widest = SkinnyGeometryOf(dtype, kSkinnyMaxRows);
-  const SkinnyGeometry geometry = SkinnyGeometryOf(dtype, rows);
-  const bool same = geometry.groups == widest.groups && geometry.unit_k == widest.unit_k;
-  return same ? geometry : widest;
-}
-
 // A weight and, where gated, its `up` at index 1.
 struct SkinnyPlanTask {
   const std::byte* weight[2];
