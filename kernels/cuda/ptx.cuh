@@ -62,6 +62,19 @@ __device__ __forceinline__ void BarrierExpect(uint64_t* barrier, uint32_t bytes)
 __device__ __forceinline__ void BarrierArrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
 }
+// Of the block of this cluster that has `rank`.
+__device__ __forceinline__ void BarrierArriveAt(uint64_t* barrier, int rank) {
+  asm volatile(
+      "{\n.reg .b32 at;\nmapa.shared::cluster.u32 at, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [at];\n}\n" ::"r"(
+          SharedAddress(barrier)),
+      "r"(rank)
+      : "memory");
+}
+// All threads of a cluster's blocks, in whatever order a warp's lanes come.
+__device__ __forceinline__ void SyncCluster() {
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
 __device__ __forceinline__ bool BarrierTest(uint64_t* barrier, uint32_t parity) {
   uint32_t done;
   asm volatile(
@@ -114,6 +127,15 @@ __device__ __forceinline__ void TensorLoad(void* shared, const CUtensorMap* map,
       "l"(map), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "l"(policy)
       : "memory");
 }
+// To the same place in, and on the same barrier of, each block of the cluster whose bit is set.
+__device__ __forceinline__ void TensorLoadForCluster(void* shared, const CUtensorMap* map, int x,
+                                                     int y, uint64_t* barrier, uint32_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(SharedAddress(shared)),
+      "l"(map), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "h"(static_cast<uint16_t>(blocks))
+      : "memory");
+}
 __device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
@@ -161,14 +183,7 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bo
                "l"(global), "r"(inside ? 16 : 0)
                : "memory");
 }
-// With a cache policy, and 8 bytes.
-__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool inside,
-                                            uint64_t policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                   SharedAddress(shared)),
-               "l"(global), "r"(inside ? 16 : 0), "l"(policy)
-               : "memory");
-}
+// The same with 8 bytes.
 __device__ __forceinline__ void CopyAsync8(void* shared, const void* global) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(SharedAddress(shared)), "l"(global)
                : "memory");

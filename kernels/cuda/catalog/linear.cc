@@ -141,27 +141,32 @@ class Product {
     } else {
       NormToRows();
     }
+    args.epilogue = p_.epilogue == Epilogue::kLogits     ? GemmEpilogue::kStoreFloat
+                    : p_.epilogue == Epilogue::kResidual ? GemmEpilogue::kResidual
+                                                         : GemmEpilogue::kStore;
+    args.y_rows = y_rows();
+    GemmArgs products[kSkinnyMaxTasks];
+    size_t count = 0;
     for (const LinearTask& task : tasks_) {
-      args.y_rows = y_rows();
       args.out = task.out;
       args.weight = task.weight;
       args.bias = task.bias;
       args.addend = addend(task.addend, task.addend_stride);
       args.addend_stride = task.addend_stride;
-      args.epilogue = p_.epilogue == Epilogue::kLogits     ? GemmEpilogue::kStoreFloat
-                      : p_.epilogue == Epilogue::kResidual ? GemmEpilogue::kResidual
-                                                           : GemmEpilogue::kStore;
       args.y = y(task, task.y);
       args.y_stride = task.y_stride;
-      cuda_.Fail(cuda_.gemm().Run(args, cuda_.stream()));
+      products[count++] = args;
       if (!IsGated(p_.epilogue)) continue;
       args.weight = task.up;
       args.bias = task.up_bias;
       args.addend = addend(task.up_addend, task.addend_stride);
       args.y = y(task, p_.up_scratch);
-      cuda_.Fail(cuda_.gemm().Run(args, cuda_.stream()));
+      products[count++] = args;
+      cuda_.Fail(cuda_.gemm().RunTogether({products, count}, cuda_.stream()));
       Gate(task);
+      count = 0;
     }
+    cuda_.Fail(cuda_.gemm().RunTogether({products, count}, cuda_.stream()));
   }
 
   void RunGeneric() {

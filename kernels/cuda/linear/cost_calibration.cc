@@ -229,26 +229,31 @@ class ProductTrial {
     }
     args.weight = weights_->data() + offset;
     std::byte* y = y_->data();
+    std::vector<GemmArgs> products;
     for (const int32_t out : OutsOf(group)) {
       args.out = out;
       args.y = y;
       args.y_stride = (out + 7) / 8 * 8;
       y += 4 * kMaxTrialRows * args.y_stride;
-      if (!tools_.gemm.Run(args, stream_).ok()) return false;
+      products.push_back(args);
       args.weight += WeightBytes(group.dtype, out, group.in);
       if (!IsGated(group)) continue;
-      auto* gate = static_cast<Bf16*>(args.y);
       args.y = up_->data();
-      if (!tools_.gemm.Run(args, stream_).ok()) return false;
-      const GatedActivationArgs activation{.gate = gate,
-                                           .up = static_cast<const Bf16*>(args.y),
-                                           .gate_stride = args.y_stride,
-                                           .up_stride = args.y_stride,
-                                           .rows = rows,
-                                           .width = out,
-                                           .out = {.y = gate, .stride = args.y_stride}};
-      if (LaunchGatedActivation(activation, stream_) != cudaSuccess) return false;
+      products.push_back(args);
       args.weight += WeightBytes(group.dtype, out, group.in);
+    }
+    if (!tools_.gemm.RunTogether(products, stream_).ok()) return false;
+    for (size_t i = 0; IsGated(group) && i < products.size(); i += 2) {
+      const GemmArgs& first = products[i];
+      auto* gate = static_cast<Bf16*>(first.y);
+      const GatedActivationArgs activation{.gate = gate,
+                                           .up = static_cast<const Bf16*>(products[i + 1].y),
+                                           .gate_stride = first.y_stride,
+                                           .up_stride = first.y_stride,
+                                           .rows = rows,
+                                           .width = first.out,
+                                           .out = {.y = gate, .stride = first.y_stride}};
+      if (LaunchGatedActivation(activation, stream_) != cudaSuccess) return false;
     }
     return true;
   }

@@ -57,7 +57,6 @@ struct NarrowWarp {
   // Of a lane's 16 bytes in a slab of row-major weights.
   const int64_t row_bytes = int64_t{plan.in} * (Format::kDType == DType::kBF16 ? 2 : 1);
   const int64_t lane_offset = (lane >> 2) * row_bytes + (lane & 3) * 16;
-  const uint64_t policy = EvictFirstPolicy();
   float acc[kUnits][Tile::kOctets][4] = {};
   float block_scale[2][kUnits][2] = {};  // of this pass and the next, lane j for the j-th slab
 
@@ -86,8 +85,7 @@ struct NarrowWarp {
 #pragma unroll
     for (int part = 0; part < 2; ++part) {
       const bool inside = (lane >> 2) < unit.left[part];
-      CopyAsync16(to + part * 512 + lane * 16, unit.part[part] + (inside ? offset : 0), inside,
-                  policy);
+      CopyAsync16(to + part * 512 + lane * 16, unit.part[part] + (inside ? offset : 0), inside);
     }
   }
   // Codes of two halves of 64 columns, [16 rows, 32 bytes] each; f16 scales [groups, 16] at 1024;
@@ -102,13 +100,13 @@ struct NarrowWarp {
     Int4Record record;
     const int part = lane >> 4;
     const std::byte* from = source(part, &record) + row(part) * 32 + (lane & 15) * 16;
-    CopyAsync16(to + lane * 16, from, true, policy);
-    CopyAsync16(to + 512 + lane * 16, from + record.rows * 32, true, policy);
+    CopyAsync16(to + lane * 16, from);
+    CopyAsync16(to + 512 + lane * 16, from + record.rows * 32);
     if (lane < 2 * kGroups) {
       const int group = lane >> 1;
       const std::byte* scales = source(lane & 1, &record) + record.scales;
       CopyAsync16(to + 1024 + group * 32 + (lane & 1) * 16,
-                  scales + (group * record.rows + row(lane & 1)) * 2, true, policy);
+                  scales + (group * record.rows + row(lane & 1)) * 2);
       if constexpr (Format::kZeros) {
         const std::byte* zeros = source(lane & 1, &record) + record.zeros;
         CopyAsync8(to + 1088 + group * 16 + (lane & 1) * 8,
