@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "kernels/cuda/linear/kept_costs.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -47,6 +50,45 @@ constexpr absl::string_view kHead =
 
 StatusOr<CostTable> ParseLine(absl::string_view line) {
   return CostTable::Parse(absl::StrCat(kHead, line, "\nend\n"), kKey);
+}
+
+TEST(KeptCostsTest, ASecondProcessReadsWhatTheFirstMeasured) {
+  const std::string file = ::testing::TempDir() + "/costs.txt";
+  std::filesystem::remove(file);
+  KeptCosts first(file);
+  first.Load(kKey);
+  EXPECT_TRUE(first.table.costs().empty());
+  first.table = SomeTable();
+  first.Save(kKey);
+  KeptCosts second(file);
+  second.Load(kKey);
+  EXPECT_EQ(second.table.Text(kKey), SomeTable().Text(kKey));
+  CostKey other = kKey;
+  other.driver_version += 10;
+  KeptCosts elsewhere(file);
+  elsewhere.Load(other);
+  EXPECT_TRUE(elsewhere.table.costs().empty());
+}
+
+TEST(KeptCostsTest, ADamagedFileIsWrittenAnew) {
+  const std::string file = ::testing::TempDir() + "/damaged.txt";
+  std::ofstream(file) << "tessera product costs";
+  KeptCosts costs(file);
+  costs.Load(kKey);
+  EXPECT_TRUE(costs.table.costs().empty());
+  costs.table = SomeTable();
+  costs.Save(kKey);
+  KeptCosts again(file);
+  again.Load(kKey);
+  EXPECT_FALSE(again.table.costs().empty());
+}
+
+TEST(KeptCostsTest, WithoutAFileNothingIsKept) {
+  KeptCosts costs("");
+  costs.table = SomeTable();
+  costs.Save(kKey);
+  costs.Load(kKey);
+  EXPECT_FALSE(costs.table.costs().empty());
 }
 
 TEST(CostTableTest, TextRoundTrips) {
