@@ -62,19 +62,6 @@ __device__ __forceinline__ void BarrierExpect(uint64_t* barrier, uint32_t bytes)
 __device__ __forceinline__ void BarrierArrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
 }
-// Of the block of this cluster that has `rank`.
-__device__ __forceinline__ void BarrierArriveAt(uint64_t* barrier, int rank) {
-  asm volatile(
-      "{\n.reg .b32 at;\nmapa.shared::cluster.u32 at, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [at];\n}\n" ::"r"(
-          SharedAddress(barrier)),
-      "r"(rank)
-      : "memory");
-}
-// All threads of a cluster's blocks, in whatever order a warp's lanes come.
-__device__ __forceinline__ void SyncCluster() {
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
-}
 __device__ __forceinline__ bool BarrierTest(uint64_t* barrier, uint32_t parity) {
   uint32_t done;
   asm volatile(
@@ -125,15 +112,6 @@ __device__ __forceinline__ void TensorLoad(void* shared, const CUtensorMap* map,
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
       "[%0], [%1, {%2, %3}], [%4], %5;" ::"r"(SharedAddress(shared)),
       "l"(map), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "l"(policy)
-      : "memory");
-}
-// To the same place in, and on the same barrier of, each block of the cluster whose bit is set.
-__device__ __forceinline__ void TensorLoadForCluster(void* shared, const CUtensorMap* map, int x,
-                                                     int y, uint64_t* barrier, uint32_t blocks) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-      ".multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(SharedAddress(shared)),
-      "l"(map), "r"(x), "r"(y), "r"(SharedAddress(barrier)), "h"(static_cast<uint16_t>(blocks))
       : "memory");
 }
 __device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {

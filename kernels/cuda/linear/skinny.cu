@@ -14,6 +14,8 @@ namespace {
 
 constexpr int64_t kMaxIn = 65536;
 constexpr int64_t kMaxOut = 524288;
+// Blocks take at least this many units, so that small products have few pieces to add.
+constexpr int kMinBlockUnits = 2;
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
 
@@ -118,8 +120,8 @@ int64_t PlanJob(const SkinnyArgs& args, int tile_rows, SkinnyJob& job) {
   return tiles;
 }
 
-// Maps for the copy engine, which loads x by `tokens`; false where one cannot be made.
-bool EncodeMaps(const SkinnyArgs& args, int tokens, SkinnyPlan& plan) {
+// Maps for the copy engine; false where one cannot be made.
+bool EncodeMaps(const SkinnyArgs& args, int columns, SkinnyPlan& plan) {
   const uint64_t element_bytes = args.dtype == DType::kBF16 ? 2 : 1;
   for (int i = 0; i < args.task_count && !IsInt4(args.dtype); ++i) {
     for (int part = 0; part < 1 + plan.gated; ++part) {
@@ -130,36 +132,38 @@ bool EncodeMaps(const SkinnyArgs& args, int tokens, SkinnyPlan& plan) {
     }
   }
   return args.x == nullptr ||
-         EncodeRows(&plan.x_map, args.x, args.rows, uint64_t(args.in) * 2, tokens);
+         EncodeRows(&plan.x_map, args.x, args.rows, uint64_t(args.in) * 2, columns);
 }
 
-cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int units,
+cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
                        cudaStream_t stream) {
   switch (dtype) {
     case DType::kBF16:
-      return LaunchSkinnyBf16(plan, columns, units, stream);
+      return LaunchSkinnyBf16(plan, columns, blocks, stream);
     case DType::kF8Channel:
     case DType::kF8Block128:
-      return LaunchSkinnyF8(plan, dtype, columns, units, stream);
+      return LaunchSkinnyF8(plan, dtype, columns, blocks, stream);
     case DType::kI8Channel:
-      return LaunchSkinnyI8(plan, columns, units, stream);
+      return LaunchSkinnyI8(plan, columns, blocks, stream);
     default:
-      return LaunchSkinnyI4(plan, dtype, columns, units, stream);
+      return LaunchSkinnyI4(plan, dtype, columns, blocks, stream);
   }
 }
 
 cudaError_t LaunchTiled(const SkinnyArgs& args, cudaStream_t stream) {
   const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, args.rows);
-  const int tile_rows =
-      geometry.tile_groups() * kSkinnyGroupRows / (IsGated(args.epilogue) ? 2 : 1);
+  const int tile_rows = geometry.groups * kSkinnyGroupRows / (IsGated(args.epilogue) ? 2 : 1);
   SkinnyPlan plan{};
   const int64_t tiles = PlanJob(args, tile_rows, plan);
   if (tiles > kSkinnyMaxTiles) return cudaErrorInvalidValue;
-  if (!EncodeMaps(args, geometry.columns / geometry.cluster, plan)) return cudaErrorNotSupported;
+  if (!EncodeMaps(args, geometry.columns, plan)) return cudaErrorNotSupported;
   plan.tile_units = (args.in + geometry.unit_k - 1) / geometry.unit_k;
   const int units = static_cast<int>(tiles) * plan.tile_units;
+  const int blocks = std::clamp(units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
+  plan.block_units = units / blocks;
+  plan.extra_units = units % blocks;
   plan.pieces = reinterpret_cast<float*>(args.workspace);
-  return LaunchPlan(plan, args.dtype, geometry.columns, units, stream);
+  return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
 }
 
 cudaError_t LaunchNarrow(const SkinnyArgs& args, cudaStream_t stream) {

@@ -48,7 +48,7 @@ struct SkinnyCodeSource {
 
   __device__ __forceinline__ SkinnyCodeSource(const SkinnyPlan& plan, const SkinnyPlanTask& task,
                                               const SkinnyPiece& piece, int group) {
-    const int first = (piece.tile - task.first_tile) * Tile::kTileGroups + group;
+    const int first = (piece.tile - task.first_tile) * Tile::kGroups + group;
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
       const int weight_row = plan.gated ? first * 64 : first * kSkinnyGroupRows + b * 64;
@@ -113,7 +113,7 @@ struct SkinnyConsumer {
 
   const SkinnyPlan& plan;
   SkinnyShared<Tile>& shared;
-  const int group;  // of the block
+  const int group;
   const int warp = threadIdx.x >> 5 & 3;
   const int lane = LaneId();
   RingCursor<Tile::kSlots> weights{group, 0};  // groups take slots in turn
@@ -125,12 +125,7 @@ struct SkinnyConsumer {
   }
   __device__ __forceinline__ void ReleaseInput(int slot) {
     __syncwarp();
-    if constexpr (Tile::kCluster == 1) {
-      if (lane == 0) BarrierArrive(&shared.input_empty[slot]);
-    } else if (lane < Tile::kCluster) {
-      // Every block of the cluster writes a part of this block's slot.
-      BarrierArriveAt(&shared.input_empty[slot], lane);
-    }
+    if (lane == 0) BarrierArrive(&shared.input_empty[slot]);
   }
   __device__ __forceinline__ void WaitForInput(SkinnySums<Tile>& sums) {
     BarrierWait(&shared.input_full[input.slot], input.parity);

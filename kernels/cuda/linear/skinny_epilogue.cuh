@@ -41,7 +41,7 @@ struct SkinnyRowScales {
 template <typename Tile>
 __device__ __forceinline__ int FirstRow(const SkinnyPlan& plan, const SkinnyPlanTask& task,
                                         int tile, int group) {
-  const int first = (tile - task.first_tile) * Tile::kTileGroups + group;
+  const int first = (tile - task.first_tile) * Tile::kGroups + group;
   return first * (plan.gated ? 64 : kSkinnyGroupRows) + (threadIdx.x >> 5 & 3) * 16 +
          Tile::Format::RowOf(LaneId() >> 2);
 }
@@ -163,28 +163,28 @@ __device__ __forceinline__ void ReceiveWords(float4* from, uint4 v, float (&word
   words[3] = __uint_as_float(~v.w);
 }
 
-// Words of this thread in a worker's piece: for tokens 8 j ..., `part` 0 and 1 are the blocks of 64
-// rows, 2 the squares. A worker's two pieces follow one another.
+// Words of this thread in a block's piece: for tokens 8 j ..., `part` 0 and 1 are the blocks of 64
+// rows, 2 the squares. A block's two pieces follow one another.
 template <typename Tile>
 __device__ __forceinline__ float4* PieceWords(const SkinnyPlan& plan, int block, bool is_first,
                                               int group, int j, int part) {
-  const int piece = (block * 2 + (is_first ? 0 : 1)) * Tile::kTileGroups + group;
+  const int piece = (block * 2 + (is_first ? 0 : 1)) * Tile::kGroups + group;
   const int words = (piece * (Tile::kColumns / 8) + j) * Tile::kParts + part;
   return reinterpret_cast<float4*>(plan.pieces) + words * 128 + (threadIdx.x & 127);
 }
 
-// The workers that have pieces of a tile.
+// The blocks that have pieces of a tile.
 struct TileBlocks {
   int first, count;
-  bool first_begins;  // the tile is the first worker's first piece
-  int place;          // of this worker
+  bool first_begins;  // the tile is the first block's first piece
+  int place;          // of this block
 
-  __device__ __forceinline__ TileBlocks(const SkinnyPlan& plan, int tile, int worker) {
+  __device__ __forceinline__ TileBlocks(const SkinnyPlan& plan, int tile) {
     const int unit = tile * plan.tile_units;
     first = plan.BlockOf(unit);
     count = plan.BlockOf(unit + plan.tile_units - 1) - first + 1;
     first_begins = plan.UnitBegin(first) == unit;
-    place = worker - first;
+    place = static_cast<int>(blockIdx.x) - first;
   }
 };
 
@@ -195,7 +195,7 @@ __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, const TileBloc
                                           int group, int j, const TokenWords<Tile>& own,
                                           TokenWords<Tile>& sum) {
   constexpr int kBatch = Tile::kColumns == 8 ? 8 : Tile::kColumns == 16 ? 6 : 2;
-  constexpr int kBlockWords = 2 * Tile::kTileGroups * (Tile::kColumns / 8) * Tile::kParts * 128;
+  constexpr int kBlockWords = 2 * Tile::kGroups * (Tile::kColumns / 8) * Tile::kParts * 128;
   const bool is_norm = Tile::kNorm && plan.x == nullptr;
 #pragma unroll
   for (int part = 0; part < Tile::kParts; ++part) {
@@ -256,8 +256,7 @@ __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, const Skinny
                                             const SkinnyPlanTask& task, int group,
                                             SkinnySums<Tile>& sums, const SkinnyRowScales& scales) {
   constexpr int kTokenGroups = Tile::kColumns / 8;
-  const int worker = WorkerIndex<Tile>();
-  const TileBlocks blocks(plan, piece.tile, worker);
+  const TileBlocks blocks(plan, piece.tile);
   const bool is_norm = Tile::kNorm && plan.x == nullptr;
   // The last block may have more tiles to stream and owns nothing, unless the tile is all its own.
   const int owners = max(1, min(blocks.count - 1, kTokenGroups));
@@ -271,7 +270,7 @@ __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, const Skinny
 #pragma unroll
         for (int part = 0; part < Tile::kParts; ++part) {
           if (part == 2 && !is_norm) continue;
-          SendWords(PieceWords<Tile>(plan, worker, piece.is_first, group, j, part),
+          SendWords(PieceWords<Tile>(plan, blockIdx.x, piece.is_first, group, j, part),
                     make_float4(words[part][0], words[part][1], words[part][2], words[part][3]));
         }
       }

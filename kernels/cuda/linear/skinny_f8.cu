@@ -2,11 +2,11 @@
 
 namespace tessera::kernels::cuda {
 
-cudaError_t LaunchSkinnyF8(const SkinnyPlan& plan, DType dtype, int columns, int units,
+cudaError_t LaunchSkinnyF8(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
                            cudaStream_t stream) {
   return dtype == DType::kF8Channel
-             ? LaunchSkinnyFormat<SkinnyF8Channel>(plan, columns, units, stream)
-             : LaunchSkinnyFormat<SkinnyF8Block>(plan, columns, units, stream);
+             ? LaunchSkinnyFormat<SkinnyF8Channel>(plan, columns, blocks, stream)
+             : LaunchSkinnyFormat<SkinnyF8Block>(plan, columns, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -213,8 +213,6 @@ struct SkinnyTile {
   static constexpr SkinnyGeometry kGeometry = SkinnyGeometryOf(Format::kDType, kColumns_);
   static constexpr int kColumns = kColumns_;
   static constexpr int kGroups = kGeometry.groups;
-  static constexpr int kCluster = kGeometry.cluster;
-  static constexpr int kTileGroups = kGeometry.tile_groups();
   static constexpr int kThreads = 128 * (1 + kGroups);
   static constexpr int kRegisters = kColumns / 2;  // accumulators a thread and block
   static constexpr bool kGrouped =
@@ -225,7 +223,10 @@ struct SkinnyTile {
 
   static constexpr uint32_t kSlotBytes = 2 * Format::kBlockBytes;
   static constexpr uint32_t kInputBytes = kColumns * 128;  // 64 columns of x
-  static constexpr int kInputSlots = kColumns == 8 ? 8 : kColumns == 16 ? 6 : 4;
+  static constexpr int kInputSlots = kColumns == 8                          ? 8
+                                     : kColumns == 16                       ? 6
+                                     : kColumns == 32 || Format::kRegisters ? 4
+                                                                            : 2;
   // Two blocks and 2 KB that the device keeps share 228 KB.
   static constexpr uint32_t kSharedLimit = (kGeometry.resident == 2 ? 113 : 200) * 1024;
   static constexpr uint32_t kBudget = kSharedLimit - 1024;
@@ -239,16 +240,6 @@ struct SkinnyTile {
   static constexpr int kConsumerRegisters =
       (kGeometry.resident == 2 ? 240 - kProducerRegisters : 464) / 16 * 8;
 };
-
-// Which worker this block belongs to, and its place in it.
-template <typename Tile>
-__device__ __forceinline__ int WorkerIndex() {
-  return static_cast<int>(blockIdx.x) / Tile::kCluster;
-}
-template <typename Tile>
-__device__ __forceinline__ int WorkerRank() {
-  return static_cast<int>(blockIdx.x) % Tile::kCluster;
-}
 
 // The block's shared memory.
 template <typename Tile>

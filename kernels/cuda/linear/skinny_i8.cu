@@ -2,8 +2,8 @@
 
 namespace tessera::kernels::cuda {
 
-cudaError_t LaunchSkinnyI8(const SkinnyPlan& plan, int columns, int units, cudaStream_t stream) {
-  return LaunchSkinnyFormat<SkinnyI8>(plan, columns, units, stream);
+cudaError_t LaunchSkinnyI8(const SkinnyPlan& plan, int columns, int blocks, cudaStream_t stream) {
+  return LaunchSkinnyFormat<SkinnyI8>(plan, columns, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda

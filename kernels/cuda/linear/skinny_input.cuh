@@ -11,9 +11,8 @@ inline constexpr int kSkinnyLoaders = 3;  // warps
 // Runs work(run of 64 columns) for each input slot that this block consumes, in order.
 template <typename Tile, typename Work>
 __device__ __forceinline__ void ForInputSlots(const SkinnyPlan& plan, Work work) {
-  const int begin = plan.UnitBegin(WorkerIndex<Tile>());
-  const int units = plan.UnitBegin(WorkerIndex<Tile>() + 1) - begin;
-  int unit_k = begin % plan.tile_units;
+  const int units = plan.UnitBegin(blockIdx.x + 1) - plan.UnitBegin(blockIdx.x);
+  int unit_k = plan.UnitBegin(blockIdx.x) % plan.tile_units;
   for (int i = 0; i < units; ++i) {
 #pragma unroll
     for (int half = 0; half < Tile::Format::kHalves; ++half) {
@@ -23,7 +22,7 @@ __device__ __forceinline__ void ForInputSlots(const SkinnyPlan& plan, Work work)
   }
 }
 
-// One thread. The blocks of a cluster bring some tokens each, for all of them.
+// One thread.
 template <typename Tile>
 __device__ __forceinline__ void CopyInput(const SkinnyPlan& plan, SkinnyShared<Tile>& shared) {
   PrefetchTensorMap(&plan.x_map);
@@ -32,16 +31,8 @@ __device__ __forceinline__ void CopyInput(const SkinnyPlan& plan, SkinnyShared<T
   ForInputSlots<Tile>(plan, [&](int run) {
     BarrierWait(&shared.input_empty[cursor.slot], cursor.parity ^ 1);
     BarrierExpect(&shared.input_full[cursor.slot], Tile::kInputBytes);
-    if constexpr (Tile::kCluster == 1) {
-      TensorLoad(shared.input[cursor.slot], &plan.x_map, run * 128, 0,
-                 &shared.input_full[cursor.slot]);
-    } else {
-      constexpr int kTokens = Tile::kColumns / Tile::kCluster;
-      static_assert(kTokens % 8 == 0);  // the swizzle's period
-      const int token = WorkerRank<Tile>() * kTokens;
-      TensorLoadForCluster(shared.input[cursor.slot] + token * 128, &plan.x_map, run * 128, token,
-                           &shared.input_full[cursor.slot], (1u << Tile::kCluster) - 1);
-    }
+    TensorLoad(shared.input[cursor.slot], &plan.x_map, run * 128, 0,
+               &shared.input_full[cursor.slot]);
     cursor.Advance();
   });
 }

@@ -1,10 +1,9 @@
 // What the host decides of a skinny product and the kernel reads (skinny.h's inside).
 //
-// Outputs are cut into tiles (128 rows of weights, half of them gate and half up where gated, for
-// each consumer warpgroup of each block of a cluster), a tile along `in` into units of `unit_k`
-// columns. Workers (clusters of blocks; a block alone where the cluster is 1) divide the units of
-// all tiles, in order, into equal runs: a run begins and ends inside a tile, so that a tile is the
-// sum of up to a few workers' pieces.
+// Outputs are cut into tiles (`groups` consumer warpgroups times 128 rows of weights; half of them
+// gate and half up where gated), a tile along `in` into units of `unit_k` columns. Blocks divide
+// the units of all tiles, in order, into equal runs: a run begins and ends inside a tile, so that a
+// tile is the sum of up to a few blocks' pieces.
 #pragma once
 
 #include <cuda.h>
@@ -24,27 +23,17 @@ inline constexpr int kSkinnyGroupRows = 128;  // rows of weights of one consumer
 inline constexpr int kSkinnyMaxTiles = 16384;
 inline constexpr int kSkinnyMaxMultiprocessors = 256;
 
-#ifndef TESSERA_SKINNY_CLUSTER
-#define TESSERA_SKINNY_CLUSTER 2
-#endif
-inline constexpr int kSkinnyCluster = TESSERA_SKINNY_CLUSTER;
-
 // How a weight type and number of rows are run.
 struct SkinnyGeometry {
   int columns;   // rows of x, rounded up to what the kernels are made for: 8, 16, 32, 64
-  int groups;    // consumer warpgroups of a block
+  int groups;    // consumer warpgroups
   int unit_k;    // columns of a unit
   int resident;  // blocks that share a multiprocessor: 2 lets the next kernel fill its ring
-  int cluster;   // blocks that work on a tile together: each x is read from L2 once for all of them
-
-  [[nodiscard]] constexpr int tile_groups() const { return groups * cluster; }
 };
 constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
-  SkinnyGeometry geometry{rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64, 2, 128, 2, 1};
-  // Below, x is so small beside the weights that it may be read by each block.
-  if (geometry.columns == 64) geometry.cluster = kSkinnyCluster;
+  SkinnyGeometry geometry{rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64, 2, 128, 2};
   if (dtype == DType::kBF16) {
-    geometry.groups = 1;
+    geometry.groups = geometry.columns == 64 ? 2 : 1;
     geometry.unit_k = 64;
   } else if (geometry.columns == 64) {
     geometry.resident = 1;
@@ -71,7 +60,7 @@ struct SkinnyPlanTask {
 struct SkinnyJob {
   SkinnyPlanTask tasks[kSkinnyMaxTasks];
   int32_t task_count;
-  int32_t block_units;  // of each worker; the first `extra_units` workers have one more
+  int32_t block_units;  // of each block; the first `extra_units` blocks have one more
   int32_t extra_units;
   int32_t in;
   int32_t rows;
@@ -84,11 +73,7 @@ struct SkinnyJob {
   const int32_t* x_rows;
   const int32_t* y_rows;
 
-  void DivideUnits(int units, int workers) {
-    block_units = units / workers;
-    extra_units = units % workers;
-  }
-  // First unit of worker `block`.
+  // First unit of `block`.
   TESSERA_HOST_DEVICE int UnitBegin(int block) const {
     return block * block_units + (block < extra_units ? block : extra_units);
   }
@@ -104,10 +89,9 @@ struct SkinnyPlan : SkinnyJob {
   CUtensorMap weight_maps[kSkinnyMaxTasks][2];  // bytes [out, row bytes]; unused for int4
   CUtensorMap x_map;                            // bytes [rows, row bytes]; unused without x
   int32_t tile_units;                           // units of a tile
-  // [workers, 2, tile groups, columns / 8, parts, 128 threads, 4], zero between launches.
-  float* pieces;
+  float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
-  // The worker that has `unit`.
+  // The block that has `unit`.
   TESSERA_HOST_DEVICE int BlockOf(int unit) const {
     const int longer = extra_units * (block_units + 1);
     return unit < longer ? unit / (block_units + 1) : extra_units + (unit - longer) / block_units;
@@ -118,12 +102,12 @@ struct SkinnyPlan : SkinnyJob {
   }
 };
 
-// Launchers of the kernels of a family of types; they divide `units` among workers.
-cudaError_t LaunchSkinnyBf16(const SkinnyPlan& plan, int columns, int units, cudaStream_t stream);
-cudaError_t LaunchSkinnyF8(const SkinnyPlan& plan, DType dtype, int columns, int units,
+// Launchers of the kernels of a family of types, with `blocks` blocks.
+cudaError_t LaunchSkinnyBf16(const SkinnyPlan& plan, int columns, int blocks, cudaStream_t stream);
+cudaError_t LaunchSkinnyF8(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
                            cudaStream_t stream);
-cudaError_t LaunchSkinnyI8(const SkinnyPlan& plan, int columns, int units, cudaStream_t stream);
-cudaError_t LaunchSkinnyI4(const SkinnyPlan& plan, DType dtype, int columns, int units,
+cudaError_t LaunchSkinnyI8(const SkinnyPlan& plan, int columns, int blocks, cudaStream_t stream);
+cudaError_t LaunchSkinnyI4(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
                            cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

@@ -6,7 +6,6 @@
 // Only x, y and the workspace wait for earlier kernels; the ring is full of weights by then.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -18,10 +17,10 @@
 
 namespace tessera::kernels::cuda {
 
-// Runs work(piece) for each piece of a worker, in order.
+// Runs work(piece) for each piece of this block, in order.
 template <typename Work>
-__device__ __forceinline__ void ForPieces(const SkinnyPlan& plan, int worker, Work work) {
-  const int begin = plan.UnitBegin(worker), end = plan.UnitBegin(worker + 1);
+__device__ __forceinline__ void ForPieces(const SkinnyPlan& plan, Work work) {
+  const int begin = plan.UnitBegin(blockIdx.x), end = plan.UnitBegin(blockIdx.x + 1);
   int tile = begin / plan.tile_units;
   int unit_begin = begin - tile * plan.tile_units;
   for (int unit = begin; unit < end;) {
@@ -45,7 +44,7 @@ struct GroupSource {
   __device__ GroupSource(const SkinnyPlan& plan, const SkinnyPiece& piece, int group) {
     int index;
     const SkinnyPlanTask& task = plan.TaskOf(piece.tile, &index);
-    const int first = (piece.tile - task.first_tile) * Tile::kTileGroups + group;
+    const int first = (piece.tile - task.first_tile) * Tile::kGroups + group;
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
       const int part = plan.gated ? b : 0;
@@ -98,9 +97,6 @@ struct GroupSource {
   }
 };
 
-// Workers take at least this many units, so that small products have few pieces to add.
-inline constexpr int kMinWorkerUnits = 2;
-
 // Units that are asked into L2 when the ring is full for the first time: mostly while the kernel
 // before the last adds its pieces and nothing else reads.
 inline constexpr int kPrefetchUnits = 2;
@@ -111,15 +107,14 @@ __device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShar
   const uint64_t policy = EvictFirstPolicy();
   RingCursor<Tile::kSlots> cursor;
   int loaded = 0;
-  ForPieces(plan, WorkerIndex<Tile>(), [&](const SkinnyPiece& piece) {
-    const int group = WorkerRank<Tile>() * Tile::kGroups;
-    GroupSource<Tile> first(plan, piece, group);
-    GroupSource<Tile> second(plan, piece, group + Tile::kGroups - 1);
+  ForPieces(plan, [&](const SkinnyPiece& piece) {
+    GroupSource<Tile> first(plan, piece, 0);
+    GroupSource<Tile> second(plan, piece, Tile::kGroups - 1);
     for (int unit = piece.unit_begin; unit < piece.unit_end; ++unit) {
 #pragma unroll
-      for (int g = 0; g < Tile::kGroups; ++g) {
+      for (int group = 0; group < Tile::kGroups; ++group) {
         BarrierWait(&shared.weights_empty[cursor.slot], cursor.parity ^ 1);
-        (g == 0 ? first : second)
+        (group == 0 ? first : second)
             .Load(plan, unit, shared.weights[cursor.slot], &shared.weights_full[cursor.slot],
                   policy);
         cursor.Advance();
@@ -152,10 +147,9 @@ __device__ __forceinline__ void Produce(const SkinnyPlan& plan, SkinnyShared<Til
 // Constants of a piece are loaded before earlier kernels have ended.
 template <typename Tile>
 __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
-                                        int block_group) {
-  SkinnyConsumer<Tile> consumer{plan, shared, block_group};
-  const int group = WorkerRank<Tile>() * Tile::kGroups + block_group;
-  ForPieces(plan, WorkerIndex<Tile>(), [&](const SkinnyPiece& piece) {
+                                        int group) {
+  SkinnyConsumer<Tile> consumer{plan, shared, group};
+  ForPieces(plan, [&](const SkinnyPiece& piece) {
     int index;
     const SkinnyPlanTask& task = plan.TaskOf(piece.tile, &index);
     const SkinnyRowScales scales = LoadRowScales<Tile>(plan, task, piece.tile, group);
@@ -173,15 +167,6 @@ __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Til
 }
 
 template <typename Tile>
-__device__ __forceinline__ void SyncWorker() {
-  if constexpr (Tile::kCluster > 1) {
-    SyncCluster();
-  } else {
-    __syncthreads();
-  }
-}
-
-template <typename Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
     SkinnyKernel(const __grid_constant__ SkinnyPlan plan) {
   extern __shared__ __align__(1024) uint8_t memory[];
@@ -193,11 +178,11 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
     }
     for (int i = 0; i < Tile::kInputSlots; ++i) {
       BarrierInit(&shared.input_full[i], 1);
-      BarrierInit(&shared.input_empty[i], 4 * Tile::kTileGroups);
+      BarrierInit(&shared.input_empty[i], 4 * Tile::kGroups);
     }
     BarrierInitFence();
   }
-  SyncWorker<Tile>();
+  __syncthreads();
   LetNextStart();
   if (threadIdx.x < 128) {
     if constexpr (Tile::kGroups == 2) LowerRegisters<Tile::kProducerRegisters>();
@@ -206,60 +191,32 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
     if constexpr (Tile::kGroups == 2) RaiseRegisters<Tile::kConsumerRegisters>();
     Consume<Tile>(plan, shared, (threadIdx.x >> 7) - 1);
   }
-  // Others may still write to this block's shared memory.
-  if constexpr (Tile::kCluster > 1) SyncCluster();
-}
-
-// Workers that run at the same time: they wait for one another's pieces.
-template <typename Tile>
-int MostWorkers() {
-  const DeviceFacts& device = CurrentDeviceFacts();
-  const int most = std::min(device.multiprocessors, kSkinnyMaxMultiprocessors) / Tile::kCluster;
-  if constexpr (Tile::kCluster == 1) return most;
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim = {Tile::kCluster, 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(most * Tile::kCluster);
-  config.blockDim = dim3(Tile::kThreads);
-  config.dynamicSmemBytes = sizeof(SkinnyShared<Tile>);
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  int clusters = 0;
-  if (cudaOccupancyMaxActiveClusters(&clusters, SkinnyKernel<Tile>, &config) != cudaSuccess) {
-    return 0;
-  }
-  return std::min(most, clusters);
 }
 
 template <typename Tile>
-cudaError_t LaunchSkinnyTile(SkinnyPlan plan, int units, cudaStream_t stream) {
+cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   static_assert(sizeof(SkinnyShared<Tile>) <= Tile::kSharedLimit);
   static std::atomic<uint64_t> prepared{0};  // a bit a device
   const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&SkinnyKernel<Tile>),
                                           static_cast<int>(sizeof(SkinnyShared<Tile>)), prepared);
   if (error != cudaSuccess) return error;
-  static const int most = MostWorkers<Tile>();
-  if (most == 0) return cudaErrorNotSupported;
-  const int workers = std::clamp(units / kMinWorkerUnits, 1, most);
-  plan.DivideUnits(units, workers);
-  return LaunchDependent(SkinnyKernel<Tile>, dim3(workers * Tile::kCluster), dim3(Tile::kThreads),
-                         sizeof(SkinnyShared<Tile>), Tile::kCluster, stream, plan);
+  return LaunchDependent(SkinnyKernel<Tile>, dim3(blocks), dim3(Tile::kThreads),
+                         sizeof(SkinnyShared<Tile>), 1, stream, plan);
 }
 
 // The kernel of `columns` for a weight type.
 template <typename Format>
-cudaError_t LaunchSkinnyFormat(const SkinnyPlan& plan, int columns, int units,
+cudaError_t LaunchSkinnyFormat(const SkinnyPlan& plan, int columns, int blocks,
                                cudaStream_t stream) {
   switch (columns) {
     case 8:
-      return LaunchSkinnyTile<SkinnyTile<Format, 8>>(plan, units, stream);
+      return LaunchSkinnyTile<SkinnyTile<Format, 8>>(plan, blocks, stream);
     case 16:
-      return LaunchSkinnyTile<SkinnyTile<Format, 16>>(plan, units, stream);
+      return LaunchSkinnyTile<SkinnyTile<Format, 16>>(plan, blocks, stream);
     case 32:
-      return LaunchSkinnyTile<SkinnyTile<Format, 32>>(plan, units, stream);
+      return LaunchSkinnyTile<SkinnyTile<Format, 32>>(plan, blocks, stream);
     case 64:
-      return LaunchSkinnyTile<SkinnyTile<Format, 64>>(plan, units, stream);
+      return LaunchSkinnyTile<SkinnyTile<Format, 64>>(plan, blocks, stream);
     default:
       return cudaErrorInvalidValue;
   }
