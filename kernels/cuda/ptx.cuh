@@ -161,11 +161,6 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bo
                "l"(global), "r"(inside ? 16 : 0)
                : "memory");
 }
-// The same with 8 bytes.
-__device__ __forceinline__ void CopyAsync8(void* shared, const void* global) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(SharedAddress(shared)), "l"(global)
-               : "memory");
-}
 __device__ __forceinline__ void CopyAsyncCommit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
