@@ -24,8 +24,8 @@ bool IsGated(Epilogue epilogue) {
 }
 
 // Each block that streams weights normalises its rows anew, 0.75 us a row on an H200; rows of their
-// own cost 2.2 us however many they are.
-constexpr int32_t kMostFusedRows = 2;
+// own cost 2.2 us however many they are. Narrow weights leave the normalising warps too little time.
+bool FusesNorm(DType dtype, int32_t rows) { return dtype == DType::kBF16 && rows <= 2; }
 
 bool StoresFloat(Epilogue epilogue) {
   return epilogue == Epilogue::kLogits || epilogue == Epilogue::kResidual;
@@ -91,7 +91,7 @@ class Product {
 
   void RunSkinny() const {
     SkinnyArgs args{.dtype = dtype_, .in = p_.in, .rows = rows()};
-    if (normed() && rows() <= kMostFusedRows) {
+    if (normed() && FusesNorm(dtype_, rows())) {
       const RmsNormArgs norm = Norm({});
       args.residual = norm.x;
       args.x_rows = norm.x_rows;

@@ -69,8 +69,8 @@ struct CostKey {
 class CostTable {
  public:
   // Numbers of rows with a cost of their own; more go to the library.
-  static constexpr std::array<int32_t, 12> kRows = {8,  16,  24,  32,  48,  64,
-                                                    96, 128, 192, 256, 384, 512};
+  static constexpr std::array<int32_t, 14> kRows = {1,  4,  8,   16,  24,  32,  48,
+                                                    64, 96, 128, 192, 256, 384, 512};
   using Costs = std::array<ProductCost, kRows.size()>;
 
   // The way for 1 or more rows.

@@ -35,6 +35,9 @@ constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
   if (dtype == DType::kBF16) {
     geometry.groups = geometry.columns == 64 ? 2 : 1;
     geometry.unit_k = 64;
+  } else if (dtype == DType::kF8Block128 && geometry.columns <= 16) {
+    // With its scales, half of the registers are too few.
+    geometry.groups = 1;
   } else if (geometry.columns == 64) {
     geometry.resident = 1;
   } else if (geometry.columns == 32) {
