@@ -387,7 +387,7 @@ class CaseRun {
   std::vector<double> want_[kSkinnyMaxTasks];
 };
 
-const char* NameOf(SkinnyMethod method) {
+const char* MethodName(SkinnyMethod method) {
   return method == SkinnyMethod::kTiled ? "tiled" : "narrow";
 }
 
@@ -399,7 +399,7 @@ void RunCase(const Case& c, SkinnyMethod method, std::byte* workspace, Report& r
   const double max_limit = IsFloat(c.epilogue) ? 2e-3 : 0.15;
   report.Case(distance.l2 <= l2_limit && distance.max <= max_limit && problem.empty(),
               "%s %s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype),
-              NameOf(method), c.name, c.in, c.outs[0], c.outs.size(), c.rows, distance.l2,
+              MethodName(method), c.name, c.in, c.outs[0], c.outs.size(), c.rows, distance.l2,
               distance.max, problem.c_str());
 }
 
@@ -452,7 +452,7 @@ void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Rep
     within = within && same(run(0, sizes[0]), 0, largest, 0, sizes[0]);
   }
   report.Case(within, "%s %s: a row's bits in any launch of its class%s", NameOf(dtype),
-              NameOf(method), across ? ", and in any launch" : "");
+              MethodName(method), across ? ", and in any launch" : "");
 }
 
 void Checks(std::byte* workspace, Report& report) {
