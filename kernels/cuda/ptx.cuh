@@ -62,6 +62,15 @@ __device__ __forceinline__ void BarrierExpect(uint64_t* barrier, uint32_t bytes)
 __device__ __forceinline__ void BarrierArrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
 }
+// The same where `arrives`, without a branch: those that lie between products of a warpgroup whose
+// fragments are in registers make the assembler run the products one by one.
+__device__ __forceinline__ void BarrierArriveIf(bool arrives, uint64_t* barrier) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.u32 p, %1, 0;\n"
+      "@p mbarrier.arrive.shared::cta.b64 _, [%0];\n}\n" ::"r"(SharedAddress(barrier)),
+      "r"(uint32_t{arrives})
+      : "memory");
+}
 __device__ __forceinline__ bool BarrierTest(uint64_t* barrier, uint32_t parity) {
   uint32_t done;
   asm volatile(

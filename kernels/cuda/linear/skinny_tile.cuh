@@ -160,7 +160,11 @@ __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Til
     if constexpr (Tile::Format::kRegisters) {
       SkinnyCodeSource<Tile> source(plan, task, piece, group);
       if (piece.is_first) WaitForPrior();
-      consumer.SumConverted(piece, source, sums);
+      if constexpr (Tile::kWide) {
+        consumer.SumWide(piece, source, sums);
+      } else {
+        consumer.SumConverted(piece, source, sums);
+      }
     } else {
       if (piece.is_first) WaitForPrior();
       consumer.SumShared(piece, sums);

@@ -451,7 +451,7 @@ void Checks(std::byte* workspace, Report& report) {
                          DType::kI4G128, DType::kI4G64,     DType::kI4G128Zero, DType::kI4G64Zero};
   for (const DType dtype : types) {
     const bool wide = ScaleGroup(dtype) == 128 && dtype != DType::kF8Block128;
-    const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704;
+    const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704, deep = wide ? 4224 : 4160;
     const Case cases[] = {
         {"least", dtype, narrow, {1}, 1},
         {"one row", dtype, odd, {300}, 1},
@@ -470,6 +470,10 @@ void Checks(std::byte* workspace, Report& report) {
         {"deep", dtype, 14336, {320}, 5, SkinnyEpilogue::kResidual, false, false, 40},
         {"tall", dtype, 256, {20000}, 4, SkinnyEpilogue::kStoreFloat, false, false, 40},
         {"tall", dtype, 256, {20000}, 64, SkinnyEpilogue::kStore, false, false, 40},
+        {"least", dtype, narrow, {1}, 17},
+        {"least", dtype, narrow, {65}, 33},
+        {"long", dtype, deep, {6001}, 17, SkinnyEpilogue::kStoreFloat, false, false, 40},
+        {"long", dtype, deep, {6001}, 33, SkinnyEpilogue::kStoreFloat, false, false, 40},
     };
     for (const Case& c : cases) RunCase(c, workspace, report);
     CheckInvariance(dtype, workspace, report);
