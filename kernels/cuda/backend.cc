@@ -22,7 +22,8 @@ bool IsInt4(DType dtype) { return dtype >= DType::kI4G128 && dtype <= DType::kI4
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(const DeviceInfo& device) : device_(device), memory_(device) {
+  CudaBackend(const DeviceInfo& device, std::string costs_file)
+      : device_(device), memory_(device), costs_(std::move(costs_file)) {
     Registry registry(catalog_, device_);
     RegisterCudaKernels(registry);
   }
@@ -91,7 +92,7 @@ class CudaBackend final : public Backend {
   Catalog catalog_;
   mutable DeviceMemory memory_;
   // Used by the thread that makes contexts: what earlier ones measured and tried.
-  mutable CostTable costs_;
+  mutable KeptCosts costs_;
   mutable std::vector<GemmAlgorithm> invariant_algorithms_;
 };
 
@@ -109,9 +110,10 @@ std::vector<std::string> CudaDevices() {
   return lines;
 }
 
-StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device) {
+StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device, std::string costs_file) {
   TESSERA_ASSIGN_OR_RETURN(const cuda::DeviceInfo found, cuda::FindDevice(device));
-  return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend>(found));
+  return std::unique_ptr<Backend>(
+      std::make_unique<cuda::CudaBackend>(found, std::move(costs_file)));
 }
 
 }  // namespace tessera::kernels

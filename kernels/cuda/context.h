@@ -20,6 +20,7 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/linear/cost_table.h"
 #include "kernels/cuda/linear/gemm.h"
+#include "kernels/cuda/linear/kept_costs.h"
 #include "kernels/cuda/ops/sample.h"
 #include "kernels/exec_context.h"
 
@@ -41,7 +42,7 @@ struct PreparedAttention {
 class CudaContext final : public ExecContext {
  public:
   [[nodiscard]] static StatusOr<std::unique_ptr<CudaContext>> Create(
-      const DeviceInfo& device, DeviceMemory& memory, CostTable& costs,
+      const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs,
       std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool,
       const Backend::ContextNeeds& needs);
   ~CudaContext() override;
@@ -83,7 +84,7 @@ class CudaContext final : public ExecContext {
   [[nodiscard]] GemmEngine& gemm() {
     return numerics_ == Numerics::kFast ? *gemm_ : *invariant_gemm_;
   }
-  [[nodiscard]] const CostTable& costs() const { return costs_; }
+  [[nodiscard]] const CostTable& costs() const { return costs_.table; }
   // Rows on the e4m3 grid, for the products of many rows: codes [rows, width], scales [rows].
   [[nodiscard]] uint8_t* row_codes() const {
     return reinterpret_cast<uint8_t*>(row_codes_->data());
@@ -127,7 +128,7 @@ class CudaContext final : public ExecContext {
     uint64_t used = 0;  // when it was last played
   };
 
-  CudaContext(const DeviceInfo& device, DeviceMemory& memory, CostTable& costs,
+  CudaContext(const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs,
               std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool)
       : ExecContext(pool, 0),
         device_(device),
@@ -146,7 +147,7 @@ class CudaContext final : public ExecContext {
 
   DeviceInfo device_;
   DeviceMemory& memory_;
-  CostTable& costs_;                                  // the backend's
+  KeptCosts& costs_;                                  // the backend's
   std::vector<GemmAlgorithm>& invariant_algorithms_;  // the backend's
   cudaStream_t stream_ = nullptr;
   Status error_;

@@ -99,7 +99,10 @@ struct GroupSource {
 
 // Units that are asked into L2 when the ring is full for the first time: mostly while the kernel
 // before the last adds its pieces and nothing else reads.
-inline constexpr int kPrefetchUnits = 2;
+#ifndef PFU
+#define PFU 2
+#endif
+inline constexpr int kPrefetchUnits = PFU;
 
 // One thread. Its own arithmetic a slot bounds the whole stream, so divisions stay out of the loop.
 template <typename Tile>
@@ -157,7 +160,11 @@ __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Til
     if constexpr (Tile::Format::kRegisters) {
       SkinnyCodeSource<Tile> source(plan, task, piece, group);
       if (piece.is_first) WaitForPrior();
-      consumer.SumConverted(piece, source, sums);
+      if constexpr (Tile::kWide) {
+        consumer.SumWide(piece, source, sums);
+      } else {
+        consumer.SumConverted(piece, source, sums);
+      }
     } else {
       if (piece.is_first) WaitForPrior();
       consumer.SumShared(piece, sums);

@@ -387,6 +387,10 @@ class CaseRun {
   std::vector<double> want_[kSkinnyMaxTasks];
 };
 
+const char* FixedWord(SkinnyMethod method) {
+  return method == SkinnyMethod::kFixed ? " fixed" : "";
+}
+
 void RunCase(const Case& c, SkinnyMethod method, std::byte* workspace, Report& report) {
   CaseRun run(c, method, workspace);
   std::string problem;
@@ -394,8 +398,8 @@ void RunCase(const Case& c, SkinnyMethod method, std::byte* workspace, Report& r
   const double l2_limit = IsFloat(c.epilogue) ? 2e-5 : 4e-3;
   const double max_limit = IsFloat(c.epilogue) ? 2e-3 : 0.15;
   report.Case(distance.l2 <= l2_limit && distance.max <= max_limit && problem.empty(),
-              "%s %s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype),
-              NameOf(method), c.name, c.in, c.outs[0], c.outs.size(), c.rows, distance.l2,
+              "%s%s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype),
+              FixedWord(method), c.name, c.in, c.outs[0], c.outs.size(), c.rows, distance.l2,
               distance.max, problem.c_str());
 }
 
@@ -434,11 +438,9 @@ void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Rep
     return std::memcmp(&a[a_row * kOut], &b[b_row * kOut], rows * kOut * sizeof(float)) == 0;
   };
   bool within = true, across = true;
-  const bool narrow = method == SkinnyMethod::kNarrow;
-  const std::vector<float> all = run(0, narrow ? 16 : 64);
-  const int classes[5][3] = {{8, 1, 5}, {16, 9, 12}, {32, 17, 30}, {64, 33, 50}, {16, 1, 8}};
-  for (int c = narrow ? 4 : 0; c < (narrow ? 5 : 4); ++c) {
-    const int(&sizes)[3] = classes[c];
+  const std::vector<float> all = run(0, 64);
+  const int classes[4][3] = {{8, 1, 5}, {16, 9, 12}, {32, 17, 30}, {64, 33, 50}};
+  for (const auto& sizes : classes) {
     const std::vector<float> largest = run(0, sizes[0]);
     across = across && same(all, 0, largest, 0, sizes[0]);
     for (int i = 1; i < 3; ++i) {
@@ -448,8 +450,8 @@ void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Rep
     }
     within = within && same(run(0, sizes[0]), 0, largest, 0, sizes[0]);
   }
-  report.Case(within && (across || method != SkinnyMethod::kFixed),
-              "%s %s: a row's bits in any launch of its class%s", NameOf(dtype), NameOf(method),
+  report.Case(within && (across || method == SkinnyMethod::kByRows),
+              "%s%s: a row's bits in any launch of its class%s", NameOf(dtype), FixedWord(method),
               across ? ", and in any launch" : "");
 }
 
@@ -458,7 +460,7 @@ void Checks(std::byte* workspace, Report& report) {
                          DType::kI4G128, DType::kI4G64,     DType::kI4G128Zero, DType::kI4G64Zero};
   for (const DType dtype : types) {
     const bool wide = ScaleGroup(dtype) == 128 && dtype != DType::kF8Block128;
-    const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704;
+    const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704, deep = wide ? 4224 : 4160;
     const Case cases[] = {
         {"least", dtype, narrow, {1}, 1},
         {"one row", dtype, odd, {300}, 1},
@@ -477,13 +479,14 @@ void Checks(std::byte* workspace, Report& report) {
         {"deep", dtype, 14336, {320}, 5, SkinnyEpilogue::kResidual, false, false, 40},
         {"tall", dtype, 256, {20000}, 4, SkinnyEpilogue::kStoreFloat, false, false, 40},
         {"tall", dtype, 256, {20000}, 64, SkinnyEpilogue::kStore, false, false, 40},
+        {"least", dtype, narrow, {1}, 17},
+        {"least", dtype, narrow, {65}, 33},
+        {"long", dtype, deep, {6001}, 17, SkinnyEpilogue::kStoreFloat, false, false, 40},
+        {"long", dtype, deep, {6001}, 33, SkinnyEpilogue::kStoreFloat, false, false, 40},
     };
-    for (const SkinnyMethod method :
-         {SkinnyMethod::kTiled, SkinnyMethod::kNarrow, SkinnyMethod::kFixed}) {
+    for (const SkinnyMethod method : {SkinnyMethod::kByRows, SkinnyMethod::kFixed}) {
       for (const Case& c : cases) {
-        if (method == SkinnyMethod::kNarrow && c.rows > 16) continue;
-        if (method == SkinnyMethod::kFixed && c.norm) continue;
-        RunCase(c, method, workspace, report);
+        if (method == SkinnyMethod::kByRows || !c.norm) RunCase(c, method, workspace, report);
       }
       CheckInvariance(dtype, method, workspace, report);
     }
