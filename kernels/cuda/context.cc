@@ -297,6 +297,7 @@ void CudaContext::PrepareAttention(const AttentionShape& shape, AttentionPlan& p
         inputs.Take<std::byte>(DecodePlanBytes(most, most_queries, options));
     prepared.decode = BuildDecodePlan(decode_rows_, options, bytes.host);
     prepared.decode_plan = bytes.device;
+    prepared.most_decode_rows = most;
   }
   if (!prefill_rows_.empty()) {
     const auto q_heads = static_cast<uint32_t>(shape.q_heads);

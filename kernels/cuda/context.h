@@ -35,6 +35,7 @@ struct PreparedAttention {
   DecodePlan decode;
   const std::byte* decode_plan = nullptr;  // device
   int32_t max_q_rows = 1;                  // of the decode rows
+  uint32_t most_decode_rows = 0;           // that a recorded launch may meet
   PrefillPlan prefill;
   std::byte* prefill_plan = nullptr;  // device
 };

@@ -76,6 +76,7 @@ cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream) {
   kernel.window = args.window;
   kernel.scale_log2 = args.scale * kLog2E;
   kernel.history = args.history;
+  kernel.ring = args.ring;
   const auto launch = args.kv_type == DType::kBF16 ? LaunchDecodeBf16 : LaunchDecodeE4m3;
   return launch(kernel, args.head_dim, columns, args.grid, stream);
 }

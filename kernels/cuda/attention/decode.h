@@ -95,6 +95,12 @@ enum class KvHistory : uint8_t {
   kSettled,   // pages before a row's first query were written before the chain began
 };
 
+// How much of a multiprocessor's shared memory the pages on their way take.
+enum class DecodeRing : uint8_t {
+  kWhole,
+  kHalf,  // the next product fills its ring of weights beside it: where there is little to read
+};
+
 struct DecodeArgs {
   const void* plan = nullptr;        // device copy of BuildDecodePlan's bytes
   uint32_t grid = 0;                 // as the plan's
@@ -111,6 +117,7 @@ struct DecodeArgs {
   int32_t window = 0;      // as the plan's
   int32_t max_q_rows = 1;  // longest run that this launch may meet; chooses the kernel
   KvHistory history = KvHistory::kInFlight;
+  DecodeRing ring = DecodeRing::kWhole;
   void* workspace = nullptr;
   size_t partials = 0;  // slots that the workspace holds
 };

@@ -8,7 +8,7 @@ namespace tessera::kernels::cuda {
 
 template <typename Shape>
 cudaError_t LaunchShape(DecodeKernelArgs args, uint32_t grid, cudaStream_t stream) {
-  const int slots = DecodeShared<Shape>::SlotsIn(CurrentDeviceFacts().shared_bytes);
+  const int slots = DecodeShared<Shape>::SlotsOf(args.ring, CurrentDeviceFacts().shared_bytes);
   const int bytes = DecodeShared<Shape>::Bytes(slots);
   args.slots = static_cast<uint32_t>(slots);
   auto* kernel = DecodeKernel<Shape>;

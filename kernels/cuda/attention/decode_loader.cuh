@@ -26,6 +26,7 @@ struct DecodeKernelArgs {
   int32_t window;
   float scale_log2;  // scale * log2 e
   KvHistory history;
+  DecodeRing ring;
 };
 
 // Which query of the run a column below 32 belongs to.

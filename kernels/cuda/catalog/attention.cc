@@ -6,6 +6,9 @@
 namespace tessera::kernels::cuda {
 namespace {
 
+// So few sequences are read before their queries are there.
+constexpr uint32_t kFewRows = 2;
+
 DecodeArgs DecodeOf(const AttentionOp::Params& p) {
   const auto head_dim = static_cast<int32_t>(p.kv.head_dim);
   return {.q = static_cast<const __nv_bfloat16*>(p.q),
@@ -42,6 +45,7 @@ void Run(ExecContext& context, const AttentionOp::Params& p) {
     args.plan = prepared.decode_plan;
     args.grid = static_cast<uint32_t>(cuda.device().multiprocessors);
     args.max_q_rows = prepared.max_q_rows;
+    args.ring = prepared.most_decode_rows <= kFewRows ? DecodeRing::kHalf : DecodeRing::kWhole;
     // Earlier steps wrote those pages, and each step begins with a full dependency.
     args.history = KvHistory::kSettled;
     args.workspace = cuda.decode_workspace();

@@ -99,10 +99,7 @@ struct GroupSource {
 
 // Units that are asked into L2 when the ring is full for the first time: mostly while the kernel
 // before the last adds its pieces and nothing else reads.
-#ifndef PFU
-#define PFU 2
-#endif
-inline constexpr int kPrefetchUnits = PFU;
+inline constexpr int kPrefetchUnits = 2;
 
 // One thread. Its own arithmetic a slot bounds the whole stream, so divisions stay out of the loop.
 template <typename Tile>
