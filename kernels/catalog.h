@@ -20,6 +20,7 @@
 #include "kernels/ops/gated_activation.h"
 #include "kernels/ops/linear.h"
 #include "kernels/ops/page_stats.h"
+#include "kernels/ops/pool_rows.h"
 #include "kernels/ops/quantize_rows.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rope_append.h"
@@ -83,7 +84,8 @@ class Catalog {
              std::vector<KernelEntry<RopeAppendOp>>, std::vector<KernelEntry<AttentionOp>>,
              std::vector<KernelEntry<GatedActivationOp>>, std::vector<KernelEntry<PageStatsOp>>,
              std::vector<KernelEntry<SampleOp>>, std::vector<KernelEntry<RotaryAnglesOp>>,
-             std::vector<KernelEntry<StepTablesOp>>, std::vector<KernelEntry<CopyPagesOp>>>
+             std::vector<KernelEntry<StepTablesOp>>, std::vector<KernelEntry<CopyPagesOp>>,
+             std::vector<KernelEntry<PoolRowsOp>>>
       entries_;
 };
 

@@ -1,5 +1,5 @@
 // The lm_head block: final norm and the product with the output table, for the rows that want
-// logits.
+// logits; or the final norm alone and the sum over rows, for those that are pooled.
 #include <memory>
 
 #include "blockzoo/block_parts.h"
@@ -27,6 +27,7 @@ class LmHeadBlock final : public BoundBlock {
                          .outs = {vocab},
                          .epilogue = kernels::Epilogue::kLogits}};
     block->is_head_ = true;
+    block->BindPooling(context);
     block->max_width_ = std::max(width, vocab);
     block->workspace_bytes_per_row_ = block->input_.workspace_bytes_per_row();
     return std::unique_ptr<BoundBlock>(std::move(block));
@@ -35,6 +36,7 @@ class LmHeadBlock final : public BoundBlock {
   void Run(const Launch& launch) const override {
     Carver carver(launch.scratch->workspace);
     const LinearInput::Rows rows = input_.Take(carver, launch.rows);
+    if (!launch.pool.empty()) return Pool(launch, rows);
     kernels::LinearOp::Params params = input_.Begin(launch, rows, NormOf);
     std::vector<kernels::LinearTask>& tasks = launch.scratch->linear;
     tasks.clear();
@@ -53,6 +55,23 @@ class LmHeadBlock final : public BoundBlock {
   }
 
  private:
+  // A backend without it serves all the same.
+  void BindPooling(const BindContext& context) {
+    const auto pool = context.backend.catalog().Find<kernels::PoolRowsOp>({.width = head_.in});
+    pooling_ = pool.status();
+    if (!pool.ok()) return;
+    if (input_.fused()) {
+      pooling_ = absl::UnimplementedError("the backend makes normed rows only inside of products");
+      return;
+    }
+    pool_ = *pool;
+  }
+
+  void Pool(const Launch& launch, const LinearInput::Rows& rows) const {
+    (void)input_.Begin(launch, rows, NormOf);
+    pool_(*launch.context, {.tasks = launch.pool, .x = rows.x, .width = head_.in});
+  }
+
   static const LmHeadBlock& Of(const LaunchMember& member) {
     return static_cast<const LmHeadBlock&>(*member.block);
   }
@@ -61,6 +80,7 @@ class LmHeadBlock final : public BoundBlock {
   BoundVector norm_;
   BoundWeight head_;
   NormedInput input_;
+  kernels::Kernel<kernels::PoolRowsOp> pool_;
 };
 
 }  // namespace

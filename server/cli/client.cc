@@ -288,6 +288,26 @@ StatusOr<std::string> Client::Detokenize(absl::string_view model,
   return response.text();
 }
 
+StatusOr<std::vector<float>> Client::Score(absl::string_view model,
+                                           std::span<const uint32_t> context,
+                                           std::span<const uint32_t> continuation) {
+  pb::ScoreRequest request;
+  request.set_model(std::string(model));
+  request.mutable_context()->mutable_token_ids()->mutable_ids()->Add(context.begin(),
+                                                                     context.end());
+  request.add_continuations()->mutable_token_ids()->mutable_ids()->Add(continuation.begin(),
+                                                                       continuation.end());
+  TESSERA_ASSIGN_OR_RETURN(const pb::ScoreResponse response,
+                           impl_->Unary(&pb::InferenceService::Stub::Score, request));
+  std::vector<float> logprobs;
+  if (response.continuations_size() > 0) {
+    for (const pb::Token& token : response.continuations(0).tokens()) {
+      logprobs.push_back(token.logprob());
+    }
+  }
+  return logprobs;
+}
+
 StatusOr<std::vector<RemoteModel>> Client::ListModels() {
   std::vector<RemoteModel> models;
   pb::ListModelsRequest request;

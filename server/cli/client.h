@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -127,6 +128,10 @@ class Client {
                                           SpecialTokens special);
   [[nodiscard]] StatusOr<std::string> Detokenize(absl::string_view model,
                                                  const std::vector<uint32_t>& ids);
+  // The log-probability of each of `continuation`, given the context and those before it.
+  [[nodiscard]] StatusOr<std::vector<float>> Score(absl::string_view model,
+                                                   std::span<const uint32_t> context,
+                                                   std::span<const uint32_t> continuation);
   [[nodiscard]] StatusOr<std::vector<RemoteModel>> ListModels();
   // `model`, or the only model there is when it is empty.
   [[nodiscard]] StatusOr<std::string> ChooseModel(const std::string& model);

@@ -77,6 +77,7 @@ struct OutputBatch {
   std::optional<OutputProgress> progress;
   std::vector<OutputToken>
       prompt_tokens;                // from the second on, when their log-probabilities were asked
+  std::vector<float> embedding;     // when it was asked for; comes with the end
   std::vector<OutputDelta> deltas;  // at most one a choice
   std::vector<OutputFinished> finished;
   std::optional<Status> error;  // ends the request

@@ -108,6 +108,9 @@ void OutputAssembler::Convert(const scheduler::MailboxBatch& events, OutputBatch
                                      {}};
   }
   for (const scheduler::TokenEvent& event : events.tokens) AddToken(event, events, batch);
+  if (!events.pooled.empty()) {
+    batch->embedding = FinishEmbedding(events.pooled, options_.embedding);
+  }
   for (const scheduler::FinishedEvent& event : events.finished) {
     Choice& choice = choices_[event.choice];
     choice.repair.Flush(&choice.held.text);

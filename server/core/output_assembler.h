@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "scheduler/stream_mailbox.h"
+#include "server/core/embedding.h"
 #include "server/core/loaded_model.h"
 #include "server/core/output.h"
 #include "server/text/utf8.h"
@@ -27,6 +28,7 @@ class OutputAssembler {
     // The prompt holds nothing but control tokens: the output begins a text, which costs a
     // vocabulary with leading spaces its first one.
     enum class Place : uint8_t { kContinues, kBeginsText } place = Place::kContinues;
+    EmbeddingSpec embedding;  // how a pooled vector is finished
     enum class Progress : uint8_t { kHide, kShow } progress = Progress::kHide;
   };
   explicit OutputAssembler(Options options);

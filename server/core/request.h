@@ -59,6 +59,7 @@ class Request : public std::enable_shared_from_this<Request> {
   void Prepare(const ModelPtr& model);
   [[nodiscard]] Status Submit(const ModelPtr& model);
   [[nodiscard]] Status EncodeAll(const LoadedModel& model, uint32_t* continuation_from);
+  [[nodiscard]] Status CheckEmbedding(const LoadedModel& model) const;
   [[nodiscard]] StatusOr<uint32_t> ChooseMaxTokens(const LoadedModel& model) const;
   [[nodiscard]] StatusOr<scheduler::GenerationRequest> MakeRequest(
       const LoadedModel& model, uint32_t continuation_from) const;

@@ -181,6 +181,7 @@ StatusOr<ModelSummary> ZooModelSource::Describe(const std::string& name) {
   const bool own = settings.chat_template == "artifact" && chain.assets.count("chat_template") > 0;
   const bool named = settings.chat_template != "artifact" && settings.chat_template != "none";
   summary.chat = own || named ? ModelSummary::Chat::kYes : ModelSummary::Chat::kNo;
+  if (parts_.binder->Pooling(chain).ok()) summary.embeddings = ModelSummary::Embeddings::kYes;
   return summary;
 }
 

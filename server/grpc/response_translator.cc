@@ -140,6 +140,7 @@ void ToProto(const ModelInfo& info, v1::Model* proto) {
   proto->set_max_context(static_cast<uint32_t>(info.summary.max_context));
   proto->add_capabilities("generate");
   proto->add_capabilities("score");
+  if (info.summary.embeddings == ModelSummary::Embeddings::kYes) proto->add_capabilities("embed");
   if (info.summary.chat == ModelSummary::Chat::kYes) proto->add_capabilities("chat");
   if (!info.model) return;
   Fill(info.model->defaults, proto->mutable_defaults());

@@ -170,10 +170,8 @@ OrderedJson WholeCompletion(const OpenAiAnswer& answer, size_t prompt,
     offset = Characters(text);
     AddPrompt(echoed, output.prompt_tokens, &arrays);
   }
-  if (answer.echo != Echo::kAlone) {
-    text += delta.text;
-    AddTokens(delta.tokens, &offset, &arrays);
-  }
+  text += delta.text;
+  AddTokens(delta.tokens, &offset, &arrays);
   choice["text"] = std::move(text);
   if (answer.logprobs) choice["logprobs"] = std::move(arrays).Take();
   return choice;
@@ -207,7 +205,7 @@ std::string WholeAnswer(const OpenAiAnswer& answer, const std::vector<CollectedO
           chat ? WholeMessage(answer, delta) : WholeCompletion(answer, i, output, delta);
       SetFinish(finished, &choice);
       choices.push_back(std::move(choice));
-      if (answer.echo != Echo::kAlone) usage.completion_tokens += finished.usage.completion_tokens;
+      usage.completion_tokens += finished.usage.completion_tokens;
     }
   }
   OrderedJson body = Head(answer, chat ? "chat.completion" : "text_completion", fingerprint);
@@ -246,7 +244,7 @@ void ChunkWriter::Append(size_t prompt, const OutputBatch& batch, std::string* o
   std::vector<OutputToken>& before = prompts_[prompt];
   before.insert(before.end(), batch.prompt_tokens.begin(), batch.prompt_tokens.end());
   for (const OutputDelta& delta : batch.deltas) {
-    if (answer_.echo != Echo::kAlone) AppendDelta(prompt, delta, out);
+    AppendDelta(prompt, delta, out);
   }
   for (const OutputFinished& finished : batch.finished) AppendFinished(prompt, finished, out);
 }
@@ -302,9 +300,7 @@ void ChunkWriter::AppendFinished(size_t prompt, const OutputFinished& finished, 
   const bool silent = !choices_[index].begun;
   Begin(prompt, finished.choice, out);
   // Tokens that had no text to bring them, like the one that ended it.
-  if (answer_.echo != Echo::kAlone) {
-    usage_.completion_tokens += finished.usage.completion_tokens - choices_[index].tokens;
-  }
+  usage_.completion_tokens += finished.usage.completion_tokens - choices_[index].tokens;
   OrderedJson chunk = {{"index", index}};
   if (answer_.endpoint == OpenAiEndpoint::kChat) {
     chunk["delta"] = OrderedJson::object();

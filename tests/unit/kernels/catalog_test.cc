@@ -61,6 +61,7 @@ TEST(CatalogTest, EveryOpHasAKernelOnEveryInstructionSet) {
     ExpectComplete<GatedActivationOp>(catalog, &names);
     ExpectComplete<PageStatsOp>(catalog, &names);
     ExpectComplete<SampleOp>(catalog, &names);
+    ExpectComplete<PoolRowsOp>(catalog, &names);
   }
 }
 

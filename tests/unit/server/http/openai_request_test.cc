@@ -293,9 +293,10 @@ TEST(OpenAiRequest, EchoAsksForThePromptsLogProbabilities) {
   EXPECT_EQ(request->echo, Request::Echo::kBefore);
   EXPECT_EQ(SpecOf(request).output.prompt_logprobs, 1u);
   EXPECT_EQ(SpecOf(request).output.logprobs, 1u);
+  EXPECT_FALSE(SpecOf(request).prompt_only);
   request = ParseCompletion(R"("echo":true,"max_tokens":0)");
-  EXPECT_EQ(request->echo, Request::Echo::kAlone);
-  EXPECT_EQ(SpecOf(request).stopping.max_tokens, 1u);
+  EXPECT_EQ(request->echo, Request::Echo::kBefore);
+  EXPECT_TRUE(SpecOf(request).prompt_only);
   EXPECT_FALSE(SpecOf(request).output.prompt_logprobs.has_value());
 }
 

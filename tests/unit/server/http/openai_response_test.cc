@@ -179,7 +179,9 @@ TEST(OpenAiResponse, AnEchoComesBeforeTheOutput) {
   EXPECT_EQ(choice["logprobs"]["token_logprobs"], Json({nullptr, -1.0, -2.0, -3.0}));
   EXPECT_EQ(choice["logprobs"]["text_offset"], Json({0, 0, 1, 2}));
   EXPECT_EQ(choice["logprobs"]["top_logprobs"][0], nullptr);
-  const Json alone = Json::parse(WholeAnswer(EchoAnswer(EchoMode::kAlone), {output}));
+  CollectedOutput nothing = Collected(Delta(0, "", 0), Finished(0, FinishReason::kMaxTokens, 0));
+  nothing.prompt_tokens = output.prompt_tokens;
+  const Json alone = Json::parse(WholeAnswer(EchoAnswer(EchoMode::kBefore), {nothing}));
   EXPECT_EQ(alone["choices"][0]["text"], "ab");
   EXPECT_EQ(alone["choices"][0]["logprobs"]["tokens"], Json({"<s>", "a", "b"}));
   EXPECT_EQ(alone["usage"]["completion_tokens"], 0);
@@ -285,13 +287,12 @@ TEST(OpenAiResponse, AStreamEchoesOnceAndCountsOffsetsOn) {
 }
 
 TEST(OpenAiResponse, AStreamOfAnEchoAloneHasNoOutput) {
-  ChunkWriter writer(EchoAnswer(EchoMode::kAlone));
+  ChunkWriter writer(EchoAnswer(EchoMode::kBefore));
   std::string out;
   OutputBatch batch;
   batch.started = Started(3, 0);
   batch.prompt_tokens = {Token("a", -1), Token("b", -2)};
-  batch.deltas = {Delta(0, "c", 1, {Token("c", -3)})};
-  batch.finished = {Finished(0, FinishReason::kMaxTokens, 1)};
+  batch.finished = {Finished(0, FinishReason::kMaxTokens, 0)};
   writer.Append(0, batch, &out);
   const std::vector<Json> events = Events(out);
   ASSERT_EQ(events.size(), 2u);
