@@ -1,9 +1,11 @@
-// What every block type binds and runs with: Linear weights, float vectors, workspace carving.
+// What every block type binds and runs with: Linear weights, float vectors, norms, the way into the
+// residual stream, workspace carving.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>
@@ -11,8 +13,9 @@
 
 #include "blockzoo/block_type.h"
 #include "kernels/ops/linear.h"
+#include "kernels/ops/norm.h"
 #include "kernels/ops/quantize_rows.h"
-#include "kernels/ops/rms_norm.h"
+#include "kernels/ops/residual.h"
 
 namespace tessera::blockzoo {
 
@@ -42,12 +45,48 @@ class BoundVector {
 };
 
 // The tensor of `role` as a packed weight. INVALID_ARGUMENT when missing or not [out, in].
-[[nodiscard]] StatusOr<BoundWeight> BindWeight(const BindContext& context, const char* role,
+[[nodiscard]] StatusOr<BoundWeight> BindWeight(const BindContext& context, const std::string& role,
                                                uint64_t out, uint64_t in);
-// The tensor of `role` as `size` floats; empty when an optional one is missing.
+// The tensor of `role` as floats, of shape [size] or `shape`; empty when an optional one is
+// missing.
 enum class Presence : uint8_t { kRequired, kOptional };
-[[nodiscard]] StatusOr<BoundVector> BindVector(const BindContext& context, const char* role,
+[[nodiscard]] StatusOr<BoundVector> BindVector(const BindContext& context, const std::string& role,
                                                uint64_t size, Presence presence);
+[[nodiscard]] StatusOr<BoundVector> BindVector(const BindContext& context, const std::string& role,
+                                               const Shape& shape, Presence presence);
+
+// The number `name` of a block, in [low, high]; `otherwise` when it has none.
+[[nodiscard]] StatusOr<double> NumberOr(const Attributes& attributes, const std::string& name,
+                                        double low, double high, double otherwise);
+
+// What a block type understands of a manifest.
+struct KnownNames {
+  std::set<std::string> attributes;
+  std::set<std::string> roles;
+};
+// UNIMPLEMENTED naming an attribute or tensor that is not known: left out, it would change what the
+// model computes.
+[[nodiscard]] Status CheckKnown(const BindContext& context, const KnownNames& known);
+
+// The norm of a block: attributes "norm" ("rms", which is the default, "layer" or "none": the
+// residual stream as it is) and "norm_epsilon".
+struct NormSettings {
+  kernels::NormKind kind = kernels::NormKind::kRms;
+  float epsilon = 0;
+};
+[[nodiscard]] StatusOr<NormSettings> NormSettingsOf(const Attributes& attributes);
+
+struct BoundNorm {
+  BoundVector weight;  // empty with kNone
+  BoundVector bias;    // or empty
+};
+// The tensor `role` and, of a LayerNorm, `role`_bias where there is one.
+[[nodiscard]] StatusOr<BoundNorm> BindNorm(const BindContext& context, const std::string& role,
+                                           kernels::NormKind kind, uint64_t width);
+// A norm of each member of a launch.
+using NormOf = const BoundNorm& (*)(const LaunchMember& member);
+// The tasks of that norm, in launch.scratch.
+[[nodiscard]] std::span<const kernels::NormTask> NormTasks(const Launch& launch, NormOf norm_of);
 
 // The dtype of keys and values for a block whose keys come from `weight`.
 [[nodiscard]] kernels::DType KvDTypeFor(const BindContext& context, kernels::DType weight);
@@ -111,8 +150,8 @@ class LinearInput {
 class NormedInput {
  public:
   // Also chooses again the kernels of `readers`; with `gated`, of a gate that has an up weight.
-  [[nodiscard]] Status Bind(const BindContext& context, int32_t width, float epsilon, bool gated,
-                            std::span<BoundWeight* const> readers);
+  [[nodiscard]] Status Bind(const BindContext& context, int32_t width, const NormSettings& norm,
+                            bool gated, std::span<BoundWeight* const> readers);
   [[nodiscard]] uint64_t workspace_bytes_per_row() const {
     return input_.workspace_bytes_per_row();
   }
@@ -123,18 +162,50 @@ class NormedInput {
   [[nodiscard]] bool fused() const { return fused_; }
   // True when the readers' kernels also gate.
   [[nodiscard]] bool gates() const { return gates_; }
-  // The parameters that launches of the readers begin with; `norm_of` gives a member's weight.
-  using NormOf = const float* (*)(const LaunchMember&);
+  // The parameters that launches of the readers begin with.
   [[nodiscard]] kernels::LinearOp::Params Begin(const Launch& launch, const LinearInput::Rows& rows,
                                                 NormOf norm_of) const;
 
  private:
   LinearInput input_;
   int32_t width_ = 0;
-  float epsilon_ = 0;
+  NormSettings settings_;
   bool fused_ = false;
   bool gates_ = false;
-  kernels::Kernel<kernels::RmsNormOp> norm_;
+  kernels::Kernel<kernels::NormOp> norm_;
 };
+
+// How the last product of a block joins the residual stream: it adds itself, or, where its output
+// is normed or scaled before, goes there by way of activations.
+class ResidualOutput {
+ public:
+  // `post_norm`: the output has a norm of its own, LayerNorm where the block's is one, else RMS.
+  // The attribute "residual_scale" multiplies the output.
+  [[nodiscard]] Status Bind(const BindContext& context, int32_t width, const NormSettings& norm,
+                            bool post_norm);
+  [[nodiscard]] uint64_t workspace_bytes_per_row() const {
+    return adds_itself() ? 0 : RowBytes(element_bytes_, static_cast<uint64_t>(width_));
+  }
+  [[nodiscard]] kernels::Epilogue epilogue() const {
+    return adds_itself() ? kernels::Epilogue::kResidual : kernels::Epilogue::kStore;
+  }
+  // Where the product's tasks write.
+  [[nodiscard]] void* Take(const Launch& launch, Carver& carver) const;
+  // Runs the product whose `params` have input and tasks; `made` is what Take gave.
+  void Run(const Launch& launch, const kernels::Kernel<kernels::LinearOp>& product,
+           kernels::LinearOp::Params params, void* made, NormOf norm_of) const;
+
+ private:
+  [[nodiscard]] bool adds_itself() const { return residual_.run == nullptr; }
+
+  int32_t width_ = 0;
+  uint64_t element_bytes_ = 0;
+  NormSettings settings_;
+  float scale_ = 1.0f;
+  kernels::Kernel<kernels::NormOp> norm_;
+  kernels::Kernel<kernels::ResidualOp> residual_;
+};
+// The kind that the norm of a block's output has.
+[[nodiscard]] kernels::NormKind PostNormKind(kernels::NormKind input);
 
 }  // namespace tessera::blockzoo

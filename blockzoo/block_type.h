@@ -44,12 +44,15 @@ struct RotaryRows {
 // Storage for the launch parameters of one block, reserved when chains are loaded.
 struct LaunchScratch {
   std::vector<kernels::LinearTask> linear;
-  std::vector<kernels::RmsNormTask> norm;
+  std::vector<kernels::NormTask> norm;
+  std::vector<kernels::AttentionSinks> sinks;
   std::vector<kernels::EmbedTask> embed;
+  std::vector<kernels::RouteTask> route;
+  std::vector<kernels::LatentNorm> latent_norm;
   std::byte* workspace = nullptr;  // rows x the widest workspace_bytes_per_row(), 64-byte aligned
 
-  // Room for launches of `members` members.
-  void Reserve(size_t members);
+  // Room for launches of `members` members of blocks whose linear_tasks() are at most `tasks`.
+  void Reserve(size_t members, size_t tasks);
 };
 
 // One block of every member over the rows of a launch. Rows are numbered 0..rows-1 within the
@@ -63,6 +66,7 @@ struct Launch {
   const int32_t* step_rows = nullptr;  // [rows]
   float* residual = nullptr;           // [step rows, width]
   const TokenId* tokens = nullptr;     // [step rows]; read by the embedding
+  const int32_t* positions = nullptr;  // [step rows]; read by an embedding of positions
   std::span<const RotaryRows> rotary;  // by rotary index
   // The state of each row's own chain: where its key and value go, and what it reads.
   std::byte* arena = nullptr;
@@ -92,12 +96,16 @@ class BoundBlock {
   }
   // The launches of Linear that it makes, for who measures kernels.
   [[nodiscard]] std::span<const kernels::LinearGroup> products() const { return products_; }
+  // Most tasks of one launch of Linear that a member of it may take.
+  [[nodiscard]] size_t linear_tasks() const { return linear_tasks_; }
   // Widest row that a kernel of this block reads or writes, for scratch sizes.
   [[nodiscard]] uint64_t max_width() const { return max_width_; }
   // Rotary index that its rows need; -1: none.
   [[nodiscard]] int rotary_index() const { return rotary_index_; }
   // Elements of a head that its rows rotate; 0: none. Equals the dim of the chain's settings.
   [[nodiscard]] int32_t rotary_dim() const { return rotary_dim_; }
+  // Positions that it has a row for; 0: any.
+  [[nodiscard]] uint64_t max_positions() const { return max_positions_; }
   // Mapped weights: identity of each tensor and its bytes.
   struct Mapped {
     Digest tensor;
@@ -120,11 +128,13 @@ class BoundBlock {
   std::string type_;
   std::vector<kvcache::StateSpec> state_;
   uint64_t workspace_bytes_per_row_ = 0;
+  size_t linear_tasks_ = 4;
   uint64_t max_width_ = 0;
   std::optional<kernels::AttentionShape> attention_shape_;
   std::vector<kernels::LinearGroup> products_;
   int rotary_index_ = -1;
   int32_t rotary_dim_ = 0;
+  uint64_t max_positions_ = 0;
   std::vector<Mapped> mapped_;
   bool is_head_ = false;
   Status pooling_ = absl::UnimplementedError("only an lm_head adds up rows");

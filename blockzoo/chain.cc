@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "blockzoo/rotary.h"
 
 namespace tessera::blockzoo {
 namespace {
@@ -24,14 +23,10 @@ Status Misfit(const ChainManifest& manifest, const std::string& why) {
                 .fix = "import or compose the chain again"});
 }
 
-void AddRotary(Hasher& hasher, const RotarySettings& rotary) {
-  hasher.AddU64(rotary.dim).AddText(rotary.scaling).AddU64(rotary.original_context);
-  for (double value :
-       {rotary.base, rotary.factor, rotary.low_freq_factor, rotary.high_freq_factor}) {
-    hasher.AddU64(std::bit_cast<uint64_t>(value));
-  }
-  hasher.AddU64(rotary.frequency_factors.size());
-  for (double value : rotary.frequency_factors) hasher.AddU64(std::bit_cast<uint64_t>(value));
+void AddRotary(Hasher& hasher, const RotaryTable& rotary) {
+  hasher.AddU64(rotary.frequencies.size());
+  for (float value : rotary.frequencies) hasher.AddU64(std::bit_cast<uint32_t>(value));
+  hasher.AddU64(std::bit_cast<uint32_t>(rotary.scale));
 }
 
 }  // namespace
@@ -89,8 +84,8 @@ StatusOr<std::shared_ptr<const Chain>> ChainBinder::Bind(const ChainManifest& ma
   chain->revision_ = RevisionOf(manifest);
   if (manifest.blocks.size() < 2) return Misfit(manifest, "it has fewer than two blocks");
   for (const RotarySettings& rotary : manifest.rotary) {
-    TESSERA_ASSIGN_OR_RETURN(std::vector<float> frequencies, RotaryFrequencies(rotary));
-    chain->rotary_frequencies_.push_back(std::move(frequencies));
+    TESSERA_ASSIGN_OR_RETURN(RotaryTable table, MakeRotaryTable(rotary, manifest.max_context));
+    chain->rotary_tables_.push_back(std::move(table));
   }
   for (const Digest& identity : manifest.blocks) {
     TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const BoundBlock> block,
@@ -113,6 +108,11 @@ Status ChainBinder::CheckOrder(const Chain& chain) {
     }
     if (block.is_head() != (i + 1 == chain.blocks_.size())) {
       return Misfit(manifest, "a chain has one lm_head, its last block");
+    }
+    if (block.max_positions() != 0 && manifest.max_context > block.max_positions()) {
+      return Misfit(manifest, absl::StrCat("its context is ", manifest.max_context,
+                                           " tokens, its embedding knows ", block.max_positions(),
+                                           " positions"));
     }
     const int rotary = block.rotary_index();
     if (rotary >= static_cast<int>(manifest.rotary.size())) {
@@ -137,7 +137,7 @@ void ChainBinder::FillLayout(Chain& chain) {
     Hasher hasher;
     hasher.AddDigest(digest).AddDigest(block->identity());
     if (block->rotary_index() >= 0) {
-      AddRotary(hasher, chain.manifest_.rotary[block->rotary_index()]);
+      AddRotary(hasher, chain.rotary_tables_[static_cast<size_t>(block->rotary_index())]);
     }
     for (const kvcache::StateSpec& state : block->state()) {
       hasher.AddU64(static_cast<uint64_t>(state.kind))

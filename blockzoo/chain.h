@@ -9,6 +9,7 @@
 
 #include "blockzoo/block_type.h"
 #include "blockzoo/manifest.h"
+#include "blockzoo/rotary.h"
 #include "blockzoo/weight_source.h"
 #include "config/foundation/digest.h"
 #include "config/foundation/status.h"
@@ -38,10 +39,8 @@ class Chain {
   [[nodiscard]] const std::shared_ptr<const kvcache::CacheLayout>& cache_layout() const {
     return layout_;
   }
-  // Rotary frequencies, one list of dim / 2 for each entry of manifest().rotary.
-  [[nodiscard]] const std::vector<std::vector<float>>& rotary_frequencies() const {
-    return rotary_frequencies_;
-  }
+  // One for each entry of manifest().rotary.
+  [[nodiscard]] const std::vector<RotaryTable>& rotary_tables() const { return rotary_tables_; }
   // Bytes of weights that this chain maps (each tensor once).
   [[nodiscard]] uint64_t weight_bytes() const { return weight_bytes_; }
 
@@ -52,7 +51,7 @@ class Chain {
   std::vector<std::shared_ptr<const BoundBlock>> blocks_;
   std::vector<uint32_t> first_table_;
   std::shared_ptr<const kvcache::CacheLayout> layout_;
-  std::vector<std::vector<float>> rotary_frequencies_;
+  std::vector<RotaryTable> rotary_tables_;
   uint64_t weight_bytes_ = 0;
 };
 

@@ -118,6 +118,46 @@ StatusOr<TensorRef> TensorRefOf(const json& object) {
   return ref;
 }
 
+// Fields of rotary settings that a manifest names only where they differ from their defaults.
+struct RotaryNumber {
+  const char* name;
+  double RotarySettings::*value;
+};
+constexpr RotaryNumber kRotaryNumbers[] = {{"attention_factor", &RotarySettings::attention_factor},
+                                           {"beta_fast", &RotarySettings::beta_fast},
+                                           {"beta_slow", &RotarySettings::beta_slow},
+                                           {"mscale", &RotarySettings::mscale},
+                                           {"mscale_all_dim", &RotarySettings::mscale_all_dim}};
+struct RotaryList {
+  const char* name;
+  std::vector<double> RotarySettings::*values;
+};
+constexpr RotaryList kRotaryLists[] = {{"long_factor", &RotarySettings::long_factor},
+                                       {"short_factor", &RotarySettings::short_factor}};
+
+Status ReadOptionalRotary(const json& object, RotarySettings& rotary) {
+  for (const RotaryNumber& field : kRotaryNumbers) {
+    if (!object.contains(field.name)) continue;
+    TESSERA_ASSIGN_OR_RETURN(rotary.*field.value, NumberMember(object, field.name));
+  }
+  for (const RotaryList& field : kRotaryLists) {
+    if (!object.contains(field.name)) continue;
+    TESSERA_ASSIGN_OR_RETURN(const json* list, ListMember(object, field.name));
+    TESSERA_ASSIGN_OR_RETURN(rotary.*field.values, DoublesOf(*list, field.name));
+    if ((rotary.*field.values).size() != rotary.dim / 2) {
+      return BadField(absl::StrCat("rotary.", field.name), "there must be dim / 2 of them");
+    }
+  }
+  if (object.contains("truncate")) {
+    TESSERA_ASSIGN_OR_RETURN(const uint64_t truncate, CountMember(object, "truncate", 1));
+    rotary.truncate = truncate == 1;
+  }
+  if (object.contains("length")) {
+    TESSERA_ASSIGN_OR_RETURN(rotary.length, CountMember(object, "length", kMaxDimension));
+  }
+  return absl::OkStatus();
+}
+
 StatusOr<RotarySettings> RotaryOf(const json& object) {
   if (!object.is_object()) return BadField("rotary", "each must be an object");
   RotarySettings rotary;
@@ -136,10 +176,12 @@ StatusOr<RotarySettings> RotaryOf(const json& object) {
   if (!rotary.frequency_factors.empty() && rotary.frequency_factors.size() != rotary.dim / 2) {
     return BadField("rotary.frequency_factors", "there must be dim / 2 of them");
   }
+  TESSERA_RETURN_IF_ERROR(ReadOptionalRotary(object, rotary));
   return rotary;
 }
 
 std::string TextOf(const RotarySettings& rotary) {
+  const RotarySettings defaults;
   Attributes attributes;
   attributes.Set("dim", static_cast<int64_t>(rotary.dim));
   attributes.Set("base", rotary.base);
@@ -149,6 +191,16 @@ std::string TextOf(const RotarySettings& rotary) {
   attributes.Set("high_freq_factor", rotary.high_freq_factor);
   attributes.Set("original_context", static_cast<int64_t>(rotary.original_context));
   attributes.Set("frequency_factors", rotary.frequency_factors);
+  for (const RotaryNumber& field : kRotaryNumbers) {
+    if (rotary.*field.value != defaults.*field.value) {
+      attributes.Set(field.name, rotary.*field.value);
+    }
+  }
+  for (const RotaryList& field : kRotaryLists) {
+    if (!(rotary.*field.values).empty()) attributes.Set(field.name, rotary.*field.values);
+  }
+  if (!rotary.truncate) attributes.Set("truncate", int64_t{0});
+  if (rotary.length != 0) attributes.Set("length", static_cast<int64_t>(rotary.length));
   return JsonObject(attributes);
 }
 

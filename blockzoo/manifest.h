@@ -40,17 +40,30 @@ struct BlockManifest {
   bool operator==(const BlockManifest&) const = default;
 };
 
-// How positions rotate queries and keys; a chain has one or more, blocks name theirs by index.
+// How positions rotate queries and keys; a chain has one or more, blocks name theirs by index. What
+// each scaling reads and computes is said in rotary.h; fields that it does not read stay as they
+// are here.
 struct RotarySettings {
   uint32_t dim = 0;  // rotated elements of a head; even
   double base = 10000.0;
-  std::string scaling;  // "", "linear" or "llama3"
-  double factor = 1.0;  // linear, llama3
+  // "none" or empty, "linear", "ntk", "dynamic", "yarn", "longrope" or "llama3".
+  std::string scaling;
+  double factor = 1.0;
   double low_freq_factor = 1.0;
   double high_freq_factor = 4.0;
-  uint64_t original_context = 0;
+  uint64_t original_context = 0;  // tokens the model was trained with
   // GGUF's rope_freqs.weight: divides each of the dim / 2 frequencies; empty: none.
   std::vector<double> frequency_factors;
+  // Multiplies cosine and sine; 0: what the scaling itself says, else 1.
+  double attention_factor = 0.0;
+  double beta_fast = 32.0;                        // yarn
+  double beta_slow = 1.0;                         // yarn
+  double mscale = 0.0;                            // yarn; 0: not given
+  double mscale_all_dim = 0.0;                    // yarn; 0: not given
+  bool truncate = true;                           // yarn: whole correction dimensions
+  std::vector<double> short_factor, long_factor;  // longrope: dim / 2 each
+  // Tokens for which longrope and dynamic choose; 0: the chain's max_context.
+  uint64_t length = 0;
 
   bool operator==(const RotarySettings&) const = default;
 };

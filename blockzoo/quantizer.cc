@@ -72,7 +72,7 @@ StatusOr<QuantizedTensor> QuantizeTensor(const TensorRef& from,
     return Error(absl::StatusCode::kInvalidArgument,
                  {.what = absl::StrCat("a tensor ", ShapeText(from.shape), " cannot become ",
                                        kernels::InfoOf(to).name),
-                  .why = "matrices become BF16 or a type with planes"});
+                  .why = "matrices become BF16, a block format or a type with planes"});
   }
   TESSERA_ASSIGN_OR_RETURN(const auto memory, MappedFile::Anonymous(bytes));
   Job job{from, canonical.data(), to, memory->writable().data(), {}};

@@ -129,7 +129,7 @@ StatusOr<SyntheticModel> FindSyntheticModel(absl::string_view name) {
   for (const LlamaShape& shape : kShapes) {
     if (name != shape.name) continue;
     const ShapeCheckpoint checkpoint(shape);
-    TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture("llama"));
+    TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(checkpoint));
     SyntheticModel model;
     model.layers = static_cast<uint32_t>(shape.layers);
     model.table = kTable;

@@ -119,8 +119,7 @@ StatusOr<ImportReport> Zoo::Import(const ImportOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckChainName(options.name));
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                            OpenCheckpoint(options.path));
-  TESSERA_ASSIGN_OR_RETURN(const std::string architecture_name, checkpoint->architecture());
-  TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(architecture_name));
+  TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(*checkpoint));
   StatusOr<ChainPlan> cut = architecture.cut(*checkpoint);
   if (!cut.ok()) return Annotate(cut.status(), options.path);
   ChainPlan& plan = *cut;

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <map>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "blockzoo/quantizer.h"
 #include "blockzoo/zoo.h"
@@ -53,7 +54,16 @@ class Requantizer {
  private:
   // What a tensor becomes; its own type where it stays.
   DType TargetOf(const std::string& type, const TensorRef& ref) const {
-    if (ref.shape.size() != 2) return ref.dtype;
+    const DType wanted = WantedFor(type, ref);
+    const bool whole = ref.shape.back() % kernels::InfoOf(wanted).block_elements == 0;
+    return whole || wanted == ref.dtype ? wanted : kernels::WithBlocksOf32(wanted);
+  }
+
+  DType WantedFor(const std::string& type, const TensorRef& ref) const {
+    // A norm of each head is a matrix that no product reads.
+    if (ref.shape.size() != 2 || absl::EndsWith(ref.role, "_norm")) return ref.dtype;
+    // What weighs experts is small, and another choice of them costs more than it saves.
+    if (ref.role == "router" || ref.role == "shared_gate_weight") return ref.dtype;
     const bool ends = type == "embedding" || type == "lm_head";
     if (!ends) return options_.to;
     switch (options_.head) {
@@ -96,6 +106,10 @@ class Requantizer {
     const Digest digest = hasher.Finish();
     TESSERA_RETURN_IF_ERROR(writer_.Put(ObjectKind::kTensor, digest, made.bytes->bytes()));
     ++report.tensors;
+    if (to == kernels::WithBlocksOf32(options_.to) && to != options_.to) {
+      ++report.fallback_tensors;
+      report.fallback_type = kernels::InfoOf(to).name;
+    }
     sum_ += made.relative_error;
     if (made.relative_error >= report.worst_error) {
       report.worst_error = made.relative_error;
@@ -118,9 +132,11 @@ class Requantizer {
 
 Status CheckTarget(DType to) {
   if (kernels::HasEncoder(to)) return absl::OkStatus();
-  return Error(absl::StatusCode::kInvalidArgument,
-               {.what = absl::StrCat("no chain can be quantized to ", kernels::InfoOf(to).name),
-                .why = "the types are BF16 and those that keep codes and scales apart"});
+  return Error(
+      absl::StatusCode::kInvalidArgument,
+      {.what = absl::StrCat("no chain can be quantized to ", kernels::InfoOf(to).name),
+       .why = "the types are BF16, GGUF's block formats and those that keep codes and scales "
+              "apart"});
 }
 
 }  // namespace
@@ -144,6 +160,10 @@ StatusOr<QuantizeReport> Zoo::Quantize(const QuantizeOptions& options) {
   report.chain.provenance["quantization_loss"] = absl::StrCat(
       "relative L2 error of ", report.tensors, " tensors: mean ", LossText(report.mean_error),
       ", worst ", LossText(report.worst_error), " (", report.worst_tensor, ")");
+  if (report.fallback_tensors > 0) {
+    report.chain.provenance["quantized_fallback"] =
+        absl::StrCat(report.fallback_tensors, " tensors in ", report.fallback_type);
+  }
   TESSERA_ASSIGN_OR_RETURN(const NameState state, CheckExisting(report.chain, options.existing));
   TESSERA_RETURN_IF_ERROR(writer.Commit());
   if (state != NameState::kSame) TESSERA_RETURN_IF_ERROR(WriteChain(report.chain));

@@ -62,7 +62,7 @@ std::string Plural(uint64_t count, absl::string_view noun) {
 
 std::string RotaryText(const RotarySettings& rotary) {
   std::string text = absl::StrCat("dim ", rotary.dim, ", base ", rotary.base);
-  if (!rotary.scaling.empty()) {
+  if (!rotary.scaling.empty() && rotary.scaling != "none") {
     absl::StrAppend(&text, ", ", rotary.scaling, " scaling by ", rotary.factor);
   }
   if (!rotary.frequency_factors.empty()) absl::StrAppend(&text, ", frequency factors");
@@ -133,13 +133,18 @@ std::string Render(const QuantizeReport& report) {
                 report.worst_error);
   char seconds[32];
   std::snprintf(seconds, sizeof(seconds), "%.1f s", report.seconds);
-  return absl::StrCat("quantized ", report.chain.name, ": ", Plural(report.tensors, "tensor"), ", ",
-                      BytesText(report.bytes), " for ", BytesText(report.source_bytes), ", ",
-                      BytesText(report.new_bytes), " new in the zoo, in ", seconds,
-                      report.tensors == 0 ? ""
-                                          : absl::StrCat("\nrelative L2 error: ", numbers, " (",
-                                                         report.worst_tensor, ")"),
-                      "\n");
+  return absl::StrCat(
+      "quantized ", report.chain.name, ": ", Plural(report.tensors, "tensor"), ", ",
+      BytesText(report.bytes), " for ", BytesText(report.source_bytes), ", ",
+      BytesText(report.new_bytes), " new in the zoo, in ", seconds,
+      report.tensors == 0
+          ? ""
+          : absl::StrCat("\nrelative L2 error: ", numbers, " (", report.worst_tensor, ")"),
+      report.fallback_tensors == 0
+          ? ""
+          : absl::StrCat("\n", Plural(report.fallback_tensors, "tensor"), " in ",
+                         report.fallback_type, ": their rows are no multiple of 256"),
+      "\n");
 }
 
 std::string Render(const ZooListing& listing) {

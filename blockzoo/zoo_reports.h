@@ -37,6 +37,9 @@ struct QuantizeReport {
   uint64_t source_bytes = 0;  // of the source's distinct tensors
   uint64_t bytes = 0;         // of the new chain's
   uint64_t new_bytes = 0;     // written to the zoo
+  // Tensors whose rows have no whole blocks of the asked type, and what they became instead.
+  uint64_t fallback_tensors = 0;
+  std::string fallback_type;
   double seconds = 0;
 };
 

@@ -39,6 +39,10 @@ class Backend {
   virtual void PackLinear(DType dtype, uint64_t out, uint64_t in, const std::byte* canonical,
                           std::byte* packed) const = 0;
 
+  // A packed weight may be cut into packed weights at multiples of this many rows: those of rows
+  // [a, b) are its bytes from a / out to b / out. 0: nowhere.
+  [[nodiscard]] virtual uint64_t LinearRowStep() const { return 0; }
+
   // Where weights, pages and activations live.
   [[nodiscard]] virtual Memory& memory() const { return HostMemory(); }
   // Whether Generate makes synthetic tensors in memory() itself; else the host makes them.

@@ -17,15 +17,20 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/copy_pages.h"
 #include "kernels/ops/embed.h"
+#include "kernels/ops/expert_rows.h"
 #include "kernels/ops/gated_activation.h"
+#include "kernels/ops/latent_attention.h"
 #include "kernels/ops/linear.h"
+#include "kernels/ops/norm.h"
 #include "kernels/ops/page_stats.h"
 #include "kernels/ops/pool_rows.h"
 #include "kernels/ops/quantize_rows.h"
-#include "kernels/ops/rms_norm.h"
+#include "kernels/ops/residual.h"
 #include "kernels/ops/rope_append.h"
 #include "kernels/ops/rotary_angles.h"
+#include "kernels/ops/route_experts.h"
 #include "kernels/ops/sample.h"
+#include "kernels/ops/scale_logits.h"
 #include "kernels/ops/step_tables.h"
 
 namespace tessera::kernels {
@@ -79,12 +84,16 @@ class Catalog {
   [[nodiscard]] static Status NoKernel(const char* op, const std::string& required,
                                        const std::string& missing);
 
-  std::tuple<std::vector<KernelEntry<EmbedOp>>, std::vector<KernelEntry<RmsNormOp>>,
+  std::tuple<std::vector<KernelEntry<EmbedOp>>, std::vector<KernelEntry<NormOp>>,
              std::vector<KernelEntry<QuantizeRowsOp>>, std::vector<KernelEntry<LinearOp>>,
              std::vector<KernelEntry<RopeAppendOp>>, std::vector<KernelEntry<AttentionOp>>,
              std::vector<KernelEntry<GatedActivationOp>>, std::vector<KernelEntry<PageStatsOp>>,
              std::vector<KernelEntry<SampleOp>>, std::vector<KernelEntry<RotaryAnglesOp>>,
              std::vector<KernelEntry<StepTablesOp>>, std::vector<KernelEntry<CopyPagesOp>>,
+             std::vector<KernelEntry<ResidualOp>>, std::vector<KernelEntry<ScaleLogitsOp>>,
+             std::vector<KernelEntry<RouteExpertsOp>>, std::vector<KernelEntry<GatherRowsOp>>,
+             std::vector<KernelEntry<ClampedSwigluOp>>, std::vector<KernelEntry<CombineExpertsOp>>,
+             std::vector<KernelEntry<LatentAppendOp>>, std::vector<KernelEntry<LatentAttentionOp>>,
              std::vector<KernelEntry<PoolRowsOp>>>
       entries_;
 };

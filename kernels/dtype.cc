@@ -5,16 +5,41 @@
 #include <limits>
 
 #include "config/foundation/check.h"
+#include "kernels/block_format.h"
 #include "kernels/weight_planes.h"
 
 namespace tessera::kernels {
 namespace {
 
+constexpr DTypeInfo BlockInfo(const char* name, DType dtype) {
+  return {name, BlockFormatOf(dtype).elements, BlockFormatOf(dtype).bytes};
+}
+
 constexpr DTypeInfo kInfo[kDTypeCount] = {
-    {"F32", 1, 4},           {"F16", 1, 2},        {"BF16", 1, 2},       {"Q8_0", 32, 34},
-    {"Q4_0", 32, 18},        {"Q4_1", 32, 20},     {"F8_CHANNEL", 1, 1}, {"F8_BLOCK128", 1, 1},
-    {"I8_CHANNEL", 1, 1},    {"I4_G128", 128, 64}, {"I4_G64", 64, 32},   {"I4_G128_ZERO", 128, 64},
-    {"I4_G64_ZERO", 64, 32}, {"F8_E4M3", 1, 1},
+    {"F32", 1, 4},
+    {"F16", 1, 2},
+    {"BF16", 1, 2},
+    BlockInfo("Q8_0", DType::kQ8_0),
+    BlockInfo("Q4_0", DType::kQ4_0),
+    BlockInfo("Q4_1", DType::kQ4_1),
+    {"F8_CHANNEL", 1, 1},
+    {"F8_BLOCK128", 1, 1},
+    {"I8_CHANNEL", 1, 1},
+    {"I4_G128", 128, 64},
+    {"I4_G64", 64, 32},
+    {"I4_G128_ZERO", 128, 64},
+    {"I4_G64_ZERO", 64, 32},
+    BlockInfo("Q5_0", DType::kQ5_0),
+    BlockInfo("Q5_1", DType::kQ5_1),
+    BlockInfo("Q2_K", DType::kQ2_K),
+    BlockInfo("Q3_K", DType::kQ3_K),
+    BlockInfo("Q4_K", DType::kQ4_K),
+    BlockInfo("Q5_K", DType::kQ5_K),
+    BlockInfo("Q6_K", DType::kQ6_K),
+    BlockInfo("IQ4_NL", DType::kIQ4_NL),
+    BlockInfo("IQ4_XS", DType::kIQ4_XS),
+    BlockInfo("MXFP4", DType::kMXFP4),
+    {"F8_E4M3", 1, 1},
 };
 
 uint32_t BitsOf(float value) {

@@ -9,11 +9,8 @@
 namespace tessera::kernels {
 
 // Block formats store `block_elements` neighbouring elements of a row together. Their canonical
-// bytes are those of GGUF:
-//   kQ8_0  f16 d, int8 q[32]                 w = d * q
-//   kQ4_0  f16 d, uint8 q[16]                w = d * (nibble - 8); low nibbles are elements 0..15
-//   kQ4_1  f16 d, f16 m, uint8 q[16]         w = d * nibble + m
-// The types made for GPUs keep codes and scales apart (weight_planes.h).
+// bytes are those of GGUF (block_format.h). The types made for GPUs keep codes and scales apart
+// (weight_planes.h).
 enum class DType : uint8_t {
   kF32 = 0,
   kF16 = 1,
@@ -28,12 +25,22 @@ enum class DType : uint8_t {
   kI4G64 = 10,
   kI4G128Zero = 11,  // and a zero point
   kI4G64Zero = 12,
-  kF8E4M3 = 13,  // keys and values only: e4m3 without a scale
+  kQ5_0 = 13,
+  kQ5_1 = 14,
+  kQ2_K = 15,
+  kQ3_K = 16,
+  kQ4_K = 17,
+  kQ5_K = 18,
+  kQ6_K = 19,
+  kIQ4_NL = 20,
+  kIQ4_XS = 21,
+  kMXFP4 = 22,
+  kF8E4M3 = 23,  // keys and values only: e4m3 without a scale
 };
 
-inline constexpr int kDTypeCount = 14;
+inline constexpr int kDTypeCount = 24;
 // Those below it can be the type of a weight; the others are types of keys and values alone.
-inline constexpr int kWeightTypeCount = 13;
+inline constexpr int kWeightTypeCount = 23;
 
 struct DTypeInfo {
   const char* name;         // "F32", as in manifests
@@ -49,9 +56,10 @@ struct DTypeInfo {
 }
 // F32, F16, BF16: each element is its own value.
 [[nodiscard]] constexpr bool IsFloatType(DType dtype) { return dtype <= DType::kBF16; }
-// Q8_0, Q4_0, Q4_1: a row is a sequence of blocks.
+// The types of GGUF that are quantized: a row is a sequence of blocks.
 [[nodiscard]] constexpr bool IsBlockFormat(DType dtype) {
-  return dtype >= DType::kQ8_0 && dtype <= DType::kQ4_1;
+  return (dtype >= DType::kQ8_0 && dtype <= DType::kQ4_1) ||
+         (dtype >= DType::kQ5_0 && dtype <= DType::kMXFP4);
 }
 
 // Bytes of `rows` x `columns` elements; nullopt on overflow, when `columns` is no multiple of the

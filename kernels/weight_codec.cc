@@ -6,6 +6,8 @@
 #include <limits>
 
 #include "config/foundation/check.h"
+#include "kernels/block_codec.h"
+#include "kernels/block_encoder.h"
 #include "kernels/weight_planes.h"
 
 namespace tessera::kernels {
@@ -33,25 +35,6 @@ float RoundEven(float x) {
 }
 
 bool IsInt4(DType dtype) { return HasPlanes(dtype) && InfoOf(dtype).block_elements > 1; }
-
-void DecodeBlocks(DType dtype, uint64_t in, const std::byte* block, float* values) {
-  const uint64_t quants = dtype == DType::kQ4_1 ? 4 : 2;
-  for (uint64_t k = 0; k < in; k += 32, block += InfoOf(dtype).block_bytes) {
-    const float d = F16ToF32(Read<uint16_t>(block));
-    for (uint64_t i = 0; i < 32; ++i) {
-      const auto byte = static_cast<uint8_t>(block[quants + (dtype == DType::kQ8_0 ? i : i % 16)]);
-      const int nibble = i < 16 ? byte & 15 : byte >> 4;
-      if (dtype == DType::kQ8_0) {
-        values[k + i] = d * static_cast<float>(static_cast<int8_t>(byte));
-      } else if (dtype == DType::kQ4_0) {
-        values[k + i] = d * static_cast<float>(nibble - 8);
-      } else {
-        const float product = d * static_cast<float>(nibble);
-        values[k + i] = product + F16ToF32(Read<uint16_t>(block + 2));
-      }
-    }
-  }
-}
 
 void DecodePlanes(DType dtype, uint64_t out, uint64_t in, const std::byte* canonical, uint64_t row,
                   float* values) {
@@ -210,13 +193,37 @@ void DecodeRow(DType dtype, uint64_t out, uint64_t in, const std::byte* canonica
   }
 }
 
-bool HasEncoder(DType dtype) { return dtype == DType::kBF16 || HasPlanes(dtype); }
+bool HasEncoder(DType dtype) {
+  return dtype == DType::kBF16 || HasPlanes(dtype) || IsBlockFormat(dtype);
+}
+
+DType WithBlocksOf32(DType dtype) {
+  switch (dtype) {
+    case DType::kQ2_K:
+    case DType::kQ3_K:
+    case DType::kIQ4_XS:
+      return DType::kIQ4_NL;
+    case DType::kQ4_K:
+      return DType::kQ5_0;
+    case DType::kQ5_K:
+      return DType::kQ5_1;
+    case DType::kQ6_K:
+      return DType::kQ8_0;
+    default:
+      return dtype;
+  }
+}
 
 void EncodeBand(DType dtype, uint64_t out, uint64_t in, uint64_t row, uint64_t rows,
                 const float* values, std::byte* canonical) {
   TESSERA_CHECK(HasEncoder(dtype) && row % kBandRows == 0);
   if (IsInt4(dtype)) return Encode4(dtype, out, in, row, rows, values, canonical);
   if (HasPlanes(dtype)) return Encode8(dtype, out, in, row, rows, values, canonical);
+  if (IsBlockFormat(dtype)) {
+    const DTypeInfo& info = InfoOf(dtype);
+    const uint64_t row_bytes = in / info.block_elements * info.block_bytes;
+    return EncodeBlocks(dtype, rows * in, values, canonical + row * row_bytes);
+  }
   for (uint64_t i = 0; i < rows * in; ++i) {
     Write(canonical + (row * in + i) * 2, F32ToBF16(values[i]));
   }

@@ -21,6 +21,7 @@ struct Executor::Needs {
   uint64_t vocab = 0;
   uint64_t workspace_per_row = 0;
   uint64_t max_width = 0;
+  size_t linear_tasks = 0;
   uint64_t head_dim = 0;
   std::vector<kernels::AttentionShape> attention;
   std::vector<kernels::LinearGroup> products;
@@ -34,6 +35,7 @@ struct Executor::Needs {
       for (const auto& block : chain.blocks()) {
         workspace_per_row = std::max(workspace_per_row, block->workspace_bytes_per_row());
         max_width = std::max(max_width, block->max_width());
+        linear_tasks = std::max(linear_tasks, block->linear_tasks());
         for (const kernels::LinearGroup& group : block->products()) {
           if (std::find(products.begin(), products.end(), group) == products.end()) {
             products.push_back(group);
@@ -85,7 +87,7 @@ Status Executor::Prepare(const LiveChains& chains) {
           kernels::StepArena::BytesFor<kernels::TokenLogprob>(samples * kTopStride)));
   generation_ = chains.generation();
   members_.reserve(needs.members);
-  scratch_.Reserve(needs.members);
+  scratch_.Reserve(needs.members, needs.linear_tasks);
   seal_pages_.reserve(4096);
   return absl::OkStatus();
 }
@@ -220,6 +222,7 @@ void Executor::RunStage(const StepInputs::Stage& stage) {
                             .step_rows = stage.step_rows,
                             .residual = reinterpret_cast<float*>(residual_->data()),
                             .tokens = inputs_.step_tables().resolved,
+                            .positions = inputs_.positions(),
                             .rotary = rotary,
                             .arena = cache_.arena(),
                             .append_slot = stage.append_slot,

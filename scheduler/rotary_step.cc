@@ -12,11 +12,12 @@ Status RotaryStep::Prepare(const LiveChains& chains, const kernels::Backend& bac
   frequencies_.clear();
   indices_ = 0;
   for (const std::unique_ptr<LiveChain>& live : chains.chains()) {
-    const std::vector<std::vector<float>>& rotary = live->info.chain->rotary_frequencies();
+    const std::vector<blockzoo::RotaryTable>& rotary = live->info.chain->rotary_tables();
     indices_ = std::max(indices_, rotary.size());
     for (size_t index = 0; index < rotary.size(); ++index) {
-      TESSERA_RETURN_IF_ERROR(AddAngles(index, rotary[index].size(), backend, max_rows));
-      TESSERA_RETURN_IF_ERROR(AddFrequencies(rotary[index], backend));
+      TESSERA_RETURN_IF_ERROR(
+          AddAngles(index, rotary[index].frequencies.size(), backend, max_rows));
+      TESSERA_RETURN_IF_ERROR(AddFrequencies(rotary[index].frequencies, backend));
     }
   }
   rows_.reserve(indices_);
@@ -77,23 +78,23 @@ void RotaryStep::Run(kernels::ExecContext& context, const StepPlan& plan, const 
     const blockzoo::Chain& chain = chain_of(begin);
     size_t end = begin + 1;
     while (end < plan.sequences.size() &&
-           (&chain_of(end) == &chain ||
-            chain_of(end).rotary_frequencies() == chain.rotary_frequencies())) {
+           (&chain_of(end) == &chain || chain_of(end).rotary_tables() == chain.rotary_tables())) {
       ++end;
     }
     const uint32_t first = plan.sequences[begin].first_row;
     const uint32_t last = end < plan.sequences.size() ? plan.sequences[end].first_row : rows;
-    for (size_t index = 0; index < chain.rotary_frequencies().size(); ++index) {
-      const std::vector<float>& frequencies = chain.rotary_frequencies()[index];
-      const size_t pairs = frequencies.size();
+    for (size_t index = 0; index < chain.rotary_tables().size(); ++index) {
+      const blockzoo::RotaryTable& table = chain.rotary_tables()[index];
+      const size_t pairs = table.frequencies.size();
       Angles& angles = AnglesOf(index, pairs);
       angles.kernel(context,
                     {.positions = positions + first,
-                     .frequencies = Placed(frequencies),
+                     .frequencies = Placed(table.frequencies),
                      .cosine = reinterpret_cast<float*>(angles.cosine->data()) + first * pairs,
                      .sine = reinterpret_cast<float*>(angles.sine->data()) + first * pairs,
                      .rows = static_cast<int32_t>(last - first),
-                     .pairs = static_cast<int32_t>(pairs)});
+                     .pairs = static_cast<int32_t>(pairs),
+                     .scale = table.scale});
     }
     begin = end;
   }
@@ -101,8 +102,8 @@ void RotaryStep::Run(kernels::ExecContext& context, const StepPlan& plan, const 
 
 std::span<const blockzoo::RotaryRows> RotaryStep::Of(const blockzoo::Chain& chain) {
   rows_.clear();
-  for (size_t index = 0; index < chain.rotary_frequencies().size(); ++index) {
-    const Angles& angles = AnglesOf(index, chain.rotary_frequencies()[index].size());
+  for (size_t index = 0; index < chain.rotary_tables().size(); ++index) {
+    const Angles& angles = AnglesOf(index, chain.rotary_tables()[index].frequencies.size());
     rows_.push_back({.cosine = reinterpret_cast<const float*>(angles.cosine->data()),
                      .sine = reinterpret_cast<const float*>(angles.sine->data())});
   }

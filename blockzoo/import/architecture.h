@@ -32,6 +32,8 @@ struct ChainPlan {
 struct Architecture {
   const char* name = "";
   std::vector<std::string> aliases;  // names in files: "llama", "LlamaForCausalLM"
+  // Which checkpoints of a shared name are this architecture's; null: those that no other claims.
+  bool (*claims)(const Checkpoint& checkpoint) = nullptr;
   // Cuts the checkpoint; every tensor of the file must be used or knowingly ignored, else
   // INVALID_ARGUMENT names the ones left over.
   StatusOr<ChainPlan> (*cut)(const Checkpoint& checkpoint) = nullptr;
@@ -49,7 +51,8 @@ class ArchitectureRegistry {
 // Generated: calls Register_<file> of each file in import/architectures/.
 void RegisterArchitectures(ArchitectureRegistry& registry);
 
-// UNIMPLEMENTED naming the architecture and the known ones when there is no entry.
-[[nodiscard]] StatusOr<Architecture> FindArchitecture(absl::string_view name);
+// The architecture that the checkpoint names. UNIMPLEMENTED naming it and the known ones when there
+// is no entry.
+[[nodiscard]] StatusOr<Architecture> FindArchitecture(const Checkpoint& checkpoint);
 
 }  // namespace tessera::blockzoo

@@ -3,11 +3,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -17,11 +17,28 @@
 namespace tessera::blockzoo {
 
 struct CheckpointTensor {
-  std::string name;  // as in the file
+  std::string name;  // as in the file, or what its parts stand for
   kernels::DType dtype = kernels::DType::kF32;
-  Shape shape;                       // slowest dimension first, whatever the file's order
-  std::span<const std::byte> bytes;  // in the mapped file; checked against its size
+  Shape shape;  // slowest dimension first, whatever the file's order
+  // The canonical bytes, in the mapped file and checked against its size; empty where `make` is
+  // set.
+  std::span<const std::byte> bytes;
+  // Set where the file keeps the tensor in another form: writes the canonical bytes, all
+  // TensorBytes(dtype, shape) of them, into zeroed memory. Any thread, while the checkpoint lives.
+  std::function<Status(std::span<std::byte> canonical)> make;
+  // What of the file the made bytes hold, so that an export can give it back.
+  struct Origin {
+    std::span<const std::byte> file_bytes;
+    uint64_t offset = 0;      // of the same bytes in what `make` writes
+    std::string arrangement;  // how the file's differ (code_arrangement.h); empty: not at all
+  };
+  std::vector<Origin> origins;
 };
+
+// Rows [begin, begin + count) of a tensor with two or more dimensions, named `name`. UNIMPLEMENTED
+// when `begin` cuts a scale that rows share.
+[[nodiscard]] StatusOr<CheckpointTensor> RowsOf(const CheckpointTensor& tensor, std::string name,
+                                                uint64_t begin, uint64_t count);
 
 // Read-only, thread-safe; owns the mapped files.
 class Checkpoint {

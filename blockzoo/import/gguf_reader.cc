@@ -6,6 +6,7 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace tessera::blockzoo {
 namespace {
@@ -34,6 +35,15 @@ constexpr GgmlType kGgmlTypes[] = {
     {27, "I64"},      {28, "F64"},      {29, "IQ1_M"}, {30, "BF16"},   {31, "Q4_0_4_4"},
     {32, "Q4_0_4_8"}, {33, "Q4_0_8_8"}, {34, "TQ1_0"}, {35, "TQ2_0"},  {39, "MXFP4"},
 };
+
+// Those whose names weights have here.
+std::string SupportedTypes() {
+  std::vector<absl::string_view> names;
+  for (const GgmlType& type : kGgmlTypes) {
+    if (kernels::DTypeFromName(type.name).has_value()) names.push_back(type.name);
+  }
+  return absl::StrJoin(names, ", ");
+}
 
 template <typename T>
 T Load(const std::byte* from) {
@@ -258,7 +268,7 @@ class Parser {
       return Error(absl::StatusCode::kUnimplemented,
                    {.what = absl::StrCat("the element type ", type_name, " is not supported"),
                     .where = absl::StrCat("tensor ", name),
-                    .why = "supported are F32, F16, BF16, Q8_0, Q4_0 and Q4_1",
+                    .why = absl::StrCat("supported are ", SupportedTypes()),
                     .fix = "fetch or make the model in one of these types"});
     }
     tensor.dtype = *dtype;

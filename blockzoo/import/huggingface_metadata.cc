@@ -195,6 +195,24 @@ StatusOr<std::vector<uint32_t>> HuggingFaceEndTokenIds(
   return std::vector<uint32_t>(ids.begin(), ids.end());
 }
 
+bool IsPickleName(absl::string_view file) {
+  for (const absl::string_view suffix : {".bin", ".pt", ".pth", ".ckpt", ".pkl"}) {
+    if (absl::EndsWith(file, suffix)) return true;
+  }
+  return false;
+}
+
+bool HasOnlyPickledWeights(const std::string& directory) {
+  const StatusOr<std::vector<std::string>> names = ListDirectory(directory);
+  bool pickles = false;
+  for (const std::string& name : names.ok() ? *names : std::vector<std::string>()) {
+    if (absl::StrContains(name, ".safetensors")) return false;
+    // training_args.bin and the like are no weights.
+    pickles = pickles || (IsPickleName(name) && !absl::StartsWith(name, "training_args"));
+  }
+  return pickles;
+}
+
 StatusOr<std::map<std::string, std::string>> ParseShardIndex(absl::string_view text) {
   constexpr absl::string_view kFile = "model.safetensors.index.json";
   TESSERA_ASSIGN_OR_RETURN(const json index, ParseObject(text, kFile));

@@ -27,6 +27,10 @@ namespace tessera::blockzoo {
 [[nodiscard]] StatusOr<std::vector<uint32_t>> HuggingFaceEndTokenIds(
     const Attributes& settings, const std::map<std::string, std::string>& assets);
 
+// Whether the directory has weights as pickles (.bin, .pt, .pth, .ckpt) and none as safetensors.
+[[nodiscard]] bool HasOnlyPickledWeights(const std::string& directory);
+[[nodiscard]] bool IsPickleName(absl::string_view file);
+
 // Tensor name → file name of model.safetensors.index.json. INVALID_ARGUMENT when a file name is not
 // a plain name in the same directory.
 [[nodiscard]] StatusOr<std::map<std::string, std::string>> ParseShardIndex(absl::string_view text);

@@ -40,6 +40,11 @@ void TensorTaker::IgnoreEndingWith(absl::string_view suffix) {
   std::erase_if(left_, [suffix](const std::string& name) { return absl::EndsWith(name, suffix); });
 }
 
+void TensorTaker::IgnoreStartingWith(absl::string_view prefix) {
+  std::erase_if(left_,
+                [prefix](const std::string& name) { return absl::StartsWith(name, prefix); });
+}
+
 Status TensorTaker::CheckNothingLeft() const {
   if (left_.empty()) return absl::OkStatus();
   constexpr size_t kNamed = 5;

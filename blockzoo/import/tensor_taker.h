@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "blockzoo/import/architecture.h"
 #include "blockzoo/import/checkpoint.h"
+#include "blockzoo/import/tensor_forms.h"
 
 namespace tessera::blockzoo {
 
@@ -26,6 +27,7 @@ class TensorTaker {
                                       const Shape& shape);
   void Ignore(const std::string& name) { left_.erase(name); }
   void IgnoreEndingWith(absl::string_view suffix);
+  void IgnoreStartingWith(absl::string_view prefix);
   // INVALID_ARGUMENT naming the first few of the tensors that were neither taken nor ignored.
   [[nodiscard]] Status CheckNothingLeft() const;
 

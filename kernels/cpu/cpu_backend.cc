@@ -59,10 +59,14 @@ class CpuBackend final : public Backend {
     cpu::PackTile16(dtype, out, in, canonical, packed);
   }
 
+  uint64_t LinearRowStep() const override { return cpu::kTileRows; }
+
   size_t ScratchBytes(const ContextNeeds& needs) const override {
     const size_t attention = static_cast<size_t>(
         cpu::AttentionScratchFloats(static_cast<int64_t>(needs.max_head_dim)) * sizeof(float));
-    return std::max(attention, cpu::SampleScratchBytes(needs.max_vocab));
+    // A row of a table that is added to another.
+    const size_t row = needs.max_width * sizeof(float);
+    return std::max({attention, row, cpu::SampleScratchBytes(needs.max_vocab)});
   }
 
  private:
@@ -77,6 +81,7 @@ namespace cpu {
 std::string MissingKv(const KvFormat& kv) {
   if (!IsFloatType(kv.dtype)) return absl::StrCat("kv dtype ", InfoOf(kv.dtype).name);
   if (kv.kv_heads == 0 || kv.head_dim == 0) return "kv_heads or head_dim 0";
+  if (kv.latent) return "a latent plane";
   return "";
 }
 

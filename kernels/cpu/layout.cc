@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/block_codec.h"
+#include "kernels/cpu/block_tile.h"
 #include "kernels/cpu/micro.h"
 #include "kernels/cpu/plane_tiles.h"
 #include "kernels/weight_planes.h"
@@ -10,84 +12,123 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-constexpr int kGroup = 32;
-
-// Where the parts of one group lie inside a tile.
-struct GroupPlace {
-  uint64_t quants;
+// Where the parts of one block lie inside a tile.
+struct BlockPlace {
+  uint64_t codes;
+  uint64_t sub;
   uint64_t scales;
   uint64_t minima;
 };
 
-struct Format {
-  uint64_t quant_bytes;       // of 16 rows of one group
-  uint64_t canonical_quants;  // offset of the quants in a canonical block
-  bool nibbles;
-  bool minima;
+template <DType kType>
+constexpr BlockPlace PlaceOf(uint64_t block, uint64_t blocks) {
+  constexpr BlockTile kTile = BlockTileOf(kType);
+  const uint64_t slot = block % kTile.blocks;
+  const uint64_t base = block / kTile.blocks * kTile.unit_bytes;
+  const bool single = kTile.blocks == 2 && slot == 0 && block + 1 == blocks;
+  const uint64_t in_unit = single ? 1 : kTile.blocks;
+  const uint64_t groups = kTile.groups / kTile.blocks;
+  BlockPlace place;
+  place.codes = base + slot * groups * kTile.group_bytes;
+  place.sub = base + in_unit * groups * kTile.group_bytes;
+  const uint64_t scales = place.sub + kTile.sub_bytes;
+  place.scales = scales + slot * kTile.scale_bytes;
+  place.minima = scales + in_unit * kTile.scale_bytes + slot * kTile.min_bytes;
+  return place;
+}
 
-  [[nodiscard]] uint64_t pair_bytes() const { return 2 * quant_bytes + (minima ? 128 : 64); }
-  [[nodiscard]] uint64_t tile_bytes(uint64_t groups) const {
-    return groups / 2 * pair_bytes() + groups % 2 * (quant_bytes + 64);
+template <DType kType>
+uint64_t BlocksTileBytes(uint64_t in) {
+  constexpr BlockTile kTile = BlockTileOf(kType);
+  const uint64_t groups = in / kGroup;
+  return groups / kTile.groups * kTile.unit_bytes +
+         (groups % kTile.groups != 0 ? kTile.single_bytes : 0);
+}
+
+// Bits of four codes, as they lie in row `lane` of a packed group.
+template <CodePlace kPlace>
+struct Lane {
+  static constexpr uint64_t At(uint32_t step, uint64_t lane) {
+    return kPlace.Byte(step * kStepElements) / kRunBytes * kRunStride + lane * kRunBytes;
   }
-  [[nodiscard]] GroupPlace Place(uint64_t group, uint64_t groups) const {
-    const uint64_t base = group / 2 * pair_bytes();
-    if (group + 1 == groups && groups % 2 == 1) {
-      return {base, base + quant_bytes, base + quant_bytes + 32};
-    }
-    const uint64_t half = group % 2;
-    const uint64_t tail = base + 2 * quant_bytes;
-    return {base + half * quant_bytes, tail + half * 32, tail + 64 + half * 32};
+  static uint32_t Get(const std::byte* group, uint32_t step, uint64_t lane) {
+    uint32_t word;
+    std::memcpy(&word, group + At(step, lane), sizeof(word));
+    constexpr uint32_t kMask = 0x01010101u * ((1u << kPlace.bits) - 1);
+    return word >> kPlace.Shift(step * kStepElements) & kMask;
+  }
+  // Where there are zeros.
+  static void Add(std::byte* group, uint32_t step, uint64_t lane, uint32_t codes) {
+    uint32_t word;
+    std::memcpy(&word, group + At(step, lane), sizeof(word));
+    word |= codes << kPlace.Shift(step * kStepElements);
+    std::memcpy(group + At(step, lane), &word, sizeof(word));
   }
 };
 
-Format FormatOf(DType dtype) {
-  if (dtype == DType::kQ8_0) return {512, 2, false, false};
-  if (dtype == DType::kQ4_0) return {256, 2, true, false};
-  return {256, 4, true, true};
-}
-
-// One canonical block <-> row `lane` of one packed group. The quants move in runs of 4 bytes;
-// Q8_0's are biased, which the exclusive or both does and undoes.
-template <bool kPack, typename Canonical, typename Packed>
-void MoveBlock(const Format& format, const GroupPlace& place, int lane, Canonical* block,
-               Packed* tile) {
-  const auto move = [](auto* canonical, auto* packed, size_t bytes) {
-    if constexpr (kPack) {
-      std::memcpy(packed, canonical, bytes);
-    } else {
-      std::memcpy(canonical, packed, bytes);
-    }
-  };
-  move(block, tile + place.scales + lane * 2, 2);
-  if (format.minima) move(block + 2, tile + place.minima + lane * 2, 2);
-  const int runs = format.nibbles ? 4 : 8;
-  for (int j = 0; j < runs; ++j) {
-    auto* canonical = block + format.canonical_quants + j * 4;
-    auto* packed = tile + place.quants + j * 64 + lane * 4;
-    move(canonical, packed, 4);
-    if (format.nibbles) continue;
-    for (int i = 0; i < 4; ++i) {
+// The codes of a block at `place`: from the block into the tile, or back into a block of zeros.
+template <DType kType, CodePlace kCanonical, CodePlace kTile, bool kPack, typename Canonical,
+          typename Packed>
+void MoveCodes(Canonical* block, Packed* codes, uint64_t lane) {
+  constexpr uint32_t kFlip = kType == DType::kQ8_0 ? 0x80808080u : 0;
+  constexpr uint32_t kSteps = kGroup / kStepElements;
+  for (uint32_t g = 0; g < BlockFormatOf(kType).elements / kGroup; ++g) {
+    Packed* group = codes + uint64_t{g} * BlockTileOf(kType).group_bytes;
+    for (uint32_t s = 0; s < kSteps; ++s) {
       if constexpr (kPack) {
-        packed[i] ^= std::byte{0x80};
+        Lane<kTile>::Add(group, s, lane, StepCodes(kCanonical, block, g * kSteps + s) ^ kFlip);
       } else {
-        canonical[i] ^= std::byte{0x80};
+        AddStepCodes(kCanonical, block, g * kSteps + s, Lane<kTile>::Get(group, s, lane) ^ kFlip);
       }
     }
   }
 }
 
 template <bool kPack, typename Canonical, typename Packed>
-void MoveBlocks(DType dtype, uint64_t out, uint64_t in, Canonical* canonical, Packed* packed) {
-  const Format format = FormatOf(dtype);
-  const uint64_t groups = in / kGroup;
-  const uint64_t block_bytes = InfoOf(dtype).block_bytes;
-  for (uint64_t row = 0; row < out; ++row) {
-    Packed* tile = packed + row / kTileRows * format.tile_bytes(groups);
-    for (uint64_t g = 0; g < groups; ++g) {
-      MoveBlock<kPack>(format, format.Place(g, groups), static_cast<int>(row % kTileRows),
-                       canonical + (row * groups + g) * block_bytes, tile);
-    }
+void MoveBytes(Canonical* canonical, Packed* packed, size_t bytes) {
+  if constexpr (kPack) {
+    std::memcpy(packed, canonical, bytes);
+  } else {
+    std::memcpy(canonical, packed, bytes);
   }
+}
+
+// One canonical block <-> its place in row `lane` of a tile.
+template <DType kType, bool kPack, typename Canonical, typename Packed>
+void MoveBlock(Canonical* block, Packed* tile, const BlockPlace& place, uint64_t lane) {
+  constexpr BlockFormat kFormat = BlockFormatOf(kType);
+  constexpr BlockTile kTile = BlockTileOf(kType);
+  MoveCodes<kType, kFormat.low, kTile.low, kPack>(block, tile + place.codes, lane);
+  if constexpr (kFormat.high.bits != 0) {
+    MoveCodes<kType, kFormat.high, kTile.high, kPack>(block, tile + place.codes + kTile.low_bytes,
+                                                      lane);
+  }
+  for (uint32_t i = 0; i < kFormat.sub_bytes; i += kTile.sub_run) {
+    MoveBytes<kPack>(block + kFormat.sub_at + i,
+                     tile + place.sub + i * kTileRows + lane * kTile.sub_run, kTile.sub_run);
+  }
+  MoveBytes<kPack>(block + kFormat.scale_at, tile + place.scales + lane * kFormat.scale_bytes,
+                   kFormat.scale_bytes);
+  if constexpr (kFormat.has_min()) {
+    MoveBytes<kPack>(block + kFormat.min_at, tile + place.minima + lane * 2, 2);
+  }
+}
+
+// What is written must be zeros before.
+template <bool kPack, typename Canonical, typename Packed>
+void MoveBlocks(DType dtype, uint64_t out, uint64_t in, Canonical* canonical, Packed* packed) {
+  WithBlockType(dtype, [&]<DType kType>() {
+    constexpr BlockFormat kFormat = BlockFormatOf(kType);
+    const uint64_t blocks = in / kFormat.elements;
+    const uint64_t tile_bytes = BlocksTileBytes<kType>(in);
+    for (uint64_t row = 0; row < out; ++row) {
+      Packed* tile = packed + row / kTileRows * tile_bytes;
+      for (uint64_t b = 0; b < blocks; ++b) {
+        MoveBlock<kType, kPack>(canonical + (row * blocks + b) * kFormat.bytes, tile,
+                                PlaceOf<kType>(b, blocks), row % kTileRows);
+      }
+    }
+  });
 }
 
 template <bool kPack, typename Canonical, typename Packed>
@@ -124,12 +165,30 @@ void ReadFloatRow(DType dtype, uint64_t in, const std::byte* at, float scale, fl
   }
 }
 
+void ReadBlocksRow(DType dtype, uint64_t in, const std::byte* tile, uint64_t lane, float scale,
+                   float* y) {
+  WithBlockType(dtype, [&]<DType kType>() {
+    constexpr BlockFormat kFormat = BlockFormatOf(kType);
+    const uint64_t blocks = in / kFormat.elements;
+    for (uint64_t b = 0; b < blocks; ++b, y += kFormat.elements) {
+      std::byte block[kFormat.bytes] = {};
+      MoveBlock<kType, false>(block, tile, PlaceOf<kType>(b, blocks), lane);
+      DecodeBlocks(kType, kFormat.elements, block, y);
+      for (uint32_t k = 0; k < kFormat.elements; ++k) y[k] *= scale;
+    }
+  });
+}
+
 }  // namespace
 
 uint64_t TileBytes(DType dtype, uint64_t in) {
   if (!IsWeightType(dtype)) return 0;
   if (in == 0 || in % InfoOf(dtype).block_elements != 0 || in > uint64_t{1} << 40) return 0;
-  if (IsBlockFormat(dtype)) return FormatOf(dtype).tile_bytes(in / kGroup);
+  if (IsBlockFormat(dtype)) {
+    uint64_t bytes = 0;
+    WithBlockType(dtype, [&]<DType kType>() { bytes = BlocksTileBytes<kType>(in); });
+    return bytes;
+  }
   if (HasPlanes(dtype)) return PlaneTileOf(dtype, in).bytes;
   return in * kTileRows * InfoOf(dtype).block_bytes;
 }
@@ -149,6 +208,7 @@ void PackTile16(DType dtype, uint64_t out, uint64_t in, const std::byte* canonic
 void UnpackTile16(DType dtype, uint64_t out, uint64_t in, const std::byte* packed,
                   std::byte* canonical) {
   if (IsBlockFormat(dtype)) {
+    std::memset(canonical, 0, StorageBytes(dtype, out, in).value());
     MoveBlocks<false>(dtype, out, in, canonical, packed);
   } else if (HasPlanes(dtype)) {
     UnpackPlanes(dtype, out, in, packed, canonical);
@@ -169,22 +229,7 @@ void ReadRow(DType dtype, uint64_t in, const std::byte* packed, uint64_t row, fl
     ReadFloatRow(dtype, in, tile + lane * InfoOf(dtype).block_bytes, scale, y);
     return;
   }
-  const Format format = FormatOf(dtype);
-  const uint64_t groups = in / kGroup;
-  const int bias = dtype == DType::kQ8_0 ? 128 : dtype == DType::kQ4_0 ? 8 : 0;
-  for (uint64_t g = 0; g < groups; ++g, y += kGroup) {
-    const GroupPlace place = format.Place(g, groups);
-    const float d = F16ToF32(Read16(tile + place.scales + lane * 2));
-    const float m = format.minima ? F16ToF32(Read16(tile + place.minima + lane * 2)) : 0.0f;
-    for (int k = 0; k < kGroup; ++k) {
-      const int in_run = format.nibbles ? k % 16 : k;
-      const int byte =
-          static_cast<int>(tile[place.quants + in_run / 4 * 64 + lane * 4 + in_run % 4]);
-      const int q = !format.nibbles ? byte : k < 16 ? byte & 15 : byte >> 4;
-      const float value = d * static_cast<float>(q - bias);
-      y[k] = (format.minima ? value + m : value) * scale;
-    }
-  }
+  ReadBlocksRow(dtype, in, tile, lane, scale, y);
 }
 
 }  // namespace tessera::kernels::cpu

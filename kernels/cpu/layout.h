@@ -2,12 +2,15 @@
 // that one vector holds sixteen outputs; tiles follow each other and each is read once, front to
 // back.
 //
-// Block formats, for each pair of groups of 32 (the last group alone when their number is odd):
-//   quants of each group: for each 4 neighbouring k, 16 outputs x 4 bytes
-//     Q8_0: 8 x 64 bytes, int8 + 128; Q4: 4 x 64 bytes, low nibbles k = 4j.., high nibbles 16 +
-//     4j..
-//   scales: f16 [2][16]; Q4_1: then minima f16 [2][16]
-//   (odd last group: scales f16 [16], then minima f16 [16] or 32 zero bytes)
+// Block formats, for each block of 256 or pair of blocks of 32 (the last alone when their number is
+// odd):
+//   codes of each group of 32, their low bits, then their high bits (block_format.h); 4
+//   neighbouring k make a step, a row's 4 bytes are side by side, 16 rows make 64 bytes
+//     8 bits: step s in 64 bytes of its own, Q8_0's + 128
+//     4 bits: steps s and s + 4 in low and high nibbles
+//     2 bits: steps s / 4 * 4 ... + 3, the first lowest;  1 bit: all steps, the first lowest
+//   integer scales: the canonical bytes, a row's 4 (IQ4_XS: 2) side by side
+//   d [blocks][16], then m [blocks][16]; an odd last block of 32 has 64 bytes for both
 // Float types: [in][16] elements.
 //
 // Types with planes (weight_planes.h), one part after the other:
@@ -16,8 +19,8 @@
 //           them; by group: f16 [groups][16]
 //   zeros   uint8 [groups][16]
 //
-// Rows past `out` are zeros. Every part starts at a multiple of 64 bytes (float16: 32; scales and
-// zeros of planes: 16).
+// Rows past `out` are zeros. Every part starts at a multiple of 32 bytes (MXFP4's scales, scales
+// and zeros of planes: 16).
 #pragma once
 
 #include <cstddef>
@@ -43,8 +46,7 @@ struct PlaneTile {
   uint64_t bytes = 0;
 };
 [[nodiscard]] PlaneTile PlaneTileOf(DType dtype, uint64_t in);
-// Row `row` of the packed weight as float32, times `scale`: d * q (+ m) or s * (c - z), then the
-// scale, each rounded.
+// Row `row` of the packed weight as float32 (weight_codec.h), times `scale`, each rounded.
 void ReadRow(DType dtype, uint64_t in, const std::byte* packed, uint64_t row, float scale,
              float* y);
 

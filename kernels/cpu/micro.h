@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/block_format.h"
 #include "kernels/dtype.h"
+#include "kernels/ops/activation_kind.h"
 
 namespace tessera::kernels::cpu {
 
@@ -18,7 +20,7 @@ struct LinearCall {
   const float* x;        // [rows, in], float types
   const int8_t* q;       // [rows, in], quantized types
   const float* x_scale;  // [rows, in / 32]
-  const int32_t* x_sum;  // [rows, in / 32]
+  const int16_t* x_sum;  // [rows, in / 16]
   const float* bias;
   const float* addend;
   float* y;
@@ -38,8 +40,17 @@ struct LinearCall {
   int64_t tile_zeros;
 };
 
+// Weight types whose products are compiled together, in one file an instruction set.
+enum class LinearFamily : uint8_t { kFloats, kBlocks32, kBlocks256 };
+[[nodiscard]] consteval LinearFamily FamilyOf(DType dtype) {
+  const int elements = BlockFormatOf(dtype).elements;
+  return elements == 0    ? LinearFamily::kFloats
+         : elements == 32 ? LinearFamily::kBlocks32
+                          : LinearFamily::kBlocks256;
+}
+
 struct LinearKernels {
-  void (*run[kWeightTypeCount])(const LinearCall&);
+  void (*run[kWeightTypeCount])(const LinearCall&);  // null for the types of other families
 };
 
 // A run of queries of one sequence, some query heads of one KV head.
@@ -59,7 +70,10 @@ struct AttentionCall {
   int32_t entry_count;
   int32_t first_head;  // bit of the first head in an entry's mask
   float scale;
-  float* scratch;  // AttentionScratchFloats(head_dim)
+  float softcap;       // 0: none
+  int32_t window;      // 0: all
+  const float* sinks;  // of each head; null: none
+  float* scratch;      // AttentionScratchFloats(head_dim)
 };
 // With these a page and what the items keep fit in a first-level cache of 32 KiB.
 inline constexpr int kMaxItems = 12;
@@ -87,10 +101,44 @@ struct AttentionKernels {
   void (*page_stats[3])(const std::byte* k_plane, float* statistics, int32_t head_dim);
 };
 
+// A run of queries of one sequence and some heads, over latents. Of all heads' queries and outputs
+// those of a head lie together.
+struct LatentCall {
+  const std::byte* arena;
+  const float* q;         // first query, first head: [heads, queries, width]
+  float* out;             // the same place in [heads, queries, rank]
+  int64_t q_head_stride;  // floats between heads
+  int64_t out_head_stride;
+  int32_t queries;  // queries * heads <= kMaxItems
+  int32_t heads;
+  int32_t position;       // of the first query
+  int32_t width;          // of a latent with its rotated key
+  int32_t rank;           // of the latent alone
+  const uint32_t* table;  // page of each 64 positions
+  float scale;
+  float* scratch;  // AttentionScratchFloats(width)
+};
+
+struct LatentKernels {
+  void (*attend[3])(const LatentCall&);  // by KV dtype
+  // One token's latent into its place in a page.
+  void (*store[3])(const float* from, int32_t width, std::byte* to);
+};
+
+struct ExpertKernels {
+  void (*clamped_swiglu)(const float* gate, const float* up, float* y, int64_t count, float limit,
+                         float alpha);
+};
+
 struct RowKernels {
   void (*rms_norm)(const float* x, const float* weight, float* y, int32_t width, float epsilon);
-  void (*quantize)(const float* x, int8_t* q, float* scale, int32_t* sum, int32_t width);
-  void (*gated[2])(const float* gate, const float* up, float* y, int64_t count);  // ActivationKind
+  // `bias` may be null.
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y,
+                     int32_t width, float epsilon);
+  void (*quantize)(const float* x, int8_t* q, float* scale, int16_t* sum, int32_t width);
+  // By ActivationKind; `up` may be null.
+  void (*activation[kActivationKinds])(const float* gate, const float* up, float* y, int64_t count);
+  void (*scale_and_cap)(float* x, int64_t count, float scale, float cap);
 };
 
 inline constexpr int kLogitChunk = 64;
@@ -104,8 +152,11 @@ struct SampleKernels {
   int32_t (*count_greater)(const float* logits, int32_t count, float bound);
 };
 
-extern const LinearKernels kAvx512Linear, kAvx2Linear;
+extern const LinearKernels kAvx512Linear, kAvx512LinearBlocks32, kAvx512LinearBlocks256;
+extern const LinearKernels kAvx2Linear, kAvx2LinearBlocks32, kAvx2LinearBlocks256;
 extern const AttentionKernels kAvx512Attention, kAvx2Attention;
+extern const LatentKernels kAvx512Latent, kAvx2Latent;
+extern const ExpertKernels kAvx512Expert, kAvx2Expert;
 extern const RowKernels kAvx512Row, kAvx2Row;
 extern const SampleKernels kAvx512Sample, kAvx2Sample;
 

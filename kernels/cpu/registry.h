@@ -10,10 +10,23 @@ namespace tessera::kernels::cpu {
 // The arithmetic of one instruction set, chosen when a driver is instantiated.
 template <CpuIsa isa>
 struct Micro {
-  static constexpr const LinearKernels& kLinear =
-      isa == CpuIsa::kAvx512 ? kAvx512Linear : kAvx2Linear;
+  template <LinearFamily family>
+  static constexpr const LinearKernels& Linear() {
+    constexpr bool kWide = isa == CpuIsa::kAvx512;
+    if (family == LinearFamily::kBlocks32) {
+      return kWide ? kAvx512LinearBlocks32 : kAvx2LinearBlocks32;
+    }
+    if (family == LinearFamily::kBlocks256) {
+      return kWide ? kAvx512LinearBlocks256 : kAvx2LinearBlocks256;
+    }
+    return kWide ? kAvx512Linear : kAvx2Linear;
+  }
   static constexpr const AttentionKernels& kAttention =
       isa == CpuIsa::kAvx512 ? kAvx512Attention : kAvx2Attention;
+  static constexpr const LatentKernels& kLatent =
+      isa == CpuIsa::kAvx512 ? kAvx512Latent : kAvx2Latent;
+  static constexpr const ExpertKernels& kExpert =
+      isa == CpuIsa::kAvx512 ? kAvx512Expert : kAvx2Expert;
   static constexpr const RowKernels& kRow = isa == CpuIsa::kAvx512 ? kAvx512Row : kAvx2Row;
   static constexpr const SampleKernels& kSample =
       isa == CpuIsa::kAvx512 ? kAvx512Sample : kAvx2Sample;
@@ -41,5 +54,7 @@ void RegisterCpuKernels(Registry& registry);
 
 // "dtype Q8_0" when a KV format has no kernel, else empty.
 [[nodiscard]] std::string MissingKv(const KvFormat& kv);
+// The same for the shapes of latent attention.
+[[nodiscard]] std::string MissingLatent(const LatentShape& shape);
 
 }  // namespace tessera::kernels::cpu

@@ -10,6 +10,7 @@
 #include "kernels/cuda/linear/skinny.h"
 #include "kernels/cuda/linear/skinny_int4.h"
 #include "kernels/cuda/ops/synthetic.h"
+#include "kernels/cuda/ops/weight_decode.cuh"
 #include "kernels/cuda/registry.h"
 #include "kernels/weight_planes.h"
 
@@ -46,6 +47,13 @@ class CudaBackend final : public Backend {
 
   // Weights are read as they are stored, int4 ones in the order of the tensor cores' fragments.
   StatusOr<WeightLayout> LinearLayout(DType dtype, uint64_t out, uint64_t in) const override {
+    if (!WithWeightType(dtype, [](auto) {})) {
+      return Error(absl::StatusCode::kUnimplemented,
+                   {.what = absl::StrCat("no CUDA kernel reads ", InfoOf(dtype).name, " weights"),
+                    .why = "the device reads floats, Q8_0, Q4_0, Q4_1 and the types with planes",
+                    .fix = "tessera zoo quantize NAME --to i8-channel --quantize-head (or i4-g64, "
+                           "bf16), or run it on the processor"});
+    }
     const std::optional<uint64_t> bytes = StorageBytes(dtype, out, in);
     if (!bytes.has_value() || out > INT32_MAX || in > INT32_MAX) {
       return Error(

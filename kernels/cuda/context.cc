@@ -208,6 +208,7 @@ DecodePlanOptions CudaContext::PlanOptions(const AttentionShape& shape) const {
   return {.q_heads = shape.q_heads,
           .kv_heads = static_cast<int32_t>(shape.kv.kv_heads),
           .head_dim = static_cast<int32_t>(shape.kv.head_dim),
+          .window = shape.window,
           .grid = static_cast<uint32_t>(device_.multiprocessors)};
 }
 

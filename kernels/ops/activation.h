@@ -15,11 +15,12 @@ inline constexpr int kQuantGroup = 32;  // elements that share one activation sc
 //   scale = amax / 127 (float32), q = round-half-to-even(x * (127 / amax)), all zero when amax <
 //   1e-36.
 // One infinity or not-a-number makes its group's scale not finite, so that products show it.
-// `sum[g]` is the exact integer sum of a group's q. All arrays row-major, rows tightly packed.
+// `sum` has the exact integer sums of each half of a group's q. All arrays row-major, rows tightly
+// packed.
 struct QuantizedRows {
   int8_t* q = nullptr;     // [rows, width]
   float* scale = nullptr;  // [rows, width / 32]
-  int32_t* sum = nullptr;  // [rows, width / 32]
+  int16_t* sum = nullptr;  // [rows, width / 16]
 };
 
 struct Activation {

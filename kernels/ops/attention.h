@@ -3,12 +3,15 @@
 //
 // Arithmetic, per (query row, query head), the same for decode and prefill, any chunking and batch:
 // the row's pages are visited in plan order. In a page, for its t visible tokens: score_i =
-// (sum over d in order, fused) q[d]*k[d][i], times scale; m' = max(m, max score); all accumulators
-// are multiplied by exp(m - m') (not when m' == m); p_i = exp(score_i - m'); l is 16 lanes (lane =
-// i mod 16), added per page; acc[d] = fma(p_i, v[i][d], acc[d]) for i in order. The result is acc /
-// (l lanes added pairwise as in rms_norm). exp is one polynomial for every instruction set. A query
-// head that reads no token gives zeros. Tokens after the query, slots never written and pages not
-// listed influence nothing, whatever bytes they hold.
+// (sum over d in order, fused) q[d]*k[d][i], times scale, then softcap * tanh(score / softcap)
+// where there is a soft cap; m' = max(m, max score); all accumulators are multiplied by exp(m - m')
+// (not when m' == m); p_i = exp(score_i - m'); l is 16 lanes (lane = i mod 16), added per page;
+// acc[d] = fma(p_i, v[i][d], acc[d]) for i in order. The result is acc / (l lanes added pairwise as
+// in norm.h). exp is one polynomial for every instruction set. A query head that reads no token
+// gives zeros. A sink is one more score of its head, without a value: m begins with it and lane 0
+// of l with 1. With a window a query sees itself and the window - 1 tokens before it. Tokens after
+// the query or before its window, slots never written and pages not listed influence nothing,
+// whatever bytes they hold; pages before the window are not visited.
 #pragma once
 
 #include <cstddef>
@@ -21,19 +24,32 @@
 
 namespace tessera::kernels {
 
+// Sinks of the query heads, for the launch's rows [row_begin, row_begin + row_count).
+struct AttentionSinks {
+  const float* sinks = nullptr;  // [q_heads]
+  int32_t row_begin = 0;
+  int32_t row_count = 0;
+};
+
 struct AttentionOp {
   static constexpr const char* kName = "attention";
   struct Desc {
     KvFormat kv;
     int64_t q_heads =
-        0;  // multiple of kv.kv_heads; at most 8 query heads a KV head for listed rows
+        0;               // multiple of kv.kv_heads; at most 8 query heads a KV head for listed rows
+    int32_t window = 0;  // tokens a query sees, itself included; 0: all before it
+    bool softcap = false;
+    bool sinks = false;
   };
   struct Params {
     KvFormat kv;
     int32_t q_heads = 0;
-    float scale = 0;          // 1 / sqrt(head_dim) unless the block says otherwise
-    const void* q = nullptr;  // [rows, q_heads, head_dim] activations
-    void* out = nullptr;      // [rows, q_heads, head_dim] activations
+    float scale = 0;    // 1 / sqrt(head_dim) unless the block says otherwise
+    float softcap = 0;  // > 0; 0: none
+    int32_t window = 0;
+    std::span<const AttentionSinks> sinks;  // every row's, or none
+    const void* q = nullptr;                // [rows, q_heads, head_dim] activations
+    void* out = nullptr;                    // [rows, q_heads, head_dim] activations
     std::byte* arena = nullptr;
     AttentionPlan plan;
     uint32_t table = 0;  // which table dense rows read

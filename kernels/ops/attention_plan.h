@@ -36,6 +36,7 @@ struct AttentionRow {
 struct AttentionShape {
   KvFormat kv;
   int32_t q_heads = 0;
+  int32_t window = 0;  // tokens a query sees, itself included; 0: all before it
 
   bool operator==(const AttentionShape&) const = default;
 };

@@ -5,6 +5,8 @@
 //   S  [kv_heads, 4, 2, head_dim] float32, optional: minimum and maximum of the keys of each
 //   logical
 //                                 page of 16 tokens, valid once the page is sealed
+// A latent format has one plane instead of K and V, which is both:
+//   X  [64, head_dim]
 // Each plane starts at a multiple of 64 bytes and the whole is a multiple of kPageUnitBytes.
 #pragma once
 
@@ -27,6 +29,7 @@ struct KvFormat {
   uint32_t kv_heads = 0;
   uint32_t head_dim = 0;
   bool key_statistics = false;
+  bool latent = false;  // kv_heads is 1
 
   bool operator==(const KvFormat&) const = default;
 
@@ -34,8 +37,9 @@ struct KvFormat {
     const uint64_t element = dtype == DType::kF32 ? 4 : dtype == DType::kF8E4M3 ? 1 : 2;
     return (uint64_t{kPageTokens} * kv_heads * head_dim * element + 63) / 64 * 64;
   }
+  // Not of latent formats.
   [[nodiscard]] uint64_t v_offset() const { return plane_bytes(); }
-  [[nodiscard]] uint64_t statistics_offset() const { return 2 * plane_bytes(); }
+  [[nodiscard]] uint64_t statistics_offset() const { return (latent ? 1 : 2) * plane_bytes(); }
   [[nodiscard]] uint64_t statistics_bytes() const {
     return key_statistics
                ? uint64_t{4} * (kPageTokens / kLogicalPageTokens) * 2 * kv_heads * head_dim

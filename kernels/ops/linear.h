@@ -2,9 +2,19 @@
 //
 // Arithmetic, per weight type, the same for any number of rows, kernel and (integer types)
 // instruction set, so that a row's bits never depend on its neighbours:
-//   Q8_0, Q4_0  acc = 0; for each group g of 32 in order: acc = fma(float(isum_g), d_w * d_x, acc)
-//   Q4_1        the same, then acc = fma(m_w, d_x * float(sum_x), acc) in the same group
-//               where isum_g is the exact integer dot product of the group (Q4_0: nibble - 8).
+//   block formats (block_format.h), x on the grid of Activation::q8: acc = 0; for each group g of
+//   32
+//               in order:
+//                 acc = fma(float(isum), (d * scale) * d_x, acc)
+//               and where the format has minima
+//                 acc = fma(m, d_x * float(sum_x), acc)                  Q4_1, Q5_1
+//                 acc = fma(-(m * minimum), d_x * float(sum_x), acc)     Q4_K, Q5_K
+//               isum is the exact integer sum of value * q over the group; scale is 1 where the
+//               format has no integer scales; d * scale and m * minimum are exact. Q2_K, Q3_K,
+//               Q6_K, whose sub-blocks are the halves h of a group:
+//                 acc = fma(float(sum of scale_h * isum_h), d * d_x, acc)
+//                 acc = fma(-m, d_x * float(sum of minimum_h * sum_x_h), acc)      Q2_K
+//               with exact integer sums again.
 //   F32, F16, BF16  acc = 0; for k in order: acc = fma(float(w[k]), x[k], acc)
 //   F8_*, I8_*, I4_*  the same with w[k] = s * float(c[k] - z), one float32 product (the difference
 //               is exact; weight_planes.h): the bits that an F32 weight of those values gives.
@@ -65,7 +75,7 @@ struct LinearOp {
     int64_t in = 0;
     int64_t out = 0;
     // Fusions that a backend may lack; the block then runs the ops one by one.
-    bool normed = false;  // x = rms_norm(residual) of rms_norm.h
+    bool normed = false;  // x = the rms norm of norm.h over the residual stream
     bool gated = false;   // the gated epilogues
   };
   struct Params {

@@ -1,5 +1,5 @@
 // Cosine and sine of position * frequency, the product rounded to float32 as the reference
-// implementations do: once a step, for all blocks that rotate.
+// implementations do, times `scale`: once a step, for all blocks that rotate.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@ struct RotaryAnglesOp {
     float* sine = nullptr;
     int32_t rows = 0;
     int32_t pairs = 0;
+    float scale = 1.0f;
   };
 };
 [[nodiscard]] std::string Describe(const RotaryAnglesOp::Desc& desc);

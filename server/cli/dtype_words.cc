@@ -8,8 +8,10 @@
 namespace tessera::server::cli {
 namespace {
 
+// GGUF's types are written as everybody writes them.
 std::string WordOf(kernels::DType dtype) {
-  return absl::StrReplaceAll(absl::AsciiStrToLower(kernels::InfoOf(dtype).name), {{"_", "-"}});
+  const std::string word = absl::AsciiStrToLower(kernels::InfoOf(dtype).name);
+  return kernels::IsBlockFormat(dtype) ? word : absl::StrReplaceAll(word, {{"_", "-"}});
 }
 
 }  // namespace

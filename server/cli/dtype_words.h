@@ -1,4 +1,4 @@
-// Element types as words of the command line: "f8-channel" is F8_CHANNEL.
+// Element types as words of the command line: "f8-channel" is F8_CHANNEL, "q4_k" is Q4_K.
 #pragma once
 
 #include <string>

@@ -97,9 +97,12 @@ void AddQuantize(Command& zoo, const std::shared_ptr<SettingsFlags>& flags) {
   quantize.Examples(
       "  tessera zoo --zoo ~/zoo quantize llama --to f8-channel\n"
       "  tessera zoo --zoo ~/zoo quantize llama --to i4-g128 --as llama-int4\n"
+      "  tessera zoo --zoo ~/zoo quantize llama --to q4_k --quantize-head\n"
       "  tessera zoo --zoo ~/zoo quantize llama --to q8_0 --perplexity wiki.test.raw\n\n"
       "The new chain says what it lost: the relative L2 error of its tensors, on the mean and of\n"
-      "the worst one, here and in `tessera zoo show`. Norms and biases stay as they are. Chains\n"
+      "the worst one, here and in `tessera zoo show`. Norms and biases stay as they are. GGUF's\n"
+      "types (q8_0 ... mxfp4) run on a processor; those with blocks of 256 take one with blocks\n"
+      "of 32 where a matrix has rows that are no multiple of 256, and say so. Chains\n"
       "that share blocks share them afterwards, and a second run writes nothing.");
   quantize.Run([options] { return RunQuantize(*options); });
 }

@@ -1,5 +1,6 @@
 #include "server/core/output_assembler.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "server/text/tokenizer.h"
@@ -46,12 +47,14 @@ void OutputAssembler::AddToken(const scheduler::TokenEvent& event,
   if (control && options_.special == Options::Special::kSkip) {
     return;
   }
-  absl::string_view bytes = options_.model->tokens->Of(event.token);
-  if (event.visible_bytes < bytes.size()) bytes = bytes.substr(0, event.visible_bytes);
+  const absl::string_view all = options_.model->tokens->Of(event.token);
+  const size_t hidden = all.size() - std::min<size_t>(all.size(), event.visible_bytes);
+  std::string bytes(all);
   if (choice.at_start && options_.place == Options::Place::kBeginsText &&
-      table.strips_first_space() && !bytes.empty() && bytes.front() == ' ') {
-    bytes.remove_prefix(1);
+      event.token < table.size()) {
+    bytes = table.First(event.token);
   }
+  bytes.resize(bytes.size() - std::min(bytes.size(), hidden));
   choice.at_start = false;
   choice.repair.Append(bytes, &choice.held.text);
 }

@@ -149,16 +149,13 @@ StatusOr<DecodedText> DecodeTokens(const LoadedModel& model, const std::vector<T
   Utf8Repair repair;
   bool at_start = true;
   for (const TokenId id : ids) {
-    absl::string_view piece = model.tokens->Of(id);
+    const absl::string_view piece = model.tokens->Of(id);
     absl::StrAppend(&decoded.raw, piece);
     const bool control = id < bytes.size() && bytes.kind(id) == TokenKind::kControl;
     if (control && special == SpecialTokens::kSkip) continue;
-    if (at_start && !control && bytes.strips_first_space() && !piece.empty() &&
-        piece.front() == ' ') {
-      piece.remove_prefix(1);
-    }
+    const bool first = at_start && !control && id < bytes.size();
     at_start = at_start && control;
-    repair.Append(piece, &decoded.text);
+    repair.Append(first ? bytes.First(id) : std::string(piece), &decoded.text);
   }
   repair.Flush(&decoded.text);
   return decoded;

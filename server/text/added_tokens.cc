@@ -1,16 +1,13 @@
 #include "server/text/added_tokens.h"
 
-#include <unicode/uchar.h>
-
 #include <algorithm>
 #include <utility>
 
+#include "server/text/unicode_classes.h"
 #include "server/text/utf8.h"
 
 namespace tessera::server {
 namespace {
-
-uint64_t Edge(uint32_t node, char byte) { return uint64_t{node} << 8 | static_cast<uint8_t>(byte); }
 
 size_t CharacterBefore(absl::string_view text, size_t pos) {
   do {
@@ -19,61 +16,46 @@ size_t CharacterBefore(absl::string_view text, size_t pos) {
   return pos;
 }
 
-bool IsWordCharacter(char32_t code) { return code == '_' || u_isalnum(static_cast<UChar32>(code)); }
-
-bool IsSpaceAt(absl::string_view text, size_t pos) {
-  return u_isUWhiteSpace(static_cast<UChar32>(DecodeUtf8(text, pos).value));
+bool HasClass(absl::string_view text, size_t pos, uint32_t classes) {
+  return (ClassesOf(DecodeUtf8(text, pos).value) & classes) != 0;
 }
 
 bool StandsAlone(absl::string_view text, size_t begin, size_t end) {
-  if (begin > 0 && IsWordCharacter(DecodeUtf8(text, CharacterBefore(text, begin)).value)) {
-    return false;
-  }
-  return end >= text.size() || !IsWordCharacter(DecodeUtf8(text, end).value);
+  if (begin > 0 && HasClass(text, CharacterBefore(text, begin), kWordPart)) return false;
+  return end >= text.size() || !HasClass(text, end, kWordPart);
+}
+
+bool Inside(ByteRange outer, size_t begin, size_t end) {
+  return begin >= outer.begin && end <= outer.end;
+}
+
+bool Overlap(ByteRange range, size_t begin, size_t end) {
+  return begin < range.end && range.begin < end;
 }
 
 }  // namespace
 
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
-  token_at_.push_back(kNone);
-  for (uint32_t i = 0; i < tokens_.size(); ++i) {
+  for (uint32_t i = static_cast<uint32_t>(tokens_.size()); i-- > 0;) {
     if (tokens_[i].text.empty()) continue;
-    first_bytes_[static_cast<uint8_t>(tokens_[i].text[0])] = true;
-    uint32_t node = 0;
-    for (const char byte : tokens_[i].text) {
-      const auto [it, added] =
-          edges_.try_emplace(Edge(node, byte), static_cast<uint32_t>(token_at_.size()));
-      node = it->second;
-      if (added) token_at_.push_back(kNone);
-    }
-    token_at_[node] = i;
+    trie_.Insert(tokens_[i].text, i);
+    has_special_ = has_special_ || tokens_[i].special;
   }
 }
 
 std::optional<TokenId> AddedTokens::Find(absl::string_view text) const {
-  uint32_t node = 0;
-  for (const char byte : text) {
-    const auto it = edges_.find(Edge(node, byte));
-    if (it == edges_.end()) return std::nullopt;
-    node = it->second;
-  }
-  if (node == 0 || token_at_[node] == kNone) return std::nullopt;
-  return tokens_[token_at_[node]].id;
+  const uint32_t node = trie_.Walk(text);
+  if (node == ByteTrie::kNone || trie_.value(node) == ByteTrie::kNone) return std::nullopt;
+  return tokens_[trie_.value(node)].id;
 }
 
-uint32_t AddedTokens::Match(absl::string_view text, size_t pos, ByteRange special_range) const {
-  uint32_t best = kNone;
-  uint32_t node = 0;
+uint32_t AddedTokens::Match(absl::string_view text, size_t pos) const {
+  uint32_t best = ByteTrie::kNone;
+  uint32_t node = ByteTrie::kRoot;
   for (size_t end = pos; end < text.size(); ++end) {
-    const auto it = edges_.find(Edge(node, text[end]));
-    if (it == edges_.end()) break;
-    node = it->second;
-    const uint32_t index = token_at_[node];
-    if (index == kNone) continue;
-    const AddedToken& token = tokens_[index];
-    if (token.special && (pos < special_range.begin || end + 1 > special_range.end)) continue;
-    if (token.single_word && !StandsAlone(text, pos, end + 1)) continue;
-    best = index;
+    node = trie_.Step(node, text[end]);
+    if (node == ByteTrie::kNone) break;
+    if (trie_.value(node) != ByteTrie::kNone) best = trie_.value(node);
   }
   return best;
 }
@@ -88,30 +70,35 @@ std::vector<Fragment> AddedTokens::Split(absl::string_view text,
       fragments.push_back({{static_cast<uint32_t>(done), static_cast<uint32_t>(end)}, {}});
     }
   };
-  for (size_t pos = 0; pos < text.size();) {
-    if (!first_bytes_[static_cast<uint8_t>(text[pos])]) {
-      ++pos;
-      continue;
-    }
-    while (range < special_ranges.size() && special_ranges[range].end <= pos) ++range;
-    const ByteRange allowed = range < special_ranges.size() ? special_ranges[range] : ByteRange{};
-    const uint32_t index = Match(text, pos, allowed);
-    if (index == kNone) {
+  for (size_t pos = 0; pos < text.size() && !tokens_.empty();) {
+    const uint32_t index = Match(text, pos);
+    if (index == ByteTrie::kNone) {
       ++pos;
       continue;
     }
     const AddedToken& token = tokens_[index];
     size_t begin = pos;
     size_t end = pos + token.text.size();
-    while (token.lstrip && begin > done && IsSpaceAt(text, CharacterBefore(text, begin))) {
+    while (range < special_ranges.size() && special_ranges[range].end <= pos) ++range;
+    const ByteRange allowed = range < special_ranges.size() ? special_ranges[range] : ByteRange{};
+    if (token.special && !Inside(allowed, begin, end)) {
+      pos = Overlap(allowed, begin, end) ? pos + 1 : end;
+      continue;
+    }
+    pos = end;
+    // In the white space that the token before it swallowed there is none.
+    if (begin < done) continue;
+    if (token.single_word && !StandsAlone(text, begin, end)) continue;
+    while (token.lstrip && begin > done &&
+           HasClass(text, CharacterBefore(text, begin), kWhiteSpace)) {
       begin = CharacterBefore(text, begin);
     }
-    while (token.rstrip && end < text.size() && IsSpaceAt(text, end)) {
+    while (token.rstrip && end < text.size() && HasClass(text, end, kWhiteSpace)) {
       end += DecodeUtf8(text, end).length;
     }
     add_text(begin);
     fragments.push_back({{static_cast<uint32_t>(begin), static_cast<uint32_t>(end)}, token.id});
-    done = pos = end;
+    done = end;
   }
   add_text(text.size());
   return fragments;

@@ -1,16 +1,15 @@
-// Tokens that are found in a text before it is normalized: control tokens and user-defined ones.
+// Tokens that are found in a text before anything else: control tokens and user-defined ones.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "config/foundation/ids.h"
 #include "server/text/aligned_text.h"
+#include "server/text/byte_trie.h"
 
 namespace tessera::server {
 
@@ -29,11 +28,13 @@ struct Fragment {
   std::optional<TokenId> token;
 };
 
-// Finds the leftmost longest tokens through a trie. Immutable, thread-safe.
+// Finds the leftmost longest tokens, as the `tokenizers` library does: one that may not stand where
+// it is found is text, and the search goes on behind it. Only a special token that lies partly in
+// data hides nothing of what begins inside it. Immutable, thread-safe.
 class AddedTokens {
  public:
   AddedTokens() = default;
-  // Of tokens with equal text the last counts; empty texts are ignored.
+  // Of tokens with equal text the first counts; empty texts are ignored.
   explicit AddedTokens(std::vector<AddedToken> tokens);
 
   // Cuts `text` (valid UTF-8) into fragments in order. A special token is found only when it lies
@@ -42,17 +43,15 @@ class AddedTokens {
                                             const std::vector<ByteRange>& special_ranges) const;
   [[nodiscard]] std::optional<TokenId> Find(absl::string_view text) const;
   [[nodiscard]] const std::vector<AddedToken>& tokens() const { return tokens_; }
+  [[nodiscard]] bool has_special() const { return has_special_; }
 
  private:
-  static constexpr uint32_t kNone = UINT32_MAX;
-
-  // The longest token that begins at `pos` and may stand there; kNone when there is none.
-  uint32_t Match(absl::string_view text, size_t pos, ByteRange special_range) const;
+  // The longest token that begins at `pos`; ByteTrie::kNone when there is none.
+  [[nodiscard]] uint32_t Match(absl::string_view text, size_t pos) const;
 
   std::vector<AddedToken> tokens_;
-  std::vector<uint32_t> token_at_;  // by trie node
-  absl::flat_hash_map<uint64_t, uint32_t> edges_;
-  std::array<bool, 256> first_bytes_{};
+  ByteTrie trie_;
+  bool has_special_ = false;
 };
 
 }  // namespace tessera::server

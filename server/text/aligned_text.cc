@@ -20,6 +20,17 @@ AlignedText AlignedText::From(absl::string_view text, size_t offset, Alignment a
   return aligned;
 }
 
+AlignedText AlignedText::Part(size_t begin, size_t end) const {
+  AlignedText part;
+  part.text = text.substr(begin, end - begin);
+  part.alignment = alignment;
+  if (tracked()) {
+    part.source.assign(source.begin() + static_cast<ptrdiff_t>(begin),
+                       source.begin() + static_cast<ptrdiff_t>(end));
+  }
+  return part;
+}
+
 TextEditor::TextEditor(const AlignedText& input) : input_(input) {
   output_.alignment = input.alignment;
   output_.text.reserve(input.text.size());

@@ -28,6 +28,8 @@ struct AlignedText {
 
   // `text` as a part of the original that begins at `offset`.
   static AlignedText From(absl::string_view text, size_t offset, Alignment alignment);
+  // Bytes [begin, end) of it.
+  [[nodiscard]] AlignedText Part(size_t begin, size_t end) const;
   [[nodiscard]] bool tracked() const { return alignment == Alignment::kTracked; }
 };
 

@@ -1,5 +1,8 @@
 #include "server/text/bpe_model.h"
 
+#include <algorithm>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/text/utf8.h"
 
@@ -29,7 +32,17 @@ StatusOr<std::unique_ptr<BpeModel>> BpeModel::Create(const std::vector<Vocabular
 
 BpeModel::BpeModel(const std::vector<Vocabulary::Entry>& entries, const BpeOptions& options)
     : options_(options), vocabulary_(entries) {
-  splits_at_mark_ = options.unit == BpeUnit::kCharacter;
+  // Unknown runs end at a mark, a word is looked up as a whole, and affixes mark a word's ends: all
+  // of that must not depend on where words are cut.
+  splits_at_mark_ = options.unit == BpeUnit::kCharacter && options.continuing_prefix.empty() &&
+                    options.word_suffix.empty() && options.whole_words == WholeWords::kByMerges &&
+                    vocabulary_.Find(kSpaceMark).has_value();
+  if (options.unknown.has_value()) first_extra_ = *options.unknown + 1;
+  if (options.byte_tokens.has_value()) {
+    for (const uint32_t id : *options.byte_tokens) {
+      if (id != kNoSymbol) first_extra_ = std::max(first_extra_, id + 1);
+    }
+  }
   for (const Vocabulary::Entry& entry : entries) {
     first_extra_ = std::max(first_extra_, entry.id + 1);
     if (splits_at_mark_ && HasInnerSpaceMark(entry.text)) splits_at_mark_ = false;
@@ -42,7 +55,9 @@ BpeModel::BpeModel(const std::vector<Vocabulary::Entry>& entries, const BpeOptio
 }
 
 Status BpeModel::CheckUnits() const {
-  if (options_.unit == BpeUnit::kCharacter) return absl::OkStatus();
+  if (options_.unit == BpeUnit::kCharacter || options_.missing_bytes == MissingBytes::kAllow) {
+    return absl::OkStatus();
+  }
   for (int b = 0; b < 256; ++b) {
     if (byte_symbols_[b] != kNoSymbol || options_.unknown.has_value()) continue;
     // Real vocabularies lack rare bytes: control characters, and what no UTF-8 text has. Such a
@@ -75,32 +90,38 @@ Status BpeModel::AddMerges(const std::vector<MergeTexts>& merges) {
   std::string joined;
   for (size_t i = 0; i < merges.size(); ++i) {
     const auto& [left, right] = merges[i];
-    joined = absl::StrCat(left, right);
+    const bool continues = absl::StartsWith(right, options_.continuing_prefix);
+    joined = absl::StrCat(left, right.substr(continues ? options_.continuing_prefix.size() : 0));
     TESSERA_ASSIGN_OR_RETURN(const uint32_t left_id, SymbolOf(left, i));
     TESSERA_ASSIGN_OR_RETURN(const uint32_t right_id, SymbolOf(right, i));
     TESSERA_ASSIGN_OR_RETURN(const uint32_t id, SymbolOf(joined, i));
     if (splits_at_mark_ && HasInnerSpaceMark(joined)) splits_at_mark_ = false;
-    merges_.try_emplace(PairKey(left_id, right_id), Merge{static_cast<uint32_t>(i), id});
+    const auto [it, added] = merges_.try_emplace(PairKey(left_id, right_id));
+    if (added || options_.same_merge == SameMerge::kLastCounts) {
+      it->second = {static_cast<uint32_t>(i), id};
+    }
   }
   return absl::OkStatus();
 }
 
 Status BpeModel::Encode(absl::string_view piece, TokenSink* sink) const {
-  if (options_.unit == BpeUnit::kByte || !splits_at_mark_) return EncodeWord(piece, 0, sink);
-  Status status;
+  if (options_.unit == BpeUnit::kByte || !splits_at_mark_) {
+    EncodeWord(piece, 0, sink);
+    return absl::OkStatus();
+  }
   ForEachMarkedWord(piece, kSpaceMark, [&](size_t begin, size_t end) {
-    if (status.ok()) status = EncodeWord(piece.substr(begin, end - begin), begin, sink);
+    EncodeWord(piece.substr(begin, end - begin), begin, sink);
   });
-  return status;
+  return absl::OkStatus();
 }
 
-Status BpeModel::EncodeWord(absl::string_view word, size_t base, TokenSink* sink) const {
+void BpeModel::EncodeWord(absl::string_view word, size_t base, TokenSink* sink) const {
   const std::optional<TokenId> token = vocabulary_.Find(word);
   if (token.has_value()) {
     const uint8_t state = whole_[*token].load(std::memory_order_relaxed);
     if (state == kWhole || options_.whole_words == WholeWords::kFirst) {
       sink->Add(*token, base + word.size());
-      return absl::OkStatus();
+      return;
     }
   }
   thread_local std::vector<Symbol> symbols;
@@ -108,69 +129,83 @@ Status BpeModel::EncodeWord(absl::string_view word, size_t base, TokenSink* sink
   MergeSymbols(
       [this](const Symbol& left, const Symbol& right) {
         const auto it = merges_.find(PairKey(left.id, right.id));
-        return it == merges_.end() ? Merge{} : it->second;
+        return it == merges_.end() ? PairMerge{} : it->second;
       },
       &symbols);
   if (token.has_value()) {
     const bool whole = symbols.size() == 1 && symbols[0].id == *token;
     whole_[*token].store(whole ? kWhole : kSplit, std::memory_order_relaxed);
   }
-  const Status status = Emit(word, base, symbols, sink);
+  Emit(word, base, symbols, sink);
   if (symbols.capacity() > kKeptSymbols) std::vector<Symbol>().swap(symbols);
-  return status;
+}
+
+uint32_t BpeModel::UnitToken(absl::string_view word, size_t begin, size_t length) const {
+  const absl::string_view unit = word.substr(begin, length);
+  const bool prefixed = begin > 0 && !options_.continuing_prefix.empty();
+  const bool suffixed = begin + length == word.size() && !options_.word_suffix.empty();
+  if (prefixed || suffixed) {
+    return vocabulary_
+        .Find(absl::StrCat(prefixed ? options_.continuing_prefix : "", unit,
+                           suffixed ? options_.word_suffix : ""))
+        .value_or(kNoSymbol);
+  }
+  if (options_.unit == BpeUnit::kByte) return byte_symbols_[static_cast<uint8_t>(unit[0])];
+  return vocabulary_.Find(unit).value_or(kNoSymbol);
 }
 
 void BpeModel::Split(absl::string_view word, std::vector<Symbol>* symbols) const {
   symbols->clear();
-  if (options_.unit == BpeUnit::kByte) {
-    for (uint32_t i = 0; i < word.size(); ++i) {
-      symbols->push_back({i, 1, byte_symbols_[static_cast<uint8_t>(word[i])]});
+  Symbol unknown;  // not written yet, since it may grow
+  const auto write_unknown = [&] {
+    if (unknown.length > 0) symbols->push_back(unknown);
+    unknown.length = 0;
+  };
+  const bool fused = options_.unknown_runs == UnknownRuns::kFused;
+  for (uint32_t pos = 0, length = 0; pos < word.size(); pos += length) {
+    length = options_.unit == BpeUnit::kByte ? 1 : DecodeUtf8(word, pos).length;
+    const uint32_t id = UnitToken(word, pos, length);
+    if (id != kNoSymbol) {
+      write_unknown();
+      symbols->push_back({pos, length, id});
+    } else if (HasByteTokens(word.substr(pos, length))) {
+      for (uint32_t i = 0; i < length; ++i) {
+        const uint8_t byte = static_cast<uint8_t>(word[pos + i]);
+        symbols->push_back({pos + i, 1, (*options_.byte_tokens)[byte]});
+      }
+    } else if (options_.unknown.has_value()) {
+      if (fused && unknown.length > 0) {
+        unknown.length += length;
+      } else {
+        write_unknown();
+        unknown = {pos, length, *options_.unknown};
+      }
     }
-    return;
   }
-  for (size_t pos = 0; pos < word.size();) {
-    const uint32_t length = DecodeUtf8(word, pos).length;
-    const uint32_t begin = static_cast<uint32_t>(pos);
-    const std::optional<TokenId> id = vocabulary_.Find(word.substr(pos, length));
-    symbols->push_back({begin, length, id.value_or(kNoSymbol)});
-    pos += length;
-  }
+  write_unknown();
 }
 
-Status BpeModel::Emit(absl::string_view word, size_t base, const std::vector<Symbol>& symbols,
-                      TokenSink* sink) const {
-  bool after_unknown = false;
-  const auto unknown = [&](size_t end) {
-    if (after_unknown && options_.unknown_runs == UnknownRuns::kFused) {
-      sink->ExtendLast(end);
-    } else if (options_.unknown.has_value()) {
-      sink->Add(*options_.unknown, end);
-      after_unknown = true;
-    }
-  };
+bool BpeModel::HasByteTokens(absl::string_view unit) const {
+  if (!options_.byte_tokens.has_value()) return false;
+  return std::all_of(unit.begin(), unit.end(), [this](char c) {
+    return (*options_.byte_tokens)[static_cast<uint8_t>(c)] != kNoSymbol;
+  });
+}
+
+void BpeModel::Emit(absl::string_view word, size_t base, const std::vector<Symbol>& symbols,
+                    TokenSink* sink) const {
   for (const Symbol& symbol : symbols) {
     const size_t begin = base + symbol.begin;
     if (symbol.id < first_extra_) {
       sink->Add(symbol.id, begin + symbol.length);
-      after_unknown = false;
       continue;
     }
-    // No token of its own: bytes where the vocabulary has them, else unknown.
+    // A text that merging made and that is no token: its bytes.
     for (uint32_t i = 0; i < symbol.length; ++i) {
-      const uint8_t byte = static_cast<uint8_t>(word[symbol.begin + i]);
-      if (options_.unit == BpeUnit::kByte && byte_symbols_[byte] != kNoSymbol) {
-        sink->Add(byte_symbols_[byte], begin + i + 1);
-        after_unknown = false;
-      } else if (options_.byte_tokens.has_value()) {
-        sink->Add((*options_.byte_tokens)[byte], begin + i + 1);
-        after_unknown = false;
-      } else {
-        unknown(begin + symbol.length);
-        break;
-      }
+      const uint32_t id = byte_symbols_[static_cast<uint8_t>(word[symbol.begin + i])];
+      if (id != kNoSymbol) sink->Add(id, begin + i + 1);
     }
   }
-  return absl::OkStatus();
 }
 
 }  // namespace tessera::server

@@ -17,20 +17,30 @@
 namespace tessera::server {
 
 enum class BpeUnit { kByte, kCharacter };
+// A merge of texts that are no tokens: an error, or an intermediate step (GGUF).
 enum class UnknownMerge { kRefuse, kKeep };
+// Of two merges of the same pair, the one that counts.
+enum class SameMerge { kFirstCounts, kLastCounts };
 enum class WholeWords { kByMerges, kFirst };
 enum class UnknownRuns { kOneEach, kFused };
+// Whether a byte-level vocabulary may lack bytes; without an unknown token they are dropped.
+enum class MissingBytes { kRefuse, kAllow };
 
 struct BpeOptions {
   BpeUnit unit = BpeUnit::kByte;
-  // A merge of texts that are no tokens: an error, or an intermediate step (GGUF).
   UnknownMerge unknown_merge = UnknownMerge::kRefuse;
+  SameMerge same_merge = SameMerge::kFirstCounts;
   // kFirst: a piece that is a token is that token (tokenizer.json's ignore_merges).
   WholeWords whole_words = WholeWords::kByMerges;
   UnknownRuns unknown_runs = UnknownRuns::kOneEach;
+  MissingBytes missing_bytes = MissingBytes::kRefuse;
   std::optional<TokenId> unknown;
-  // For kCharacter: the token of each byte; used for characters that are no tokens when all exist.
-  std::optional<std::array<TokenId, 256>> byte_tokens;
+  // For kCharacter: the token of each byte, kNoSymbol where there is none. A character that is no
+  // token becomes its bytes when all of them are tokens.
+  std::optional<std::array<uint32_t, 256>> byte_tokens;
+  // Written before each unit but a word's first, and behind its last, when it is looked up.
+  std::string continuing_prefix;
+  std::string word_suffix;
 };
 
 using MergeTexts = std::pair<absl::string_view, absl::string_view>;
@@ -38,8 +48,8 @@ using MergeTexts = std::pair<absl::string_view, absl::string_view>;
 class BpeModel : public Model {
  public:
   // `entries` are the mergeable tokens (raw bytes when unit is kByte), `merges` in rank order, in
-  // the same writing. INVALID_ARGUMENT when a merge names no token, or a byte of
-  // printable text has no token and there is no unknown token.
+  // the same writing. INVALID_ARGUMENT when a merge names no token, or a byte has no token where
+  // it must have one.
   static StatusOr<std::unique_ptr<BpeModel>> Create(const std::vector<Vocabulary::Entry>& entries,
                                                     const std::vector<MergeTexts>& merges,
                                                     const BpeOptions& options);
@@ -57,10 +67,13 @@ class BpeModel : public Model {
   Status AddMerges(const std::vector<MergeTexts>& merges);
   StatusOr<uint32_t> SymbolOf(absl::string_view text, size_t merge_index);
   Status CheckUnits() const;
-  Status EncodeWord(absl::string_view piece, size_t base, TokenSink* sink) const;
+  // The token of the unit word[begin, begin + length) with what is written around it.
+  [[nodiscard]] uint32_t UnitToken(absl::string_view word, size_t begin, size_t length) const;
+  void EncodeWord(absl::string_view word, size_t base, TokenSink* sink) const;
+  [[nodiscard]] bool HasByteTokens(absl::string_view unit) const;
   void Split(absl::string_view word, std::vector<Symbol>* symbols) const;
-  Status Emit(absl::string_view word, size_t base, const std::vector<Symbol>& symbols,
-              TokenSink* sink) const;
+  void Emit(absl::string_view word, size_t base, const std::vector<Symbol>& symbols,
+            TokenSink* sink) const;
 
   BpeOptions options_;
   Vocabulary vocabulary_;
@@ -68,7 +81,7 @@ class BpeModel : public Model {
   std::vector<std::string> extra_;  // their texts
   absl::flat_hash_map<std::string, uint32_t> extra_ids_;
   std::array<uint32_t, 256> byte_symbols_{};
-  absl::flat_hash_map<uint64_t, Merge> merges_;
+  absl::flat_hash_map<uint64_t, PairMerge> merges_;
   std::unique_ptr<std::atomic<uint8_t>[]> whole_;
   bool splits_at_mark_ = false;  // no token has the space mark behind another character
 };

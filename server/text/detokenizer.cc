@@ -3,38 +3,37 @@
 namespace tessera::server {
 namespace {
 
-// The bytes that `id` writes; `strip` is cleared once a token has written.
-absl::string_view Written(const TokenBytes& bytes, TokenId id, ShowSpecial show, bool* strip) {
-  if (id >= bytes.size()) return {};
-  if (bytes.kind(id) == TokenKind::kControl && show == ShowSpecial::kNo) return {};
-  absl::string_view text = bytes.bytes(id);
-  if (*strip && !text.empty()) {
-    *strip = false;
-    if (text.front() == ' ') text.remove_prefix(1);
-  }
-  return text;
+bool Shown(const TokenBytes& bytes, TokenId id, ShowSpecial show) {
+  return id < bytes.size() && (bytes.kind(id) != TokenKind::kControl || show == ShowSpecial::kYes);
 }
 
-bool Strips(const TokenBytes& bytes, const DecodeOptions& options) {
-  return options.leading_space == LeadingSpace::kStrip && bytes.strips_first_space();
-}
+bool Strips(const DecodeOptions& options) { return options.leading_space == LeadingSpace::kStrip; }
 
 }  // namespace
 
 Detokenizer::Detokenizer(const TokenBytes& bytes, const DecodeOptions& options)
-    : bytes_(bytes), options_(options), strip_next_(Strips(bytes, options)) {}
+    : bytes_(bytes), options_(options), strip_next_(Strips(options)) {}
 
 void Detokenizer::Append(TokenId id, std::string* out) {
-  repair_.Append(Written(bytes_, id, options_.show_special, &strip_next_), out);
+  if (!Shown(bytes_, id, options_.show_special)) return;
+  if (!strip_next_) return repair_.Append(bytes_.bytes(id), out);
+  strip_next_ = bytes_.bytes(id).empty();
+  repair_.Append(bytes_.First(id), out);
 }
 
 std::string DecodeBytes(const TokenBytes& bytes, std::span<const TokenId> ids,
                         const DecodeOptions& options) {
-  bool strip = Strips(bytes, options);
+  bool strip = Strips(options);
   std::string raw;
   for (const TokenId id : ids) {
-    const absl::string_view text = Written(bytes, id, options.show_special, &strip);
-    raw.append(text.data(), text.size());
+    if (!Shown(bytes, id, options.show_special)) continue;
+    if (strip) {
+      raw += bytes.First(id);
+      strip = bytes.bytes(id).empty();
+    } else {
+      const absl::string_view text = bytes.bytes(id);
+      raw.append(text.data(), text.size());
+    }
   }
   return raw;
 }

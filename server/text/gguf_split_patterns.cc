@@ -6,7 +6,7 @@ namespace {
 
 // The published splitting patterns of the model families, in PCRE2's writing.
 constexpr char kGpt2[] =
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)";
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 constexpr char kLlama3[] =
     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
@@ -58,43 +58,74 @@ constexpr char kDeepseekLetters[] =
     "\\x{118A0}-\\x{118DF}\\x{1E900}-\\x{1E943}"
     "]+";
 
-struct SplitRule {
+constexpr char kQwen35[] =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
+    "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+constexpr char kBailing[] =
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+    "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+";
+constexpr char kSeedCoder[] =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1}"
+    "| ?[^\\s\\p{L}\\p{N}\\r\\n]+|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+constexpr char kBloom[] =
+    " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{FF0C}\\x{3001}\\x{964}\\x{6D4}\\x{60C})]+";
+
+struct NamedRules {
   std::vector<absl::string_view> names;
-  std::vector<std::string> patterns;
+  GgufSplitRules rules;
 };
 
-const std::vector<SplitRule>& Rules() {
-  static const auto* rules = new std::vector<SplitRule>{
-      {{"gpt-2", "gpt2", "phi-2", "olmo", "mpt", "jais", "trillion", "modern-bert", "gigachat",
-        "jina-es", "jina-de", "roberta-bpe"},
-       {kGpt2}},
-      {{"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"},
-       {"\\p{N}", kGpt2}},
-      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral", "lfm2", "dbrx", "smaug-bpe",
-        "chatglm-bpe", "glm4", "megrez"},
-       {kLlama3}},
-      {{"qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "grok-2"}, {kQwen2}},
-      {{"gpt-4o", "llama4", "kanana2"}, {kGpt4o}},
-      {{"tekken"}, {kTekken}},
-      {{"falcon"}, {kFalconPunctuation, kGpt2, kThreeDigits}},
+const std::vector<NamedRules>& Rules() {
+  constexpr auto kFirst = WholeWords::kFirst;
+  constexpr auto kByMerges = WholeWords::kByMerges;
+  static const auto* rules = new std::vector<NamedRules>{
+      {{"gpt-2",       "gpt2",       "phi-2",       "olmo",       "mpt",
+        "jais",        "trillion",   "modern-bert", "gigachat",   "jina-es",
+        "jina-de",     "jina-v2-es", "jina-v2-de",  "jina-v1-en", "jina-v2-code",
+        "roberta-bpe", "a.x-4.0",    "mellum",      "exaone4",    "granite-docling"},
+       {{kGpt2}, kByMerges, false}},
+      {{"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b",
+        "mellum2"},
+       {{"\\p{N}", kGpt2}, kByMerges, false}},
+      {{"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+        "jina-v5-nano"},
+       {{kLlama3}, kFirst, true}},
+      {{"glm4", "glm5"}, {{kLlama3}, kFirst, false}},
+      {{"dbrx", "smaug-bpe", "chatglm-bpe"}, {{kLlama3}, kByMerges, false}},
+      {{"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2", "hunyuan", "grok-2", "megrez",
+        "solar-open"},
+       {{kQwen2}, kByMerges, false}},
+      {{"qwen35"}, {{kQwen35}, kByMerges, false}},
+      {{"gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"}, {{kGpt4o}, kByMerges, false}},
+      {{"tekken"}, {{kTekken}, kFirst, true}},
+      {{"falcon"}, {{kFalconPunctuation, kGpt2, kThreeDigits}, kByMerges, false}},
       {{"deepseek-llm"},
-       {"[\\r\\n]", kDeepseekLetters, kDeepseekPunctuation, "\\s+$", kDeepseekIdeographs,
-        "\\p{N}+"}},
+       {{"[\\r\\n]", kDeepseekLetters, kDeepseekPunctuation, "\\s+$", kDeepseekIdeographs,
+         "\\p{N}+"},
+        kByMerges,
+        false}},
       {{"deepseek-coder"},
-       {"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", kDeepseekIdeographs, "\\p{N}"}},
-      {{"deepseek-v3", "hunyuan-dense"}, {"\\p{N}{1,3}", kDeepseekV3Ideographs, kDeepseekV3Words}},
-      {{"default", ""}, {kDefaultPunctuation, kGpt2, "\\p{N}+", kThreeDigits}},
+       {{"[\\r\\n]", "\\s?\\p{L}+", "\\s?\\p{P}+", kDeepseekIdeographs, "\\p{N}"},
+        kByMerges,
+        false}},
+      {{"deepseek-v3", "hunyuan-dense", "hy_v4", "joyai-llm"},
+       {{"\\p{N}{1,3}", kDeepseekV3Ideographs, kDeepseekV3Words}, kByMerges, false}},
+      {{"bailingmoe", "bailingmoe2", "llada-moe"}, {{kBailing}, kByMerges, false}},
+      {{"seed-coder"}, {{kSeedCoder}, kByMerges, false}},
+      {{"bloom", "poro-chat", "gpt3-finnish"}, {{kBloom}, kByMerges, false}},
+      {{"viking"}, {{kBloom, "\\p{N}"}, kByMerges, false}},
+      {{"default", ""}, {{kDefaultPunctuation, kGpt2, "\\p{N}+", kThreeDigits}, kByMerges, false}},
   };
   return *rules;
 }
 
 }  // namespace
 
-StatusOr<std::vector<std::string>> GgufSplitPatterns(absl::string_view pre) {
+StatusOr<GgufSplitRules> FindGgufSplitRules(absl::string_view pre) {
   std::vector<absl::string_view> known;
-  for (const SplitRule& rule : Rules()) {
+  for (const NamedRules& rule : Rules()) {
     for (const absl::string_view name : rule.names) {
-      if (name == pre) return rule.patterns;
+      if (name == pre) return rule.rules;
       if (!name.empty()) known.push_back(name);
     }
   }

@@ -89,10 +89,11 @@ Status FillSpm(const GgufVocabulary& v, const SpecialIds& ids, const std::vector
   }
   TESSERA_ASSIGN_OR_RETURN(Regex space, Regex::CompileLiteral(" "));
   parts->normalizer.push_back(MakeReplaceStep(std::move(space), std::string(kSpaceMark)));
+  if (ids.bos && v.add_bos_token.value_or(true)) parts->prefix.push_back(*ids.bos);
   ScoreOptions options{ids.unknown, ByteTokens(table)};
   TESSERA_ASSIGN_OR_RETURN(parts->model, SpmBpeModel::Create(MergeableTokens(table), options));
   parts->bytes = BytesOfMarkedTokens(table);
-  parts->bytes.set_strips_first_space(prefix);
+  if (prefix) parts->bytes.set_first_token(FirstToken::kWithoutOneSpace);
   return absl::OkStatus();
 }
 
@@ -120,8 +121,8 @@ Status FillBpe(const GgufVocabulary& v, const SpecialIds& ids, const std::vector
                Tokenizer::Parts* parts) {
   if (v.merges.empty()) return FieldError("merges", "a byte-level vocabulary needs them");
   parts->kind = absl::StrCat("byte-level BPE (", v.pre.empty() ? "default" : v.pre, ")");
-  TESSERA_ASSIGN_OR_RETURN(const std::vector<std::string> patterns, GgufSplitPatterns(v.pre));
-  for (const std::string& pattern : patterns) {
+  TESSERA_ASSIGN_OR_RETURN(const GgufSplitRules rules, FindGgufSplitRules(v.pre));
+  for (const std::string& pattern : rules.patterns) {
     TESSERA_ASSIGN_OR_RETURN(Regex regex, Regex::Compile(pattern));
     parts->pre_tokenizer.push_back(
         MakeSplitStep(std::move(regex), SplitBehavior::kIsolated, SplitMatches::kPattern));
@@ -148,10 +149,9 @@ Status FillBpe(const GgufVocabulary& v, const SpecialIds& ids, const std::vector
   TESSERA_ASSIGN_OR_RETURN(const std::vector<MergeTexts> merges, ReadMerges(v.merges, &storage));
   BpeOptions options;
   options.unknown_merge = UnknownMerge::kKeep;
-  options.unknown = ids.unknown;
-  const bool llama3 = v.pre == "llama-bpe" || v.pre == "llama3" || v.pre == "llama-v3";
-  if (llama3) options.whole_words = WholeWords::kFirst;
+  options.whole_words = rules.whole_words;
   TESSERA_ASSIGN_OR_RETURN(parts->model, BpeModel::Create(literal, merges, options));
+  if (ids.bos && v.add_bos_token.value_or(rules.adds_bos)) parts->prefix.push_back(*ids.bos);
   return absl::OkStatus();
 }
 
@@ -159,19 +159,19 @@ Status FillBert(const GgufVocabulary& v, const SpecialIds& ids,
                 const std::vector<TableToken>& table, Tokenizer::Parts* parts) {
   if (!ids.unknown) return FieldError("unknown_token_id", "a WordPiece vocabulary needs it");
   parts->kind = "WordPiece";
+  if (ids.cls) parts->prefix.push_back(*ids.cls);
+  if (ids.separator) parts->suffix.push_back(*ids.separator);
   parts->normalizer.push_back(MakeBertStep({}));
-  TESSERA_ASSIGN_OR_RETURN(Regex space, Regex::Compile("\\s+"));
-  parts->pre_tokenizer.push_back(
-      MakeSplitStep(std::move(space), SplitBehavior::kRemoved, SplitMatches::kPattern));
-  TESSERA_ASSIGN_OR_RETURN(Regex punctuation, Regex::Compile("[\\p{P}!-/:-@\\[-`{-~]"));
-  parts->pre_tokenizer.push_back(
-      MakeSplitStep(std::move(punctuation), SplitBehavior::kIsolated, SplitMatches::kPattern));
+  parts->pre_tokenizer.push_back(MakeSplitStep(Regex::FromScanner(&ScanWhiteSpace),
+                                               SplitBehavior::kRemoved, SplitMatches::kPattern));
+  parts->pre_tokenizer.push_back(MakeSplitStep(Regex::FromScanner(&ScanBertPunctuation),
+                                               SplitBehavior::kIsolated, SplitMatches::kPattern));
   std::vector<Vocabulary::Entry> entries;
   for (const ScoredToken& token : MergeableTokens(table)) entries.push_back({token.text, token.id});
   parts->model = std::make_unique<WordPieceModel>(
       entries, WordPieceOptions{*ids.unknown, std::string(kSpaceMark), ""});
   parts->bytes = BytesOfMarkedTokens(table);
-  parts->bytes.set_strips_first_space(true);
+  parts->bytes.set_first_token(FirstToken::kWithoutOneSpace);
   return absl::OkStatus();
 }
 
@@ -181,27 +181,20 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromGgufVocabulary(const Ggu
   TESSERA_ASSIGN_OR_RETURN(const SpecialIds ids, ReadIds(v));
   TESSERA_ASSIGN_OR_RETURN(const std::vector<TableToken> table, ReadTable(v, ids));
   Tokenizer::Parts parts;
-  bool bos_by_default = false;
   if (v.model == "llama") {
     TESSERA_RETURN_IF_ERROR(FillSpm(v, ids, table, &parts));
-    bos_by_default = true;
   } else if (v.model == "gpt2") {
     TESSERA_RETURN_IF_ERROR(FillBpe(v, ids, table, &parts));
-    bos_by_default = v.pre == "llama-bpe" || v.pre == "llama3" || v.pre == "llama-v3";
   } else if (v.model == "bert") {
     TESSERA_RETURN_IF_ERROR(FillBert(v, ids, table, &parts));
-    if (ids.cls) parts.prefix.push_back(*ids.cls);
-    if (ids.separator) parts.suffix.push_back(*ids.separator);
   } else {
     return FieldError("model", absl::StrCat("\"", v.model, "\" is none of llama, gpt2, bert"));
   }
   parts.added = AddedFrom(table);
   parts.bos = ids.bos;
   parts.eos = ids.eos;
-  if (v.model != "bert") {
-    if (ids.bos && v.add_bos_token.value_or(bos_by_default)) parts.prefix.push_back(*ids.bos);
-    if (ids.eos && v.add_eos_token.value_or(false)) parts.suffix.push_back(*ids.eos);
-  }
+  const bool adds_eos = v.add_eos_token.value_or(false) && v.model != "bert";
+  if (ids.eos && adds_eos) parts.suffix.push_back(*ids.eos);
   return Tokenizer::Create(std::move(parts));
 }
 

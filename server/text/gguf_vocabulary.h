@@ -9,6 +9,7 @@
 
 #include "absl/strings/string_view.h"
 #include "config/foundation/status.h"
+#include "server/text/bpe_model.h"
 
 namespace tessera::server {
 
@@ -34,8 +35,13 @@ struct GgufVocabulary {
 // INVALID_ARGUMENT naming the field when one has another type or is too large.
 [[nodiscard]] StatusOr<GgufVocabulary> ParseGgufVocabulary(absl::string_view json_text);
 
-// The patterns that cut a text for byte-level BPE under the name `pre`, applied one after the
-// other. INVALID_ARGUMENT listing the known names when there is none.
-[[nodiscard]] StatusOr<std::vector<std::string>> GgufSplitPatterns(absl::string_view pre);
+// What a name of splitting rules ("pre") says about byte-level BPE.
+struct GgufSplitRules {
+  std::vector<std::string> patterns;  // that cut a text, applied one after the other
+  WholeWords whole_words = WholeWords::kByMerges;
+  bool adds_bos = false;  // where the file does not say
+};
+// INVALID_ARGUMENT listing the known names when `pre` is none of them.
+[[nodiscard]] StatusOr<GgufSplitRules> FindGgufSplitRules(absl::string_view pre);
 
 }  // namespace tessera::server

@@ -3,7 +3,10 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "server/text/character_map.h"
+#include "server/text/unicode_classes.h"
 
 namespace tessera::server {
 namespace {
@@ -12,28 +15,10 @@ using Json = nlohmann::json;
 
 constexpr int kMaxNesting = 8;
 constexpr size_t kMaxSteps = 32;
-constexpr size_t kMaxReplacementBytes = 1024;
+constexpr uint64_t kMaxFixedLength = 65535;  // the most that a pattern repeats
 constexpr char kGpt2Pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-constexpr char kPunctuation[] = "[\\p{P}!-/:-@\\[-`{-~]";
 
-// The pattern object {"String": s} or {"Regex": r}.
-StatusOr<Regex> ReadPattern(const Json& object, absl::string_view where) {
-  const auto it = object.find("pattern");
-  if (it == object.end()) return HuggingFaceError(where, "it has no pattern");
-  if (it->is_string()) return Regex::CompileLiteral(it->get_ref<const std::string&>());
-  if (it->is_object()) {
-    if (const std::string text = TextOf(*it, "String", ""); !text.empty()) {
-      return Regex::CompileLiteral(text);
-    }
-    if (const std::string regex = TextOf(*it, "Regex", ""); !regex.empty()) {
-      return Regex::Compile(regex);
-    }
-  }
-  return HuggingFaceError(where, "its pattern is neither String nor Regex");
-}
-
-// The members of a "Sequence", or the part alone.
 StatusOr<std::vector<const Json*>> Members(const Json& json, const char* list, const char* where,
                                            int depth) {
   std::vector<const Json*> members;
@@ -57,14 +42,28 @@ StatusOr<std::vector<const Json*>> Members(const Json& json, const char* list, c
   return members;
 }
 
+StatusOr<std::unique_ptr<NormalizerStep>> ReadPrecompiled(const Json& json) {
+  constexpr char kField[] = "normalizer.precompiled_charsmap";
+  std::string map;
+  const std::string text = TextOf(json, "precompiled_charsmap", "");
+  if (!absl::Base64Unescape(text, &map)) return HuggingFaceError(kField, "is not base64");
+  StatusOr<CharacterMap> parsed = CharacterMap::Parse(map);
+  if (!parsed.ok()) return HuggingFaceError(kField, parsed.status().message());
+  return MakeCharacterMapStep(*std::move(parsed), MapUnit::kGrapheme);
+}
+
 StatusOr<std::unique_ptr<NormalizerStep>> ReadNormalizerStep(const Json& json) {
   const std::string type = TextOf(json, "type", "");
-  if (type == "NFC") return MakeUnicodeStep(UnicodeForm::kNfc);
-  if (type == "NFD") return MakeUnicodeStep(UnicodeForm::kNfd);
-  if (type == "NFKC") return MakeUnicodeStep(UnicodeForm::kNfkc);
-  if (type == "NFKD") return MakeUnicodeStep(UnicodeForm::kNfkd);
+  constexpr UnicodeVersion kVersion = UnicodeVersion::k9;
+  if (type == "NFC") return MakeUnicodeStep(UnicodeForm::kNfc, kVersion);
+  if (type == "NFD") return MakeUnicodeStep(UnicodeForm::kNfd, kVersion);
+  if (type == "NFKC") return MakeUnicodeStep(UnicodeForm::kNfkc, kVersion);
+  if (type == "NFKD") return MakeUnicodeStep(UnicodeForm::kNfkd, kVersion);
   if (type == "Lowercase") return MakeLowercaseStep();
-  if (type == "StripAccents") return MakeStripAccentsStep();
+  if (type == "StripAccents") return MakeRemoveStep(kAccent);
+  if (type == "Nmt") return MakeNmtStep();
+  if (type == "ByteLevel") return MakeByteSymbolsStep();
+  if (type == "Precompiled") return ReadPrecompiled(json);
   if (type == "Prepend") {
     std::string prefix = TextOf(json, "prepend", "");
     if (prefix.size() > kMaxReplacementBytes) {
@@ -108,6 +107,10 @@ StatusOr<SplitBehavior> ReadBehavior(const Json& json) {
   return HuggingFaceError("pre_tokenizer.behavior", absl::StrCat("unknown: ", name));
 }
 
+void AddScan(SplitScanner scanner, SplitBehavior behavior, PreTokenizerSteps* steps) {
+  steps->push_back(MakeSplitStep(Regex::FromScanner(scanner), behavior, SplitMatches::kPattern));
+}
+
 Status AddSplit(absl::string_view pattern, SplitBehavior behavior, PreTokenizerSteps* steps) {
   TESSERA_ASSIGN_OR_RETURN(Regex regex, Regex::Compile(pattern));
   steps->push_back(MakeSplitStep(std::move(regex), behavior, SplitMatches::kPattern));
@@ -145,23 +148,40 @@ Status AddPreTokenizerStep(const Json& json, PreTokenizerSteps* steps) {
     return absl::OkStatus();
   }
   if (type == "Digits") {
-    return AddSplit(FlagOf(json, "individual_digits", false) ? "\\p{N}" : "\\p{N}+",
-                    SplitBehavior::kIsolated, steps);
+    const bool individual = FlagOf(json, "individual_digits", false);
+    AddScan(individual ? &ScanDigit : &ScanDigits, SplitBehavior::kIsolated, steps);
+    return absl::OkStatus();
   }
   if (type == "Punctuation") {
     TESSERA_ASSIGN_OR_RETURN(const SplitBehavior behavior, ReadBehavior(json));
-    return AddSplit(kPunctuation, behavior, steps);
-  }
-  if (type == "Whitespace") {
-    TESSERA_ASSIGN_OR_RETURN(Regex regex, Regex::Compile("\\w+|[^\\w\\s]+"));
-    steps->push_back(
-        MakeSplitStep(std::move(regex), SplitBehavior::kRemoved, SplitMatches::kInverted));
+    AddScan(&ScanBertPunctuation, behavior, steps);
     return absl::OkStatus();
   }
-  if (type == "WhitespaceSplit") return AddSplit("\\s+", SplitBehavior::kRemoved, steps);
-  if (type == "BertPreTokenizer") {
-    TESSERA_RETURN_IF_ERROR(AddSplit("\\s+", SplitBehavior::kRemoved, steps));
-    return AddSplit(kPunctuation, SplitBehavior::kIsolated, steps);
+  if (type == "Whitespace") {
+    steps->push_back(MakeSplitStep(Regex::FromScanner(&ScanWordsAndSymbols),
+                                   SplitBehavior::kRemoved, SplitMatches::kInverted));
+    return absl::OkStatus();
+  }
+  if (type == "WhitespaceSplit" || type == "BertPreTokenizer") {
+    AddScan(&ScanWhiteSpace, SplitBehavior::kRemoved, steps);
+    if (type == "BertPreTokenizer") AddScan(&ScanBertPunctuation, SplitBehavior::kIsolated, steps);
+    return absl::OkStatus();
+  }
+  if (type == "CharDelimiterSplit") {
+    TESSERA_ASSIGN_OR_RETURN(Regex regex, Regex::CompileLiteral(TextOf(json, "delimiter", "")));
+    steps->push_back(
+        MakeSplitStep(std::move(regex), SplitBehavior::kRemoved, SplitMatches::kPattern));
+    return absl::OkStatus();
+  }
+  if (type == "FixedLength") {
+    const auto length = json.find("length");
+    const bool given = length != json.end() && length->is_number_unsigned();
+    const uint64_t characters = given ? length->get<uint64_t>() : 0;
+    if (characters < 1 || characters > kMaxFixedLength) {
+      return HuggingFaceError("pre_tokenizer.length",
+                              absl::StrCat("must be 1 to ", kMaxFixedLength));
+    }
+    return AddSplit(absl::StrCat("(?s:.{1,", characters, "})"), SplitBehavior::kIsolated, steps);
   }
   if (type == "Metaspace") return AddMetaspace(json, steps);
   return HuggingFaceError("pre_tokenizer.type", absl::StrCat("\"", type, "\" is not supported"));
@@ -178,6 +198,9 @@ Status ReadTemplate(const Json& json, PostProcessorPart* part) {
   for (const Json& item : *single) {
     if (!item.is_object()) return HuggingFaceError("post_processor.single", "broken item");
     if (item.contains("Sequence")) {
+      if (behind || TextOf(item["Sequence"], "id", "A") != "A") {
+        return HuggingFaceError("post_processor.single", "must have the text A once");
+      }
       behind = true;
       continue;
     }
@@ -234,9 +257,29 @@ bool FlagOf(const Json& object, const char* name, bool fallback) {
   return it == object.end() || !it->is_boolean() ? fallback : it->get<bool>();
 }
 
+StatusOr<std::vector<const Json*>> SequenceMembers(const Json& json, const char* list,
+                                                   const char* where) {
+  return Members(json, list, where, 0);
+}
+
+StatusOr<Regex> ReadPattern(const Json& object, absl::string_view where) {
+  const auto it = object.find("pattern");
+  if (it == object.end()) return HuggingFaceError(where, "it has no pattern");
+  if (it->is_string()) return Regex::CompileLiteral(it->get_ref<const std::string&>());
+  if (it->is_object()) {
+    if (const std::string text = TextOf(*it, "String", ""); !text.empty()) {
+      return Regex::CompileLiteral(text);
+    }
+    if (const std::string regex = TextOf(*it, "Regex", ""); !regex.empty()) {
+      return Regex::Compile(regex);
+    }
+  }
+  return HuggingFaceError(where, "its pattern is neither String nor Regex");
+}
+
 StatusOr<NormalizerSteps> ReadNormalizer(const Json& json) {
   NormalizerSteps steps;
-  TESSERA_ASSIGN_OR_RETURN(const auto members, Members(json, "normalizers", "normalizer", 0));
+  TESSERA_ASSIGN_OR_RETURN(const auto members, SequenceMembers(json, "normalizers", "normalizer"));
   for (const Json* member : members) {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<NormalizerStep> step, ReadNormalizerStep(*member));
     steps.push_back(std::move(step));
@@ -246,7 +289,8 @@ StatusOr<NormalizerSteps> ReadNormalizer(const Json& json) {
 
 StatusOr<PreTokenizerPart> ReadPreTokenizer(const Json& json) {
   PreTokenizerPart part;
-  TESSERA_ASSIGN_OR_RETURN(const auto members, Members(json, "pretokenizers", "pre_tokenizer", 0));
+  TESSERA_ASSIGN_OR_RETURN(const auto members,
+                           SequenceMembers(json, "pretokenizers", "pre_tokenizer"));
   bool symbols = false;  // whether the text is in symbols at this point
   for (size_t i = 0; i < members.size(); ++i) {
     const Json& member = *members[i];
@@ -270,44 +314,10 @@ StatusOr<PreTokenizerPart> ReadPreTokenizer(const Json& json) {
   return part;
 }
 
-StatusOr<DecoderPart> ReadDecoder(const Json& json) {
-  DecoderPart part;
-  TESSERA_ASSIGN_OR_RETURN(const auto members, Members(json, "decoders", "decoder", 0));
-  for (const Json* member : members) {
-    const std::string type = TextOf(*member, "type", "");
-    if (TextOf(*member, "content", "").size() > kMaxReplacementBytes) {
-      return HuggingFaceError("decoder.content", "is too long");
-    }
-    if (type == "ByteLevel") {
-      part.writing = VocabularyWriting::kByteSymbols;
-    } else if (type == "ByteFallback") {
-      part.byte_fallback = true;
-    } else if (type == "Metaspace") {
-      part.replacements.emplace_back(TextOf(*member, "replacement", "\xE2\x96\x81"), " ");
-      part.strips_first_space = TextOf(*member, "prepend_scheme", "always") != "never" &&
-                                FlagOf(*member, "add_prefix_space", true);
-    } else if (type == "Replace") {
-      const auto pattern = member->find("pattern");
-      const std::string from = pattern == member->end() ? "" : TextOf(*pattern, "String", "");
-      if (from.empty()) return HuggingFaceError("decoder.Replace", "needs a String pattern");
-      part.replacements.emplace_back(from, TextOf(*member, "content", ""));
-    } else if (type == "Strip") {
-      const auto start = member->find("start");
-      part.strips_first_space = TextOf(*member, "content", "") == " " && start != member->end() &&
-                                start->is_number_unsigned() && start->get<uint64_t>() > 0;
-    } else if (type == "WordPiece") {
-      part.continuation_prefix = TextOf(*member, "prefix", "##");
-      part.strips_first_space = true;
-    } else if (type != "Fuse") {
-      return HuggingFaceError("decoder.type", absl::StrCat("\"", type, "\" is not supported"));
-    }
-  }
-  return part;
-}
-
 StatusOr<PostProcessorPart> ReadPostProcessor(const Json& json) {
   PostProcessorPart part;
-  TESSERA_ASSIGN_OR_RETURN(const auto members, Members(json, "processors", "post_processor", 0));
+  TESSERA_ASSIGN_OR_RETURN(const auto members,
+                           SequenceMembers(json, "processors", "post_processor"));
   for (const Json* member : members) {
     const std::string type = TextOf(*member, "type", "");
     if (type == "TemplateProcessing") {

@@ -10,11 +10,21 @@
 #include "config/foundation/status.h"
 #include "server/text/normalizer.h"
 #include "server/text/pretokenizer.h"
+#include "server/text/regex.h"
 
 namespace tessera::server {
 
 // INVALID_ARGUMENT "tokenizer.json is not usable" at `where` because of `why`.
 [[nodiscard]] Status HuggingFaceError(absl::string_view where, absl::string_view why);
+
+// The longest text that a part may write.
+inline constexpr size_t kMaxReplacementBytes = 1024;
+
+// The members of a "Sequence" under the name `list`, flattened, or the part alone; none for null.
+[[nodiscard]] StatusOr<std::vector<const nlohmann::json*>> SequenceMembers(
+    const nlohmann::json& json, const char* list, const char* where);
+// The pattern object {"String": s} or {"Regex": r} of a part.
+[[nodiscard]] StatusOr<Regex> ReadPattern(const nlohmann::json& object, absl::string_view where);
 
 // `json` may be null (no part). Unknown types are refused by name.
 [[nodiscard]] StatusOr<NormalizerSteps> ReadNormalizer(const nlohmann::json& json);
@@ -27,17 +37,6 @@ struct PreTokenizerPart {
   VocabularyWriting writing = VocabularyWriting::kPlain;
 };
 [[nodiscard]] StatusOr<PreTokenizerPart> ReadPreTokenizer(const nlohmann::json& json);
-
-// What the decoder makes of a token's text.
-struct DecoderPart {
-  std::vector<std::pair<std::string, std::string>> replacements;
-  VocabularyWriting writing = VocabularyWriting::kPlain;
-  bool byte_fallback = false;
-  bool strips_first_space = false;
-  // WordPiece: tokens with the prefix continue a word, others begin one behind a space.
-  std::string continuation_prefix;
-};
-[[nodiscard]] StatusOr<DecoderPart> ReadDecoder(const nlohmann::json& json);
 
 // Names of special tokens around one text; ids where the file gives them.
 struct PostProcessorPart {

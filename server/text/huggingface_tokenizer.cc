@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
 #include "server/text/bpe_model.h"
+#include "server/text/huggingface_decoder.h"
 #include "server/text/huggingface_parts.h"
 #include "server/text/score_models.h"
 #include "server/text/tokenizer.h"
@@ -18,13 +18,20 @@ namespace {
 
 using Json = nlohmann::json;
 
-// The vocabulary by id, before its texts are turned into bytes. Ids without a token stay unused.
+struct ModelToken {
+  std::string text;
+  TokenId id = 0;
+  double score = 0;
+};
+
 struct FileVocabulary {
-  std::vector<TableToken> table;
-  std::vector<AddedToken> added;
+  std::vector<ModelToken> model;       // what the model may make
+  std::vector<TableToken> table;       // all tokens by id; ids without one stay unused
+  std::vector<AddedToken> added;       // found in the text as it came
+  std::vector<AddedToken> normalized;  // found in normalized text
   uint64_t id_limit = kMaxVocabularyTokens;
 
-  Status Put(uint64_t id, absl::string_view text, float score, TokenKind kind) {
+  Status Put(uint64_t id, absl::string_view text, TokenKind kind) {
     if (id >= id_limit) {
       return HuggingFaceError("model.vocab", absl::StrCat("id ", id, " is too large"));
     }
@@ -32,8 +39,19 @@ struct FileVocabulary {
       return HuggingFaceError("model.vocab", absl::StrCat("token ", id, " is too long"));
     }
     if (id >= table.size()) table.resize(id + 1, TableToken{"", 0, TokenKind::kUnused});
-    table[id] = {std::string(text), score, kind};
+    table[id] = {std::string(text), 0, kind};
     return absl::OkStatus();
+  }
+  Status PutModel(uint64_t id, absl::string_view text, double score) {
+    TESSERA_RETURN_IF_ERROR(Put(id, text, TokenKind::kNormal));
+    model.push_back({std::string(text), static_cast<TokenId>(id), score});
+    return absl::OkStatus();
+  }
+  [[nodiscard]] std::optional<TokenId> FindModel(absl::string_view text) const {
+    for (const ModelToken& token : model) {
+      if (token.text == text) return token.id;
+    }
+    return std::nullopt;
   }
 };
 
@@ -50,7 +68,7 @@ Status ReadVocabulary(const Json& model, FileVocabulary* vocabulary) {
   if (it->is_object()) {
     for (const auto& [text, id] : it->items()) {
       if (!id.is_number_unsigned()) return HuggingFaceError("model.vocab", "ids must be numbers");
-      TESSERA_RETURN_IF_ERROR(vocabulary->Put(id.get<uint64_t>(), text, 0, TokenKind::kNormal));
+      TESSERA_RETURN_IF_ERROR(vocabulary->PutModel(id.get<uint64_t>(), text, 0));
     }
     return absl::OkStatus();
   }
@@ -59,19 +77,18 @@ Status ReadVocabulary(const Json& model, FileVocabulary* vocabulary) {
     if (!pair.is_array() || pair.size() != 2 || !pair[0].is_string() || !pair[1].is_number()) {
       return HuggingFaceError(absl::StrCat("model.vocab[", i, "]"), "must be [text, score]");
     }
-    TESSERA_RETURN_IF_ERROR(vocabulary->Put(i, pair[0].get_ref<const std::string&>(),
-                                            static_cast<float>(pair[1].get<double>()),
-                                            TokenKind::kNormal));
+    TESSERA_RETURN_IF_ERROR(
+        vocabulary->PutModel(i, pair[0].get_ref<const std::string&>(), pair[1].get<double>()));
   }
   return absl::OkStatus();
 }
 
-Status ReadAdded(const Json& root, FileVocabulary* vocabulary) {
+Status ReadAdded(const Json& root, const NormalizerSteps& normalizer, FileVocabulary* vocabulary) {
   const auto it = root.find("added_tokens");
   if (it == root.end() || it->is_null()) return absl::OkStatus();
   if (!it->is_array()) return HuggingFaceError("added_tokens", "must be a list");
   for (const Json& entry : *it) {
-    const std::string where = absl::StrCat("added_tokens[", vocabulary->added.size(), "]");
+    const std::string where = absl::StrCat("added_tokens[", &entry - &(*it)[0], "]");
     if (!entry.is_object() || !entry.contains("id") || !entry["id"].is_number_unsigned()) {
       return HuggingFaceError(where, "needs an id");
     }
@@ -83,11 +100,25 @@ Status ReadAdded(const Json& root, FileVocabulary* vocabulary) {
     token.rstrip = FlagOf(entry, "rstrip", false);
     const uint64_t id = entry["id"].get<uint64_t>();
     TESSERA_RETURN_IF_ERROR(vocabulary->Put(
-        id, token.text, 0, token.special ? TokenKind::kControl : TokenKind::kUserDefined));
+        id, token.text, token.special ? TokenKind::kControl : TokenKind::kUserDefined));
     token.id = static_cast<TokenId>(id);
-    vocabulary->added.push_back(std::move(token));
+    if (!FlagOf(entry, "normalized", !token.special)) {
+      vocabulary->added.push_back(std::move(token));
+      continue;
+    }
+    AlignedText text = AlignedText::From(token.text, 0, Alignment::kOff);
+    TESSERA_RETURN_IF_ERROR(Normalize(normalizer, FragmentPlace::kFirst, &text));
+    token.text = std::move(text.text);
+    vocabulary->normalized.push_back(std::move(token));
   }
   return absl::OkStatus();
+}
+
+// Special tokens come first: of equal texts the first counts.
+AddedTokens InOrder(std::vector<AddedToken> tokens) {
+  std::stable_partition(tokens.begin(), tokens.end(),
+                        [](const AddedToken& token) { return token.special; });
+  return AddedTokens(std::move(tokens));
 }
 
 std::optional<TokenId> FindText(const FileVocabulary& vocabulary, absl::string_view text) {
@@ -97,14 +128,14 @@ std::optional<TokenId> FindText(const FileVocabulary& vocabulary, absl::string_v
   return std::nullopt;
 }
 
-// Byte tokens of a vocabulary that falls back to bytes, marked as such in the table.
-std::optional<std::array<TokenId, 256>> MarkByteTokens(std::vector<TableToken>* table) {
-  for (TableToken& token : *table) {
-    if (token.kind == TokenKind::kNormal && ByteOfName(token.text).has_value()) {
-      token.kind = TokenKind::kByte;
-    }
+// The tokens named "<0x00>" to "<0xFF>", as far as there are any.
+std::array<uint32_t, 256> NamedBytes(const FileVocabulary& vocabulary) {
+  std::array<uint32_t, 256> ids;
+  ids.fill(kNoSymbol);
+  for (const ModelToken& token : vocabulary.model) {
+    if (const std::optional<uint8_t> byte = ByteOfName(token.text)) ids[*byte] = token.id;
   }
-  return ByteTokens(*table);
+  return ids;
 }
 
 std::string InBytes(absl::string_view text, VocabularyWriting writing) {
@@ -147,110 +178,137 @@ StatusOr<std::vector<MergeTexts>> ReadMerges(const Json& model, VocabularyWritin
   return merges;
 }
 
-StatusOr<std::unique_ptr<Model>> ReadBpe(const Json& model, FileVocabulary* vocabulary,
-                                         VocabularyWriting writing) {
-  for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
-    if (!TextOf(model, name, "").empty()) {
-      return HuggingFaceError(absl::StrCat("model.", name), "is not supported");
-    }
-  }
+StatusOr<BpeOptions> ReadBpeOptions(const Json& model, const FileVocabulary& vocabulary,
+                                    VocabularyWriting writing) {
   if (model.contains("dropout") && model["dropout"].is_number() &&
       model["dropout"].get<double>() > 0) {
     return HuggingFaceError("model.dropout", "gives another result each time; remove it");
   }
   BpeOptions options;
   options.unit = writing == VocabularyWriting::kByteSymbols ? BpeUnit::kByte : BpeUnit::kCharacter;
+  options.same_merge = SameMerge::kLastCounts;
+  options.missing_bytes = MissingBytes::kAllow;
+  options.continuing_prefix = InBytes(TextOf(model, "continuing_subword_prefix", ""), writing);
+  options.word_suffix = InBytes(TextOf(model, "end_of_word_suffix", ""), writing);
+  if (std::max(options.continuing_prefix.size(), options.word_suffix.size()) >
+      kMaxReplacementBytes) {
+    return HuggingFaceError("model.continuing_subword_prefix", "is too long");
+  }
   if (FlagOf(model, "ignore_merges", false)) options.whole_words = WholeWords::kFirst;
   if (FlagOf(model, "fuse_unk", false)) options.unknown_runs = UnknownRuns::kFused;
-  if (FlagOf(model, "byte_fallback", false))
-    options.byte_tokens = MarkByteTokens(&vocabulary->table);
+  if (FlagOf(model, "byte_fallback", false)) options.byte_tokens = NamedBytes(vocabulary);
   if (const std::string unknown = TextOf(model, "unk_token", ""); !unknown.empty()) {
-    options.unknown = FindText(*vocabulary, unknown);
+    options.unknown = vocabulary.FindModel(unknown);
+    if (!options.unknown.has_value()) {
+      return HuggingFaceError("model.unk_token", absl::StrCat("\"", unknown, "\" is no token"));
+    }
   }
-  std::vector<std::string> texts(vocabulary->table.size());
-  std::vector<Vocabulary::Entry> entries, literal;
-  for (TokenId id = 0; id < texts.size(); ++id) {
-    const TableToken& token = vocabulary->table[id];
-    if (token.text.empty() || token.kind == TokenKind::kByte) continue;
-    texts[id] = InBytes(token.text, writing);
-    (token.kind == TokenKind::kNormal ? entries : literal).push_back({texts[id], id});
+  return options;
+}
+
+StatusOr<std::unique_ptr<Model>> ReadBpe(const Json& model, const FileVocabulary& vocabulary,
+                                         VocabularyWriting writing) {
+  TESSERA_ASSIGN_OR_RETURN(const BpeOptions options, ReadBpeOptions(model, vocabulary, writing));
+  std::vector<std::string> texts;
+  std::vector<Vocabulary::Entry> entries;
+  texts.reserve(vocabulary.model.size());
+  for (const ModelToken& token : vocabulary.model) {
+    texts.push_back(InBytes(token.text, writing));
+    entries.push_back({texts.back(), token.id});
   }
-  // Added tokens may be parts of merges; of equal texts the last counts, which are the plain ones.
-  literal.insert(literal.end(), entries.begin(), entries.end());
   std::vector<std::string> storage;
   TESSERA_ASSIGN_OR_RETURN(const std::vector<MergeTexts> merges,
                            ReadMerges(model, writing, &storage));
   TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<Model> result,
-                           BpeModel::Create(literal, merges, options));
+                           BpeModel::Create(entries, merges, options));
   return result;
 }
 
-StatusOr<std::unique_ptr<Model>> ReadUnigram(const Json& model, FileVocabulary* vocabulary) {
+StatusOr<std::unique_ptr<Model>> ReadUnigram(const Json& model, const FileVocabulary& vocabulary) {
   ScoreOptions options;
-  if (FlagOf(model, "byte_fallback", false))
-    options.byte_tokens = MarkByteTokens(&vocabulary->table);
+  options.sum = ScoreSum::kDouble;
+  if (FlagOf(model, "byte_fallback", false)) options.byte_tokens = NamedBytes(vocabulary);
   if (model.contains("unk_id") && model["unk_id"].is_number_unsigned()) {
     const uint64_t id = model["unk_id"].get<uint64_t>();
-    if (id >= vocabulary->table.size()) return HuggingFaceError("model.unk_id", "is no token");
+    if (id >= vocabulary.model.size()) return HuggingFaceError("model.unk_id", "is no token");
     options.unknown = static_cast<TokenId>(id);
-    vocabulary->table[*options.unknown].kind = TokenKind::kUnknown;
   }
-  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<Model> result,
-                           UnigramModel::Create(MergeableTokens(vocabulary->table), options));
+  std::vector<ScoredToken> tokens;
+  tokens.reserve(vocabulary.model.size());
+  for (const ModelToken& token : vocabulary.model) {
+    tokens.push_back({token.text, token.id, token.score});
+  }
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<Model> result, UnigramModel::Create(tokens, options));
   return result;
 }
 
-StatusOr<std::unique_ptr<Model>> ReadWordPiece(const Json& model, FileVocabulary* vocabulary) {
-  const std::optional<TokenId> unknown = FindText(*vocabulary, TextOf(model, "unk_token", "[UNK]"));
-  if (!unknown.has_value()) return HuggingFaceError("model.unk_token", "is no token");
+std::vector<Vocabulary::Entry> EntriesOf(const FileVocabulary& vocabulary) {
   std::vector<Vocabulary::Entry> entries;
-  for (const ScoredToken& token : MergeableTokens(vocabulary->table)) {
-    entries.push_back({token.text, token.id});
-  }
+  entries.reserve(vocabulary.model.size());
+  for (const ModelToken& token : vocabulary.model) entries.push_back({token.text, token.id});
+  return entries;
+}
+
+StatusOr<std::unique_ptr<Model>> ReadWordPiece(const Json& model,
+                                               const FileVocabulary& vocabulary) {
+  const std::optional<TokenId> unknown = vocabulary.FindModel(TextOf(model, "unk_token", "[UNK]"));
+  if (!unknown.has_value()) return HuggingFaceError("model.unk_token", "is no token");
   WordPieceOptions options{*unknown, "", TextOf(model, "continuing_subword_prefix", "##")};
-  std::unique_ptr<Model> result = std::make_unique<WordPieceModel>(entries, options);
-  return result;
+  if (const auto most = model.find("max_input_chars_per_word");
+      most != model.end() && most->is_number_unsigned()) {
+    options.max_word_characters = most->get<size_t>();
+  }
+  return std::make_unique<WordPieceModel>(EntriesOf(vocabulary), options);
 }
 
-// What the decoder makes of one plain token; each step may make it longer.
-Status Decode(const DecoderPart& decoder, std::string* text) {
-  for (const auto& [from, to] : decoder.replacements) {
-    *text = absl::StrReplaceAll(*text, {{from, to}});
-    if (text->size() > kMaxTokenTextBytes) {
-      return HuggingFaceError("decoder", "it makes a token too long");
-    }
+StatusOr<std::unique_ptr<Model>> ReadModel(const Json& model, const FileVocabulary& vocabulary,
+                                           VocabularyWriting writing, std::string* kind) {
+  *kind = TextOf(model, "type", "");
+  // Early files name no type; merges tell.
+  if (kind->empty() && model.contains("merges")) *kind = "BPE";
+  if (*kind == "BPE") {
+    *kind = writing == VocabularyWriting::kByteSymbols ? "byte-level BPE" : "character BPE";
+    return ReadBpe(model, vocabulary, writing);
   }
-  if (const std::string& prefix = decoder.continuation_prefix; !prefix.empty()) {
-    *text = text->rfind(prefix, 0) == 0 ? text->substr(prefix.size()) : " " + *text;
+  if (*kind == "Unigram") return ReadUnigram(model, vocabulary);
+  if (*kind == "WordPiece") return ReadWordPiece(model, vocabulary);
+  if (*kind == "WordLevel") {
+    return std::make_unique<WordLevelModel>(EntriesOf(vocabulary),
+                                            vocabulary.FindModel(TextOf(model, "unk_token", "")));
   }
-  return absl::OkStatus();
+  return HuggingFaceError("model.type", absl::StrCat("\"", *kind, "\" is not supported"));
 }
 
-StatusOr<TokenBytes> BytesOf(const FileVocabulary& vocabulary, const DecoderPart& decoder,
-                             VocabularyWriting writing) {
+StatusOr<TokenBytes> BytesOf(const FileVocabulary& vocabulary, const TokenDecoder& decoder) {
   TokenBytes bytes;
-  for (const TableToken& token : vocabulary.table) {
-    const bool plain = token.kind == TokenKind::kNormal || token.kind == TokenKind::kByte;
-    if (!plain) {
-      bytes.Add(token.text, token.kind);
-      continue;
-    }
-    const std::optional<uint8_t> byte = token.kind == TokenKind::kByte || decoder.byte_fallback
-                                            ? ByteOfName(token.text)
-                                            : std::nullopt;
+  bytes.set_first_token(decoder.first_token());
+  size_t first_bytes = 0;
+  for (TokenId id = 0; id < vocabulary.table.size(); ++id) {
+    const TableToken& token = vocabulary.table[id];
+    const std::optional<uint8_t> byte =
+        decoder.falls_back_to_bytes() ? ByteOfName(token.text) : std::nullopt;
     if (byte.has_value()) {
       const char raw = static_cast<char>(*byte);
       bytes.Add(absl::string_view(&raw, 1), TokenKind::kByte);
       continue;
     }
-    std::string text = InBytes(token.text, writing);
-    TESSERA_RETURN_IF_ERROR(Decode(decoder, &text));
-    if (bytes.data().size() + text.size() > kMaxVocabularyBytes) {
+    if (token.text.empty()) {
+      bytes.Add("", token.kind);
+      continue;
+    }
+    TESSERA_ASSIGN_OR_RETURN(const std::string later,
+                             decoder.Write(token.text, TokenDecoder::Place::kLater));
+    bytes.Add(later, token.kind);
+    if (!decoder.strips_text()) {
+      TESSERA_ASSIGN_OR_RETURN(std::string first,
+                               decoder.Write(token.text, TokenDecoder::Place::kFirst));
+      first_bytes += first.size();
+      if (first != bytes.First(id)) bytes.SetFirst(id, std::move(first));
+    }
+    if (bytes.data().size() + first_bytes > kMaxVocabularyBytes) {
       return HuggingFaceError("decoder", "it makes the vocabulary too large");
     }
-    bytes.Add(text, token.kind);
   }
-  bytes.set_strips_first_space(decoder.strips_first_space);
   return bytes;
 }
 
@@ -288,12 +346,6 @@ const Json& PartOf(const Json& root, const char* name) {
   return it == root.end() ? *kNull : *it;
 }
 
-std::string ModelType(const Json& model) {
-  const std::string type = TextOf(model, "type", "");
-  // Early files name no type; merges tell.
-  return type.empty() && model.contains("merges") ? "BPE" : type;
-}
-
 }  // namespace
 
 StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromHuggingFace(
@@ -306,36 +358,20 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromHuggingFace(
                            ParseTokenizerConfig(tokenizer_config_json));
   Tokenizer::Parts parts;
   FileVocabulary vocabulary;
-  TESSERA_RETURN_IF_ERROR(ReadVocabulary(model, &vocabulary));
-  TESSERA_RETURN_IF_ERROR(ReadAdded(root, &vocabulary));
-  TESSERA_RETURN_IF_ERROR(CheckTable(vocabulary.table));
   TESSERA_ASSIGN_OR_RETURN(parts.normalizer, ReadNormalizer(PartOf(root, "normalizer")));
+  TESSERA_RETURN_IF_ERROR(ReadVocabulary(model, &vocabulary));
+  TESSERA_RETURN_IF_ERROR(ReadAdded(root, parts.normalizer, &vocabulary));
+  TESSERA_RETURN_IF_ERROR(CheckTable(vocabulary.table));
   TESSERA_ASSIGN_OR_RETURN(PreTokenizerPart pre, ReadPreTokenizer(PartOf(root, "pre_tokenizer")));
-  TESSERA_ASSIGN_OR_RETURN(const DecoderPart decoder, ReadDecoder(PartOf(root, "decoder")));
+  TESSERA_ASSIGN_OR_RETURN(const TokenDecoder decoder, TokenDecoder::Read(PartOf(root, "decoder")));
   TESSERA_ASSIGN_OR_RETURN(const PostProcessorPart post,
                            ReadPostProcessor(PartOf(root, "post_processor")));
   parts.pre_tokenizer = std::move(pre.steps);
-  const std::string type = ModelType(model);
-  if (type == "BPE") {
-    parts.kind =
-        pre.writing == VocabularyWriting::kByteSymbols ? "byte-level BPE" : "character BPE";
-    TESSERA_ASSIGN_OR_RETURN(parts.model, ReadBpe(model, &vocabulary, pre.writing));
-  } else if (type == "Unigram") {
-    parts.kind = "Unigram";
-    TESSERA_ASSIGN_OR_RETURN(parts.model, ReadUnigram(model, &vocabulary));
-  } else if (type == "WordPiece") {
-    parts.kind = "WordPiece";
-    TESSERA_ASSIGN_OR_RETURN(parts.model, ReadWordPiece(model, &vocabulary));
-  } else {
-    return HuggingFaceError("model.type", absl::StrCat("\"", type, "\" is not supported"));
-  }
-  const bool symbols = pre.writing == VocabularyWriting::kByteSymbols ||
-                       decoder.writing == VocabularyWriting::kByteSymbols;
-  TESSERA_ASSIGN_OR_RETURN(
-      parts.bytes, BytesOf(vocabulary, decoder,
-                           symbols ? VocabularyWriting::kByteSymbols : VocabularyWriting::kPlain));
+  TESSERA_ASSIGN_OR_RETURN(parts.model, ReadModel(model, vocabulary, pre.writing, &parts.kind));
+  TESSERA_ASSIGN_OR_RETURN(parts.bytes, BytesOf(vocabulary, decoder));
   TESSERA_RETURN_IF_ERROR(FillSpecials(post, config, vocabulary, &parts));
-  parts.added = AddedTokens(std::move(vocabulary.added));
+  parts.added = InOrder(std::move(vocabulary.added));
+  parts.normalized_added = InOrder(std::move(vocabulary.normalized));
   return Tokenizer::Create(std::move(parts));
 }
 

@@ -23,7 +23,7 @@ struct Symbol {
   uint32_t id = kNoSymbol;
 };
 
-struct Merge {
+struct PairMerge {
   uint32_t rank = kNoMerge;
   uint32_t id = kNoSymbol;
 };
@@ -36,7 +36,7 @@ inline constexpr size_t kScanLimit = 40;
 template <typename Lookup>
 void MergeByScan(const Lookup& lookup, std::vector<Symbol>* symbols) {
   size_t count = symbols->size();
-  Merge merges[kScanLimit];
+  PairMerge merges[kScanLimit];
   Symbol* s = symbols->data();
   for (size_t i = 0; i + 1 < count; ++i) merges[i] = lookup(s[i], s[i + 1]);
   while (count > 1) {
@@ -81,7 +81,7 @@ void MergeByHeap(const Lookup& lookup, std::vector<Symbol>* symbols) {
   heap.reserve(count);
   Symbol* s = symbols->data();
   const auto entry = [&](uint32_t left, uint32_t right) {
-    const Merge merge = lookup(s[left], s[right]);
+    const PairMerge merge = lookup(s[left], s[right]);
     return HeapEntry{merge.rank, left, right, merge.id, s[left].length, s[right].length};
   };
   for (uint32_t i = 0; i < count; ++i) {
@@ -120,7 +120,7 @@ void MergeByHeap(const Lookup& lookup, std::vector<Symbol>* symbols) {
 }  // namespace internal
 
 // Merges `symbols` (each of at least one byte) until no pair merges.
-// `lookup(left, right)` gives the Merge of two neighbours, with rank kNoMerge for none; it must
+// `lookup(left, right)` gives the PairMerge of two neighbours, with rank kNoMerge for none; it must
 // depend on the bytes of the two symbols alone.
 template <typename Lookup>
 void MergeSymbols(const Lookup& lookup, std::vector<Symbol>* symbols) {

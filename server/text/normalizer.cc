@@ -3,11 +3,13 @@
 #include <unicode/bytestream.h>
 #include <unicode/edits.h>
 #include <unicode/normalizer2.h>
-#include <unicode/uchar.h>
+#include <unicode/uniset.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/text/unicode_classes.h"
 #include "server/text/utf8.h"
 
 namespace tessera::server {
@@ -25,16 +27,32 @@ Status IcuError(UErrorCode code) {
                {"Unicode normalization failed", "", u_errorName(code), ""});
 }
 
+// The filtered form of `base`: characters of Unicode 9 only.
+const icu::Normalizer2* OfUnicode9(const icu::Normalizer2& base, UErrorCode& code) {
+  static const auto* known = [&code] {
+    auto* set = new icu::UnicodeSet(UNICODE_STRING_SIMPLE("[:age=9.0:]"), code);
+    return static_cast<const icu::UnicodeSet*>(set->freeze());
+  }();
+  return U_SUCCESS(code) ? new icu::FilteredNormalizer2(base, *known) : nullptr;
+}
+
 class UnicodeStep : public NormalizerStep {
  public:
-  explicit UnicodeStep(UnicodeForm form) : form_(form) {}
+  UnicodeStep(UnicodeForm form, UnicodeVersion version) : form_(form) {
+    newest_ = Instance(code_);
+    if (version == UnicodeVersion::k9 && U_SUCCESS(code_)) {
+      filtered_.reset(OfUnicode9(*newest_, code_));
+    }
+  }
 
   Status Apply(FragmentPlace place, AlignedText* text) const override {
+    if (U_FAILURE(code_)) return IcuError(code_);
+    if (IsPlain(text->text)) return absl::OkStatus();
     UErrorCode code = U_ZERO_ERROR;
-    const icu::Normalizer2* normalizer = Instance(code);
-    if (U_FAILURE(code)) return IcuError(code);
     const icu::StringPiece input(text->text.data(), static_cast<int32_t>(text->text.size()));
-    if (normalizer->isNormalizedUTF8(input, code)) return absl::OkStatus();
+    // What is normalized for the newest version is so for older ones.
+    if (newest_->isNormalizedUTF8(input, code)) return absl::OkStatus();
+    const icu::Normalizer2* normalizer = filtered_ != nullptr ? filtered_.get() : newest_;
     std::string result;
     icu::StringByteSink<std::string> sink(&result);
     icu::Edits edits;
@@ -76,7 +94,19 @@ class UnicodeStep : public NormalizerStep {
     return nullptr;
   }
 
+  // Whether every character is below the first one that the form changes.
+  [[nodiscard]] bool IsPlain(absl::string_view text) const {
+    // Lead bytes: U+0300 for NFC, U+00C0 for NFD, U+0080 for the compatibility forms.
+    const uint8_t lead =
+        form_ == UnicodeForm::kNfc ? 0xCC : (form_ == UnicodeForm::kNfd ? 0xC3 : 0x80);
+    return std::all_of(text.begin(), text.end(),
+                       [lead](char c) { return static_cast<uint8_t>(c) < lead; });
+  }
+
   UnicodeForm form_;
+  UErrorCode code_ = U_ZERO_ERROR;
+  const icu::Normalizer2* newest_ = nullptr;
+  std::unique_ptr<const icu::Normalizer2> filtered_;
 };
 
 class PrependStep : public NormalizerStep {
@@ -170,14 +200,43 @@ class LowercaseStep : public CharacterStep {
       out->append("i\xCC\x87");
       return;
     }
-    AppendUtf8(static_cast<char32_t>(u_tolower(static_cast<UChar32>(code))), out);
+    AppendUtf8(LowerCaseOf(code), out);
   }
 };
 
-class StripAccentsStep : public CharacterStep {
+class RemoveStep : public CharacterStep {
+ public:
+  explicit RemoveStep(uint32_t classes) : classes_(classes) {}
+
  protected:
   void Map(char32_t code, std::string* out) const override {
-    if (u_charType(static_cast<UChar32>(code)) != U_NON_SPACING_MARK) AppendUtf8(code, out);
+    if ((ClassesOf(code) & classes_) == 0) AppendUtf8(code, out);
+  }
+
+ private:
+  uint32_t classes_;
+};
+
+class NmtStep : public CharacterStep {
+ protected:
+  void Map(char32_t code, std::string* out) const override {
+    const bool dropped = (code >= 0x01 && code <= 0x08) || code == 0x0B ||
+                         (code >= 0x0E && code <= 0x1F) || code == 0x7F || code == 0x8F ||
+                         code == 0x9F;
+    if (dropped) return;
+    const bool space = code == 0x09 || code == 0x0A || code == 0x0C || code == 0x0D ||
+                       code == 0x1680 || (code >= 0x200B && code <= 0x200F) || code == 0x2028 ||
+                       code == 0x2029 || code == 0x2581 || code == 0xFEFF || code == 0xFFFD;
+    AppendUtf8(space ? U' ' : code, out);
+  }
+};
+
+class ByteSymbolsStep : public CharacterStep {
+ protected:
+  void Map(char32_t code, std::string* out) const override {
+    std::string bytes;
+    AppendUtf8(code, &bytes);
+    for (const char byte : bytes) AppendUtf8(ByteToSymbol(static_cast<uint8_t>(byte)), out);
   }
 };
 
@@ -188,12 +247,12 @@ class CleanStep : public CharacterStep {
  protected:
   void Map(char32_t code, std::string* out) const override {
     if (options_.clean_text) {
-      if (code == '\t' || code == '\n' || code == '\r' ||
-          u_isUWhiteSpace(static_cast<UChar32>(code))) {
+      const uint32_t classes = ClassesOf(code);
+      if ((classes & kWhiteSpace) != 0) {
         out->push_back(' ');
         return;
       }
-      if (code == 0 || code == 0xFFFD || IsControl(code)) return;
+      if (code == 0 || code == 0xFFFD || (classes & kBertControl) != 0) return;
     }
     if (options_.handle_chinese_chars && IsIdeograph(code)) {
       out->push_back(' ');
@@ -205,18 +264,6 @@ class CleanStep : public CharacterStep {
   }
 
  private:
-  static bool IsControl(char32_t code) {
-    switch (u_charType(static_cast<UChar32>(code))) {
-      case U_CONTROL_CHAR:
-      case U_FORMAT_CHAR:
-      case U_PRIVATE_USE_CHAR:
-      case U_UNASSIGNED:
-        return true;
-      default:
-        return false;
-    }
-  }
-
   static bool IsIdeograph(char32_t code) {
     static constexpr std::pair<char32_t, char32_t> kRanges[] = {
         {0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF}, {0x2A700, 0x2B73F},
@@ -235,8 +282,8 @@ class BertStep : public NormalizerStep {
   explicit BertStep(const BertNormalizerOptions& options) {
     steps_.push_back(std::make_unique<CleanStep>(options));
     if (options.strip_accents) {
-      steps_.push_back(MakeUnicodeStep(UnicodeForm::kNfd));
-      steps_.push_back(MakeStripAccentsStep());
+      steps_.push_back(MakeUnicodeStep(UnicodeForm::kNfd, UnicodeVersion::k9));
+      steps_.push_back(MakeRemoveStep(kBertMark));
     }
     if (options.lowercase) steps_.push_back(MakeLowercaseStep());
   }
@@ -260,7 +307,7 @@ class StripStep : public NormalizerStep {
     bool seen = false;
     for (size_t pos = 0; pos < view.size();) {
       const CodePoint code = DecodeUtf8(view, pos);
-      if (!u_isUWhiteSpace(static_cast<UChar32>(code.value))) {
+      if ((ClassesOf(code.value) & kWhiteSpace) == 0) {
         if (!seen) first = pos;
         seen = true;
         last = pos + code.length;
@@ -309,8 +356,8 @@ class CollapseSpacesStep : public NormalizerStep {
 
 }  // namespace
 
-std::unique_ptr<NormalizerStep> MakeUnicodeStep(UnicodeForm form) {
-  return std::make_unique<UnicodeStep>(form);
+std::unique_ptr<NormalizerStep> MakeUnicodeStep(UnicodeForm form, UnicodeVersion version) {
+  return std::make_unique<UnicodeStep>(form, version);
 }
 std::unique_ptr<NormalizerStep> MakePrependStep(std::string prefix, PrependTo to) {
   return std::make_unique<PrependStep>(std::move(prefix), to);
@@ -322,8 +369,12 @@ std::unique_ptr<NormalizerStep> MakeLowercaseStep() { return std::make_unique<Lo
 std::unique_ptr<NormalizerStep> MakeStripStep(StripSides sides) {
   return std::make_unique<StripStep>(sides);
 }
-std::unique_ptr<NormalizerStep> MakeStripAccentsStep() {
-  return std::make_unique<StripAccentsStep>();
+std::unique_ptr<NormalizerStep> MakeRemoveStep(uint32_t classes) {
+  return std::make_unique<RemoveStep>(classes);
+}
+std::unique_ptr<NormalizerStep> MakeNmtStep() { return std::make_unique<NmtStep>(); }
+std::unique_ptr<NormalizerStep> MakeByteSymbolsStep() {
+  return std::make_unique<ByteSymbolsStep>();
 }
 std::unique_ptr<NormalizerStep> MakeBertStep(const BertNormalizerOptions& options) {
   return std::make_unique<BertStep>(options);

@@ -30,6 +30,8 @@ class NormalizerStep {
 
 using NormalizerSteps = std::vector<std::unique_ptr<NormalizerStep>>;
 
+// The version whose characters are normalized; those that came later stay as they are.
+enum class UnicodeVersion { kNewest, k9 };
 enum class UnicodeForm { kNfc, kNfd, kNfkc, kNfkd };
 enum class PrependTo { kEveryFragment, kFirstFragment };
 enum class StripSides { kLeft, kRight, kBoth };
@@ -41,7 +43,7 @@ struct BertNormalizerOptions {
   bool lowercase = true;
 };
 
-std::unique_ptr<NormalizerStep> MakeUnicodeStep(UnicodeForm form);
+std::unique_ptr<NormalizerStep> MakeUnicodeStep(UnicodeForm form, UnicodeVersion version);
 // Puts `prefix` before each non-empty fragment, or before the first only.
 std::unique_ptr<NormalizerStep> MakePrependStep(std::string prefix, PrependTo to);
 // Replaces each match of `pattern` by `content` (literally).
@@ -49,8 +51,12 @@ std::unique_ptr<NormalizerStep> MakeReplaceStep(Regex pattern, std::string conte
 std::unique_ptr<NormalizerStep> MakeLowercaseStep();
 // Removes white space at the given sides.
 std::unique_ptr<NormalizerStep> MakeStripStep(StripSides sides);
-// Removes nonspacing marks (Mn).
-std::unique_ptr<NormalizerStep> MakeStripAccentsStep();
+// Removes characters that have any of `classes` (CharClass).
+std::unique_ptr<NormalizerStep> MakeRemoveStep(uint32_t classes);
+// Drops control characters and makes other kinds of white space spaces, as `tokenizers`' Nmt does.
+std::unique_ptr<NormalizerStep> MakeNmtStep();
+// Writes each byte as its symbol of the byte-level alphabet.
+std::unique_ptr<NormalizerStep> MakeByteSymbolsStep();
 // BERT's cleaning: drops control characters, isolates CJK ideographs, strips accents (NFD without
 // Mn), lower-cases.
 std::unique_ptr<NormalizerStep> MakeBertStep(const BertNormalizerOptions& options);

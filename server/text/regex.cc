@@ -84,20 +84,35 @@ StatusOr<pcre2_code*> CompileWith(absl::string_view pattern, uint32_t options) {
 
 }  // namespace
 
-StatusOr<Regex> Regex::Compile(absl::string_view pattern) {
+StatusOr<Regex> Regex::Compile(absl::string_view pattern, PatternEngine engine) {
   auto owned = std::make_unique<Code>();
-  TESSERA_ASSIGN_OR_RETURN(owned->code,
-                           CompileWith(pattern, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C));
-  return Regex(std::move(owned), std::string(pattern));
+  TESSERA_ASSIGN_OR_RETURN(
+      owned->code,
+      CompileWith(pattern, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C));
+  Regex regex(std::move(owned), std::string(pattern));
+  if (engine == PatternEngine::kScanner) regex.scanner_ = FindScanner(pattern);
+  return regex;
+}
+
+Regex Regex::FromScanner(SplitScanner scanner) {
+  Regex regex(nullptr, "");
+  regex.scanner_ = scanner;
+  return regex;
 }
 
 StatusOr<Regex> Regex::CompileLiteral(absl::string_view text) {
+  if (text.empty()) {
+    return Error(absl::StatusCode::kInvalidArgument,
+                 {"tokenizer pattern is empty", "", "an empty text is found everywhere",
+                  "give the text to look for"});
+  }
   auto owned = std::make_unique<Code>();
   TESSERA_ASSIGN_OR_RETURN(owned->code, CompileWith(text, PCRE2_UTF | PCRE2_LITERAL));
   return Regex(std::move(owned), std::string(text));
 }
 
 StatusOr<Regex::Match> Regex::Find(absl::string_view subject, size_t from) const {
+  if (scanner_ != nullptr) return scanner_(subject, from);
   Scratch& scratch = ThreadScratch();
   const int count =
       pcre2_match(code_->code, reinterpret_cast<PCRE2_SPTR>(subject.data()), subject.size(), from,

@@ -7,23 +7,26 @@
 
 #include "absl/strings/string_view.h"
 #include "config/foundation/status.h"
+#include "server/text/split_scanner.h"
 
 namespace tessera::server {
+
+// Whether a pattern that has a scanner is searched by it, or by the library like any other.
+enum class PatternEngine { kScanner, kLibrary };
 
 // An immutable compiled pattern; any number of threads may search with it at once.
 class Regex {
  public:
-  struct Match {
-    bool found = false;
-    size_t begin = 0;
-    size_t end = 0;
-  };
+  using Match = PatternMatch;
 
-  // INVALID_ARGUMENT with the offset and the reason when the pattern is longer than 16 KiB or does
-  // not compile.
-  static StatusOr<Regex> Compile(absl::string_view pattern);
-  // A pattern that matches `text` literally.
+  // `^` and `$` match at every line. INVALID_ARGUMENT with the offset and the reason when the
+  // pattern is longer than 16 KiB or does not compile.
+  static StatusOr<Regex> Compile(absl::string_view pattern,
+                                 PatternEngine engine = PatternEngine::kScanner);
+  // A pattern that matches `text` (not empty) literally.
   static StatusOr<Regex> CompileLiteral(absl::string_view text);
+
+  static Regex FromScanner(SplitScanner scanner);
 
   Regex(Regex&&) noexcept;
   Regex& operator=(Regex&&) noexcept;
@@ -39,6 +42,7 @@ class Regex {
   explicit Regex(std::unique_ptr<Code> code, std::string pattern);
 
   std::unique_ptr<Code> code_;
+  SplitScanner scanner_ = nullptr;
   std::string pattern_;
 };
 

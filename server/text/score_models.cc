@@ -21,6 +21,24 @@ std::vector<Vocabulary::Entry> EntriesOf(const std::vector<ScoredToken>& tokens)
   return entries;
 }
 
+// Adds the tokens of the bytes of `text`; false when there is none for one of them.
+bool AddBytes(const ScoreOptions& options, absl::string_view text, size_t base, TokenSink* sink) {
+  if (!options.byte_tokens.has_value()) return false;
+  const auto token = [&](char c) { return (*options.byte_tokens)[static_cast<uint8_t>(c)]; };
+  for (const char c : text) {
+    if (token(c) == kNoSymbol) return false;
+  }
+  for (size_t i = 0; i < text.size(); ++i) sink->Add(token(text[i]), base + i + 1);
+  return true;
+}
+
+// Whether every byte has a token.
+bool HasAllBytes(const ScoreOptions& options) {
+  return options.byte_tokens.has_value() &&
+         std::find(options.byte_tokens->begin(), options.byte_tokens->end(), kNoSymbol) ==
+             options.byte_tokens->end();
+}
+
 Status CheckTokens(const std::vector<ScoredToken>& tokens, const ScoreOptions& options) {
   for (const ScoredToken& token : tokens) {
     if (!std::isnan(token.score)) continue;
@@ -28,7 +46,7 @@ Status CheckTokens(const std::vector<ScoredToken>& tokens, const ScoreOptions& o
                  {"a token's score is not a number", absl::StrCat("scores[", token.id, "]"), "",
                   "the vocabulary file is damaged; fetch it again"});
   }
-  if (options.unknown.has_value() || options.byte_tokens.has_value()) return absl::OkStatus();
+  if (options.unknown.has_value() || HasAllBytes(options)) return absl::OkStatus();
   return Error(absl::StatusCode::kInvalidArgument,
                {"the vocabulary cannot write every text", "tokens",
                 "it has neither 256 byte tokens nor an unknown token",
@@ -47,7 +65,7 @@ StatusOr<std::unique_ptr<SpmBpeModel>> SpmBpeModel::Create(const std::vector<Sco
                                                            const ScoreOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckTokens(tokens, options));
   std::unique_ptr<SpmBpeModel> model(new SpmBpeModel(EntriesOf(tokens), options));
-  std::vector<float> scores;
+  std::vector<double> scores;
   scores.reserve(tokens.size());
   for (const ScoredToken& token : tokens) scores.push_back(token.score);
   std::sort(scores.begin(), scores.end(), std::greater<>());
@@ -80,7 +98,8 @@ Status SpmBpeModel::Encode(absl::string_view piece, TokenSink* sink) const {
   return absl::OkStatus();
 }
 
-Merge SpmBpeModel::Lookup(absl::string_view word, const Symbol& left, const Symbol& right) const {
+PairMerge SpmBpeModel::Lookup(absl::string_view word, const Symbol& left,
+                              const Symbol& right) const {
   const size_t length = size_t{left.length} + right.length;
   if (length > vocabulary_.longest_bytes()) return {};
   const std::optional<TokenId> id = vocabulary_.Find(word.substr(left.begin, length));
@@ -112,12 +131,7 @@ void SpmBpeModel::EncodeWord(absl::string_view word, size_t base, TokenSink* sin
     const size_t begin = base + symbol.begin;
     if (symbol.id != kNoSymbol) {
       sink->Add(symbol.id, begin + symbol.length);
-    } else if (options_.byte_tokens.has_value()) {
-      for (uint32_t i = 0; i < symbol.length; ++i) {
-        const uint8_t byte = static_cast<uint8_t>(word[symbol.begin + i]);
-        sink->Add((*options_.byte_tokens)[byte], begin + i + 1);
-      }
-    } else {
+    } else if (!AddBytes(options_, word.substr(symbol.begin, symbol.length), begin, sink)) {
       sink->Add(*options_.unknown, begin + symbol.length);
     }
   }
@@ -126,126 +140,162 @@ void SpmBpeModel::EncodeWord(absl::string_view word, size_t base, TokenSink* sin
 StatusOr<std::unique_ptr<UnigramModel>> UnigramModel::Create(const std::vector<ScoredToken>& tokens,
                                                              const ScoreOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckTokens(tokens, options));
-  std::unique_ptr<UnigramModel> model(new UnigramModel(EntriesOf(tokens), options));
+  std::unique_ptr<UnigramModel> model(new UnigramModel(options));
   double lowest = 0;
+  bool first = true;
   for (const ScoredToken& token : tokens) {
     if (!std::isfinite(token.score)) {
       return Error(absl::StatusCode::kInvalidArgument,
                    {"a Unigram score is infinite", absl::StrCat("scores[", token.id, "]"), "",
                     "the vocabulary file is damaged; fetch it again"});
     }
+    lowest = first ? token.score : std::min(lowest, token.score);
+    first = false;
+    if (token.id >= model->scores_.size()) model->scores_.resize(token.id + 1);
     model->scores_[token.id] = token.score;
-    lowest = std::min(lowest, double{token.score});
+    if (token.text.empty()) continue;
+    model->trie_.Insert(token.text, token.id);
+    if (HasInnerSpaceMark(token.text)) model->splits_at_mark_ = false;
   }
+  // A run of unknown characters must not go on behind a mark.
+  if (!model->Find(kSpaceMark).has_value()) model->splits_at_mark_ = false;
   model->unknown_score_ = lowest - kUnknownPenalty;
   return model;
 }
 
-UnigramModel::UnigramModel(const std::vector<Vocabulary::Entry>& entries,
-                           const ScoreOptions& options)
-    : options_(options), vocabulary_(entries) {
-  scores_.resize(IdLimit(entries), 0.0f);
-  for (const Vocabulary::Entry& entry : entries) {
-    if (HasInnerSpaceMark(entry.text)) splits_at_mark_ = false;
-  }
+std::optional<TokenId> UnigramModel::Find(absl::string_view text) const {
+  const uint32_t node = trie_.Walk(text);
+  if (node == ByteTrie::kNone || trie_.value(node) == ByteTrie::kNone) return std::nullopt;
+  return trie_.value(node);
 }
 
 Status UnigramModel::Encode(absl::string_view piece, TokenSink* sink) const {
-  if (!splits_at_mark_) {
-    EncodeWord(piece, 0, sink);
-    return absl::OkStatus();
+  if (options_.sum == ScoreSum::kFloat) {
+    EncodeAs<float>(piece, sink);
+  } else {
+    EncodeAs<double>(piece, sink);
   }
-  ForEachMarkedWord(piece, kSpaceMark, [&](size_t begin, size_t end) {
-    EncodeWord(piece.substr(begin, end - begin), begin, sink);
-  });
   return absl::OkStatus();
 }
 
-void UnigramModel::EncodeWord(absl::string_view word, size_t base, TokenSink* sink) const {
+template <typename Score>
+void UnigramModel::EncodeAs(absl::string_view piece, TokenSink* sink) const {
+  Score score = 0;
+  if (!splits_at_mark_) return EncodeWord<Score>(piece, 0, &score, sink);
+  ForEachMarkedWord(piece, kSpaceMark, [&](size_t begin, size_t end) {
+    EncodeWord<Score>(piece.substr(begin, end - begin), begin, &score, sink);
+  });
+}
+
+template <typename Score>
+void UnigramModel::EncodeWord(absl::string_view word, size_t base, Score* total,
+                              TokenSink* sink) const {
   struct Best {
-    double score = -std::numeric_limits<double>::infinity();
-    uint32_t begin = 0;
+    Score score = 0;
+    uint32_t begin = kNoSymbol;
     uint32_t id = kNoSymbol;
   };
   std::vector<Best> best(word.size() + 1);
-  best[0].score = 0;
+  best[0].score = *total;
+  const auto offer = [&](size_t begin, size_t end, Score score, uint32_t id) {
+    Best& target = best[end];
+    if (target.begin == kNoSymbol || score > target.score) {
+      target = {score, static_cast<uint32_t>(begin), id};
+    }
+  };
   for (size_t pos = 0; pos < word.size();) {
-    const uint32_t begin = static_cast<uint32_t>(pos);
-    const size_t first = DecodeUtf8(word, pos).length;
+    const size_t first_end = pos + DecodeUtf8(word, pos).length;
     bool covered = false;
-    size_t end = pos;
-    while (end < word.size()) {
-      end += DecodeUtf8(word, end).length;
-      if (end - pos > vocabulary_.longest_bytes()) break;
-      const std::optional<TokenId> id = vocabulary_.Find(word.substr(pos, end - pos));
-      if (!id.has_value()) continue;
-      covered = covered || end == pos + first;
-      const double score = best[pos].score + scores_[*id];
-      if (score > best[end].score) best[end] = {score, begin, *id};
+    uint32_t node = ByteTrie::kRoot;
+    for (size_t end = pos; end < word.size();) {
+      node = trie_.Step(node, word[end++]);
+      if (node == ByteTrie::kNone) break;
+      const uint32_t id = trie_.value(node);
+      if (id == ByteTrie::kNone) continue;
+      covered = covered || end == first_end;
+      offer(pos, end, static_cast<Score>(scores_[id]) + best[pos].score, id);
     }
     if (!covered) {
-      const double score = best[pos].score + unknown_score_;
-      if (score > best[pos + first].score) best[pos + first] = {score, begin, kNoSymbol};
+      offer(pos, first_end, static_cast<Score>(unknown_score_) + best[pos].score, kNoSymbol);
     }
-    pos += first;
+    pos = first_end;
   }
+  *total = best[word.size()].score;
   std::vector<std::pair<uint32_t, uint32_t>> path;  // (end, id), last first
   for (uint32_t end = static_cast<uint32_t>(word.size()); end > 0; end = best[end].begin) {
     path.emplace_back(end, best[end].id);
   }
+  const auto unknown = [&](uint32_t id) { return id == kNoSymbol || id == options_.unknown; };
   size_t begin = 0;
   for (size_t i = path.size(); i-- > 0;) {
-    if (path[i].second != kNoSymbol) {
+    if (!unknown(path[i].second)) {
       sink->Add(path[i].second, base + path[i].first);
     } else {
-      // Neighbouring unknown characters are one unknown token.
-      while (i > 0 && path[i - 1].second == kNoSymbol) --i;
-      EmitUnknown(word, base, begin, path[i].first, sink);
+      while (i > 0 && unknown(path[i - 1].second)) --i;
+      EmitUnknown(word.substr(begin, path[i].first - begin), base + begin, sink);
     }
     begin = path[i].first;
   }
 }
 
-void UnigramModel::EmitUnknown(absl::string_view word, size_t base, size_t begin, size_t end,
-                               TokenSink* sink) const {
-  if (!options_.byte_tokens.has_value()) {
-    sink->Add(*options_.unknown, base + end);
-    return;
-  }
-  for (size_t i = begin; i < end; ++i) {
-    sink->Add((*options_.byte_tokens)[static_cast<uint8_t>(word[i])], base + i + 1);
+void UnigramModel::EmitUnknown(absl::string_view run, size_t base, TokenSink* sink) const {
+  if (const std::optional<TokenId> id = Find(run)) {
+    sink->Add(*id, base + run.size());
+  } else if (!AddBytes(options_, run, base, sink) && options_.unknown.has_value()) {
+    sink->Add(*options_.unknown, base + run.size());
   }
 }
 
 WordPieceModel::WordPieceModel(const std::vector<Vocabulary::Entry>& entries,
                                WordPieceOptions options)
-    : options_(std::move(options)), vocabulary_(entries) {}
+    : options_(std::move(options)) {
+  for (const Vocabulary::Entry& entry : entries) {
+    if (!entry.text.empty()) trie_.Insert(entry.text, entry.id);
+  }
+  first_node_ = trie_.Walk(options_.word_prefix);
+  later_node_ = trie_.Walk(options_.continuation_prefix);
+}
+
+std::optional<TokenId> WordPieceModel::Find(absl::string_view text) const {
+  const uint32_t node = trie_.Walk(text);
+  if (node == ByteTrie::kNone || trie_.value(node) == ByteTrie::kNone) return std::nullopt;
+  return trie_.value(node);
+}
 
 Status WordPieceModel::Encode(absl::string_view piece, TokenSink* sink) const {
   size_t characters = 0;
   for (const char c : piece) characters += (static_cast<uint8_t>(c) & 0xC0) != 0x80 ? 1 : 0;
   const size_t before = sink->count();
-  const auto unknown = [&] {
-    sink->Truncate(before);
-    sink->Add(options_.unknown, piece.size());
-    return absl::OkStatus();
-  };
-  if (characters > options_.max_word_characters) return unknown();
-  std::string candidate;
-  size_t pos = 0;
+  size_t pos = characters > options_.max_word_characters ? piece.size() + 1 : 0;
   while (pos < piece.size()) {
-    const std::string& prefix = pos == 0 ? options_.word_prefix : options_.continuation_prefix;
-    size_t end = std::min(piece.size(), pos + vocabulary_.longest_bytes());
-    std::optional<TokenId> id;
-    for (; end > pos; --end) {
-      candidate = absl::StrCat(prefix, piece.substr(pos, end - pos));
-      id = vocabulary_.Find(candidate);
-      if (id.has_value()) break;
+    uint32_t node = pos == 0 ? first_node_ : later_node_;
+    uint32_t id = ByteTrie::kNone;
+    size_t id_end = pos;
+    for (size_t end = pos; node != ByteTrie::kNone && end < piece.size();) {
+      node = trie_.Step(node, piece[end++]);
+      if (node == ByteTrie::kNone || trie_.value(node) == ByteTrie::kNone) continue;
+      id = trie_.value(node);
+      id_end = end;
     }
-    if (!id.has_value()) return unknown();
-    sink->Add(*id, end);
-    pos = end;
+    if (id == ByteTrie::kNone) break;
+    sink->Add(id, id_end);
+    pos = id_end;
   }
+  if (pos == piece.size()) return absl::OkStatus();
+  sink->Truncate(before);
+  sink->Add(options_.unknown, piece.size());
+  return absl::OkStatus();
+}
+
+Status WordLevelModel::Encode(absl::string_view piece, TokenSink* sink) const {
+  std::optional<TokenId> id = vocabulary_.Find(piece);
+  if (!id.has_value()) id = unknown_;
+  if (!id.has_value()) {
+    return Error(absl::StatusCode::kInvalidArgument,
+                 {"text has a word that the vocabulary lacks", "", "it has no unknown token either",
+                  "use words of the vocabulary only"});
+  }
+  sink->Add(*id, piece.size());
   return absl::OkStatus();
 }
 

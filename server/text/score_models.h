@@ -1,4 +1,4 @@
-// Models whose tokens have scores: SentencePiece's BPE and Unigram, and WordPiece beside them.
+// Models without a list of merges: SentencePiece's BPE and Unigram, WordPiece, WordLevel.
 #pragma once
 
 #include <array>
@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "server/text/byte_trie.h"
 #include "server/text/merge.h"
 #include "server/text/model.h"
 
@@ -17,13 +18,17 @@ namespace tessera::server {
 struct ScoredToken {
   absl::string_view text;
   TokenId id = 0;
-  float score = 0;
+  double score = 0;
 };
+
+// How Unigram adds up scores: sentencepiece has 32 bits, `tokenizers` 64, and ties depend on it.
+enum class ScoreSum { kFloat, kDouble };
 
 struct ScoreOptions {
   std::optional<TokenId> unknown;
-  // The token of each byte, when the vocabulary has all 256.
-  std::optional<std::array<TokenId, 256>> byte_tokens;
+  // The token of each byte, kNoSymbol where there is none.
+  std::optional<std::array<uint32_t, 256>> byte_tokens;
+  ScoreSum sum = ScoreSum::kFloat;
 };
 
 // SentencePiece BPE: of neighbours whose joined text is a token, the one of highest score merges
@@ -42,7 +47,7 @@ class SpmBpeModel : public Model {
  private:
   SpmBpeModel(const std::vector<Vocabulary::Entry>& entries, const ScoreOptions& options);
   void EncodeWord(absl::string_view word, size_t base, TokenSink* sink) const;
-  Merge Lookup(absl::string_view word, const Symbol& left, const Symbol& right) const;
+  PairMerge Lookup(absl::string_view word, const Symbol& left, const Symbol& right) const;
 
   ScoreOptions options_;
   Vocabulary vocabulary_;
@@ -51,25 +56,30 @@ class SpmBpeModel : public Model {
   bool splits_at_mark_ = true;
 };
 
-// Unigram: the segmentation of highest total score.
+// Unigram: the segmentation of highest total score. Characters that no token covers are unknown;
+// neighbouring ones are one unknown token, or their bytes when all of them are tokens.
 class UnigramModel : public Model {
  public:
+  // INVALID_ARGUMENT when a score is not finite, or there are neither byte tokens nor an unknown
+  // token.
   static StatusOr<std::unique_ptr<UnigramModel>> Create(const std::vector<ScoredToken>& tokens,
                                                         const ScoreOptions& options);
   Status Encode(absl::string_view piece, TokenSink* sink) const override;
-  [[nodiscard]] std::optional<TokenId> Find(absl::string_view text) const override {
-    return vocabulary_.Find(text);
-  }
+  [[nodiscard]] std::optional<TokenId> Find(absl::string_view text) const override;
 
  private:
-  UnigramModel(const std::vector<Vocabulary::Entry>& entries, const ScoreOptions& options);
-  void EncodeWord(absl::string_view word, size_t base, TokenSink* sink) const;
-  void EmitUnknown(absl::string_view word, size_t base, size_t begin, size_t end,
-                   TokenSink* sink) const;
+  explicit UnigramModel(const ScoreOptions& options) : options_(options) {}
+  // Adds the word's tokens; `score` is that of all words before it, and becomes that of this one
+  // too, since sums are rounded.
+  template <typename Score>
+  void EncodeWord(absl::string_view word, size_t base, Score* score, TokenSink* sink) const;
+  template <typename Score>
+  void EncodeAs(absl::string_view piece, TokenSink* sink) const;
+  void EmitUnknown(absl::string_view run, size_t base, TokenSink* sink) const;
 
   ScoreOptions options_;
-  Vocabulary vocabulary_;
-  std::vector<float> scores_;
+  ByteTrie trie_;
+  std::vector<double> scores_;
   double unknown_score_ = 0;
   bool splits_at_mark_ = true;
 };
@@ -87,13 +97,29 @@ class WordPieceModel : public Model {
  public:
   WordPieceModel(const std::vector<Vocabulary::Entry>& entries, WordPieceOptions options);
   Status Encode(absl::string_view piece, TokenSink* sink) const override;
+  [[nodiscard]] std::optional<TokenId> Find(absl::string_view text) const override;
+
+ private:
+  WordPieceOptions options_;
+  ByteTrie trie_;
+  uint32_t first_node_ = ByteTrie::kRoot;  // behind the prefix of a word's first token
+  uint32_t later_node_ = ByteTrie::kRoot;  // behind that of the others
+};
+
+// WordLevel: a piece is a token or unknown.
+class WordLevelModel : public Model {
+ public:
+  WordLevelModel(const std::vector<Vocabulary::Entry>& entries, std::optional<TokenId> unknown)
+      : vocabulary_(entries), unknown_(unknown) {}
+  // INVALID_ARGUMENT when the piece is no token and there is no unknown token.
+  Status Encode(absl::string_view piece, TokenSink* sink) const override;
   [[nodiscard]] std::optional<TokenId> Find(absl::string_view text) const override {
     return vocabulary_.Find(text);
   }
 
  private:
-  WordPieceOptions options_;
   Vocabulary vocabulary_;
+  std::optional<TokenId> unknown_;
 };
 
 }  // namespace tessera::server

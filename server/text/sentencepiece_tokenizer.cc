@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/text/character_map.h"
 #include "server/text/score_models.h"
 #include "server/text/tokenizer.h"
 #include "server/text/tokenizer_config.h"
@@ -88,7 +89,7 @@ struct SpmModel {
   bool remove_extra_whitespaces = true;
   bool escape_whitespaces = true;
   bool whitespace_as_suffix = false;
-  bool has_charsmap = false;
+  absl::string_view charsmap;
 };
 
 int64_t SignedOf(uint64_t varint) { return static_cast<int32_t>(static_cast<uint32_t>(varint)); }
@@ -134,7 +135,7 @@ Status ReadNormalizer(absl::string_view message, SpmModel* model) {
   WireField field;
   while (!reader.done()) {
     if (!reader.Next(&field)) return FileError("normalizer_spec", "broken message");
-    if (field.number == 2) model->has_charsmap = !field.bytes.empty();
+    if (field.number == 2) model->charsmap = field.bytes;
     if (field.number == 3) model->add_dummy_prefix = field.value != 0;
     if (field.number == 4) model->remove_extra_whitespaces = field.value != 0;
     if (field.number == 5) model->escape_whitespaces = field.value != 0;
@@ -153,10 +154,6 @@ StatusOr<SpmModel> ReadModel(absl::string_view bytes) {
     if (field.number == 3) TESSERA_RETURN_IF_ERROR(ReadNormalizer(field.bytes, &model));
   }
   TESSERA_RETURN_IF_ERROR(CheckTable(model.tokens));
-  if (model.has_charsmap) {
-    return FileError("normalizer_spec.precompiled_charsmap",
-                     "models with a character map are not supported; identity models are");
-  }
   if (model.whitespace_as_suffix || !model.escape_whitespaces) {
     return FileError("trainer_spec", "spaces must be written as U+2581 before words");
   }
@@ -175,6 +172,13 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromSentencePiece(
   ScoreOptions options{std::nullopt, ByteTokens(model.tokens)};
   if (model.unknown >= 0) {
     TESSERA_ASSIGN_OR_RETURN(options.unknown, CheckId(model.unknown, count, "trainer_spec.unk_id"));
+  }
+  if (!model.charsmap.empty()) {
+    StatusOr<CharacterMap> map = CharacterMap::Parse(model.charsmap);
+    if (!map.ok()) {
+      return FileError("normalizer_spec.precompiled_charsmap", map.status().message());
+    }
+    parts.normalizer.push_back(MakeCharacterMapStep(*std::move(map), MapUnit::kPrefix));
   }
   if (model.remove_extra_whitespaces) parts.normalizer.push_back(MakeCollapseSpacesStep());
   const std::string mark(kSpaceMark);
@@ -196,7 +200,7 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromSentencePiece(
                      absl::StrCat(model.model_type, " is neither Unigram (1) nor BPE (2)"));
   }
   parts.bytes = BytesOfMarkedTokens(model.tokens);
-  parts.bytes.set_strips_first_space(model.add_dummy_prefix);
+  if (model.add_dummy_prefix) parts.bytes.set_first_token(FirstToken::kWithoutOneSpace);
   parts.added = AddedFrom(model.tokens);
   if (model.bos >= 0) {
     TESSERA_ASSIGN_OR_RETURN(parts.bos, CheckId(model.bos, count, "trainer_spec.bos_id"));

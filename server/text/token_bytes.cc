@@ -22,4 +22,13 @@ absl::string_view TokenBytes::bytes(TokenId id) const {
   return absl::string_view(data_).substr(offsets_[id], offsets_[id + 1] - offsets_[id]);
 }
 
+std::string TokenBytes::First(TokenId id) const {
+  if (const auto it = first_.find(id); it != first_.end()) return it->second;
+  std::string text(bytes(id));
+  if (first_token_ == FirstToken::kWithoutSpaces) std::erase(text, ' ');
+  const bool one = first_token_ == FirstToken::kWithoutOneSpace;
+  if (one && !text.empty() && text.front() == ' ') text.erase(0, 1);
+  return text;
+}
+
 }  // namespace tessera::server

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/string_view.h"
 #include "config/foundation/ids.h"
 
@@ -21,21 +23,26 @@ enum class TokenKind : uint8_t {
   kByte = 6,
 };
 
+// What becomes of the spaces that the first token of a text writes.
+enum class FirstToken : uint8_t { kAsOthers, kWithoutOneSpace, kWithoutSpaces };
+
 // Flat table token -> bytes; leading-space marks and byte-fallback names are resolved. A control
-// token's bytes are its name. Immutable once built; thread-safe.
+// token's bytes are its name, as the decoder writes it. Immutable once built; thread-safe.
 class TokenBytes {
  public:
   // The next id, counting from 0.
   void Add(absl::string_view bytes, TokenKind kind);
   void Reserve(size_t tokens, size_t bytes);
-  // Whether the first token of a text loses one leading space when it is decoded alone.
-  void set_strips_first_space(bool strips) { strips_first_space_ = strips; }
+  void set_first_token(FirstToken rule) { first_token_ = rule; }
+  // What `id` writes at the start of a text, where the rule does not tell.
+  void SetFirst(TokenId id, std::string bytes) { first_.insert_or_assign(id, std::move(bytes)); }
 
   [[nodiscard]] size_t size() const { return kinds_.size(); }
   // `id` must be below size().
   [[nodiscard]] absl::string_view bytes(TokenId id) const;
   [[nodiscard]] TokenKind kind(TokenId id) const { return kinds_[id]; }
-  [[nodiscard]] bool strips_first_space() const { return strips_first_space_; }
+  // What `id` writes as the first token of a text that is decoded alone.
+  [[nodiscard]] std::string First(TokenId id) const;
   // The table itself, for the engine: token i is data[offsets[i], offsets[i + 1]).
   [[nodiscard]] const std::vector<uint32_t>& offsets() const { return offsets_; }
   [[nodiscard]] const std::string& data() const { return data_; }
@@ -44,7 +51,8 @@ class TokenBytes {
   std::vector<uint32_t> offsets_{0};
   std::string data_;
   std::vector<TokenKind> kinds_;
-  bool strips_first_space_ = false;
+  FirstToken first_token_ = FirstToken::kAsOthers;
+  absl::flat_hash_map<TokenId, std::string> first_;
 };
 
 }  // namespace tessera::server

@@ -36,6 +36,29 @@ ByteRange SourceOf(const AlignedText& text, uint32_t begin, uint32_t end) {
   return {text.source[begin].begin, text.source[end - 1].end};
 }
 
+bool CoversAll(const std::vector<ByteRange>& ranges, absl::string_view text) {
+  return ranges.size() == 1 && ranges[0].begin == 0 && ranges[0].end == text.size();
+}
+
+// The stretches of `text` whose bytes all come from inside `ranges`.
+std::vector<ByteRange> RangesInside(const AlignedText& text, const std::vector<ByteRange>& ranges) {
+  std::vector<ByteRange> inside;
+  size_t next = 0;
+  for (uint32_t i = 0; i < text.source.size(); ++i) {
+    const ByteRange source = text.source[i];
+    while (next < ranges.size() && ranges[next].end <= source.begin) ++next;
+    const bool within = next < ranges.size() && source.begin < source.end &&
+                        ranges[next].begin <= source.begin && source.end <= ranges[next].end;
+    if (!within) continue;
+    if (!inside.empty() && inside.back().end == i) {
+      ++inside.back().end;
+    } else {
+      inside.push_back({i, i + 1});
+    }
+  }
+  return inside;
+}
+
 }  // namespace
 
 StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Create(Parts parts) {
@@ -54,6 +77,7 @@ StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Create(Parts parts) {
 
 std::optional<TokenId> Tokenizer::TokenToId(absl::string_view text) const {
   if (const std::optional<TokenId> id = parts_.added.Find(text)) return id;
+  if (const std::optional<TokenId> id = parts_.normalized_added.Find(text)) return id;
   return parts_.model->Find(text);
 }
 
@@ -116,6 +140,9 @@ Status Tokenizer::EncodeInto(absl::string_view text, const std::vector<ByteRange
                              AddSpecial add_special, Alignment alignment, Encoding* out) const {
   TESSERA_RETURN_IF_ERROR(CheckText(text));
   const bool ranges = alignment == Alignment::kTracked;
+  // Where a control token may stand in normalized text is told by the sources of its bytes.
+  const bool partly = !special_ranges.empty() && !CoversAll(special_ranges, text);
+  if (partly && parts_.normalized_added.has_special()) alignment = Alignment::kTracked;
   const auto add_fixed = [&](const std::vector<TokenId>& ids, uint32_t at) {
     if (add_special == AddSpecial::kNone) return;
     out->ids.insert(out->ids.end(), ids.begin(), ids.end());
@@ -128,31 +155,58 @@ Status Tokenizer::EncodeInto(absl::string_view text, const std::vector<ByteRange
       out->ids.push_back(*fragment.token);
       if (ranges) out->ranges.push_back(fragment.range);
     } else {
-      TESSERA_RETURN_IF_ERROR(EncodeFragment(text, fragment.range, alignment, out));
+      TESSERA_RETURN_IF_ERROR(EncodeFragment(text, fragment.range, special_ranges, alignment, out));
     }
   }
   add_fixed(parts_.suffix, static_cast<uint32_t>(text.size()));
   return absl::OkStatus();
 }
 
-Status Tokenizer::EncodeFragment(absl::string_view text, ByteRange range, Alignment alignment,
+Status Tokenizer::EncodeFragment(absl::string_view text, ByteRange range,
+                                 const std::vector<ByteRange>& special_ranges, Alignment alignment,
                                  Encoding* out) const {
   const FragmentPlace place = range.begin == 0 ? FragmentPlace::kFirst : FragmentPlace::kLater;
   AlignedText aligned =
       AlignedText::From(text.substr(range.begin, range.end - range.begin), range.begin, alignment);
   TESSERA_RETURN_IF_ERROR(Normalize(parts_.normalizer, place, &aligned));
+  if (parts_.normalized_added.tokens().empty()) {
+    return EncodeNormalized(std::move(aligned), place, out);
+  }
+  std::vector<ByteRange> allowed;
+  if (CoversAll(special_ranges, text)) {
+    allowed.push_back({0, static_cast<uint32_t>(aligned.text.size())});
+  } else if (!special_ranges.empty() && aligned.tracked()) {
+    allowed = RangesInside(aligned, special_ranges);
+  }
+  for (const Fragment& fragment : parts_.normalized_added.Split(aligned.text, allowed)) {
+    const auto [begin, end] = fragment.range;
+    if (!fragment.token.has_value()) {
+      const FragmentPlace part = begin == 0 ? place : FragmentPlace::kLater;
+      TESSERA_RETURN_IF_ERROR(EncodeNormalized(aligned.Part(begin, end), part, out));
+      continue;
+    }
+    out->ids.push_back(*fragment.token);
+    if (aligned.tracked()) out->ranges.push_back(SourceOf(aligned, begin, end));
+  }
+  return absl::OkStatus();
+}
+
+Status Tokenizer::EncodeNormalized(AlignedText text, FragmentPlace place, Encoding* out) const {
+  const bool tracked = text.tracked();
   TESSERA_ASSIGN_OR_RETURN(const Pieces pieces,
-                           PreTokenize(parts_.pre_tokenizer, place, std::move(aligned)));
+                           PreTokenize(parts_.pre_tokenizer, place, std::move(text)));
   const absl::string_view whole = pieces.text.text;
-  const bool tracked = alignment == Alignment::kTracked;
+  TokenSink direct(&out->ids, TokenSink::Ends::kIgnored);
   for (const ByteRange piece : pieces.ranges) {
     if (piece.begin == piece.end) continue;
+    const absl::string_view bytes = whole.substr(piece.begin, piece.end - piece.begin);
+    if (!tracked) {
+      TESSERA_RETURN_IF_ERROR(parts_.model->Encode(bytes, &direct));
+      continue;
+    }
     std::vector<TokenId> local;
-    TokenSink sink(tracked ? &local : &out->ids,
-                   tracked ? TokenSink::Ends::kKept : TokenSink::Ends::kIgnored);
-    TESSERA_RETURN_IF_ERROR(
-        parts_.model->Encode(whole.substr(piece.begin, piece.end - piece.begin), &sink));
-    if (!tracked) continue;
+    TokenSink sink(&local, TokenSink::Ends::kKept);
+    TESSERA_RETURN_IF_ERROR(parts_.model->Encode(bytes, &sink));
     uint32_t begin = piece.begin;
     for (size_t i = 0; i < local.size(); ++i) {
       const uint32_t end = piece.begin + sink.ends()[i];

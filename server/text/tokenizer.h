@@ -48,6 +48,7 @@ class Tokenizer {
     std::string kind;  // "byte-level BPE", for `tessera zoo show`
     AddedTokens added;
     NormalizerSteps normalizer;
+    AddedTokens normalized_added;  // found behind the normalizer
     PreTokenizerSteps pre_tokenizer;
     std::unique_ptr<Model> model;
     TokenBytes bytes;
@@ -84,8 +85,10 @@ class Tokenizer {
   explicit Tokenizer(Parts parts) : parts_(std::move(parts)) {}
   Status EncodeInto(absl::string_view text, const std::vector<ByteRange>& special_ranges,
                     AddSpecial add_special, Alignment alignment, Encoding* out) const;
-  Status EncodeFragment(absl::string_view text, ByteRange range, Alignment alignment,
+  Status EncodeFragment(absl::string_view text, ByteRange range,
+                        const std::vector<ByteRange>& special_ranges, Alignment alignment,
                         Encoding* out) const;
+  Status EncodeNormalized(AlignedText text, FragmentPlace place, Encoding* out) const;
 
   Parts parts_;
 };

@@ -22,8 +22,8 @@ std::optional<uint8_t> ByteOfName(absl::string_view text) {
   return static_cast<uint8_t>(byte);
 }
 
-std::optional<std::array<TokenId, 256>> ByteTokens(const std::vector<TableToken>& tokens) {
-  std::array<TokenId, 256> ids{};
+std::optional<std::array<uint32_t, 256>> ByteTokens(const std::vector<TableToken>& tokens) {
+  std::array<uint32_t, 256> ids{};
   std::array<bool, 256> seen{};
   size_t count = 0;
   for (TokenId id = 0; id < tokens.size(); ++id) {

@@ -24,7 +24,7 @@ struct TableToken {
 // The byte that a byte-fallback name "<0xAB>" stands for.
 [[nodiscard]] std::optional<uint8_t> ByteOfName(absl::string_view text);
 // The token of each byte; nullopt unless all 256 exist.
-[[nodiscard]] std::optional<std::array<TokenId, 256>> ByteTokens(
+[[nodiscard]] std::optional<std::array<uint32_t, 256>> ByteTokens(
     const std::vector<TableToken>& tokens);
 // Control and unknown tokens as special ones, user-defined tokens as ordinary ones.
 [[nodiscard]] AddedTokens AddedFrom(const std::vector<TableToken>& tokens);

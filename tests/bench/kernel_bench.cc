@@ -319,11 +319,10 @@ class Forward {
   }
 
   void Normed(int rows) {
-    const RmsNormTask task = {norm_.data(), 0, rows};
+    const NormTask task = {norm_.data(), 0, rows};
     Time(kNorm, [&] {
-      bench_.Run<RmsNormOp>(
-          {.width = kHidden},
-          {.tasks = {&task, 1}, .x = bench_.X(), .y = bench_.Y(), .width = kHidden});
+      bench_.Run<NormOp>({.width = kHidden},
+                         {.tasks = {&task, 1}, .x = bench_.X(), .y = bench_.Y(), .width = kHidden});
     });
     Time(kQuantize, [&] { bench_.Quantize(rows, kHidden); });
   }

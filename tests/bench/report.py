@@ -15,12 +15,18 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "golden"), str(HERE.parent / "e2e")]
 
 import gpu  # noqa: E402
+import models_tokenizers  # noqa: E402
 import spine  # noqa: E402
 import spine_build  # noqa: E402
 import spine_share  # noqa: E402
 
 SECTIONS = {
     "gpu": gpu.ROWS,
+    "models": {
+        "c": models_tokenizers.vectors,
+        "c2": models_tokenizers.differential,
+        "d": models_tokenizers.speed,
+    },
     "spine": {
         "a": spine.one_stream,
         "b": spine_share.shared_layers,

@@ -8,10 +8,13 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
+import architectures  # noqa: E402
 import daemon  # noqa: E402
 import dequantize_gguf  # noqa: E402
+import gguf_twin  # noqa: E402
 import models  # noqa: E402
 import tiny_llama  # noqa: E402
+import tiny_mixtures  # noqa: E402
 
 
 def pytest_configure(config):
@@ -36,6 +39,15 @@ def zoo(tmp_path_factory, smollm2_float_folder):
     for variant in tiny_llama.VARIANTS:
         tiny_llama.write_checkpoint(variant, folder / variant)
         daemon.import_model(folder / "zoo", folder / variant, f"tiny-{variant}")
+    for variant in tiny_mixtures.VARIANTS:
+        tiny_mixtures.write_checkpoint(variant, folder / variant)
+        daemon.import_model(folder / "zoo", folder / variant, f"tiny-{variant}")
+    for name in architectures.CONFIGURATIONS:
+        architectures.write_checkpoint(name, folder / name)
+        daemon.import_model(folder / "zoo", folder / name, f"arch-{name}")
+    for name in gguf_twin.CONFIGURATIONS:
+        gguf_twin.write(name, folder / f"{name}.gguf")
+        daemon.import_model(folder / "zoo", folder / f"{name}.gguf", f"gguf-{name}")
     daemon.import_model(folder / "zoo", smollm2_float_folder, "smollm2-float32")
     daemon.import_model(folder / "zoo", models.smollm2_gguf(), "smollm2")
     return folder / "zoo"

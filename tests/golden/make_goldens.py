@@ -19,14 +19,18 @@ import transformers
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import architectures  # noqa: E402
 import dequantize_gguf  # noqa: E402
 import models  # noqa: E402
 import tiny_llama  # noqa: E402
+import tiny_mixtures  # noqa: E402
 
 FOLDER = pathlib.Path(__file__).resolve().parent / "data"
 TINY_STEPS, TINY_TOP, SMOLLM2_STEPS, SMOLLM2_TOP = 24, 8, 32, 5
 # One token, a part of a page, one token less and more than a 64-token page, and several pages.
 TINY_LENGTHS = [1, 7, 63, 64, 65, 150]
+# Of each configuration of an architecture: within a window, over a page, over several windows.
+ARCHITECTURE_STEPS, ARCHITECTURE_TOP, ARCHITECTURE_LENGTHS = 12, 6, [9, 65, 150]
 # Text, and whether it is a user's turn of a chat.
 SMOLLM2_PROMPTS = [
     ("The capital of France is", False),
@@ -81,13 +85,28 @@ def load(folder):
         folder, dtype=torch.float32, attn_implementation="eager").eval()
 
 
-def make_tiny(variant):
+def make_tiny(family, variant):
     with tempfile.TemporaryDirectory() as folder:
-        tiny_llama.write_checkpoint(variant, folder)
+        family.write_checkpoint(variant, folder)
         model = load(folder)
-        seed = tiny_llama.VARIANTS[variant]["seed"]
+        seed = family.VARIANTS[variant]["seed"]
         return {"model": f"tiny {variant}",
                 "cases": [greedy(model, tiny_prompt(n, seed), TINY_STEPS, TINY_TOP) for n in TINY_LENGTHS]}
+
+
+def make_architecture(name):
+    with tempfile.TemporaryDirectory() as folder:
+        architectures.write_checkpoint(name, folder)
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True)
+        # A tensor that the reference fills by itself would be compared with nothing.
+        unused = {key: sorted(loading[key]) for key in ("missing_keys", "unexpected_keys") if loading[key]}
+        if unused:
+            sys.exit(f"{name}: {unused}")
+        seed = architectures.seed_of(name)
+        return {"model": f"architecture {name}",
+                "cases": [greedy(model.eval(), tiny_prompt(n, seed), ARCHITECTURE_STEPS, ARCHITECTURE_TOP)
+                          for n in ARCHITECTURE_LENGTHS]}
 
 
 def make_smollm2():
@@ -109,7 +128,9 @@ def make_smollm2():
 
 
 def makers():
-    table = {f"tiny_{variant}": (lambda v=variant: make_tiny(v)) for variant in tiny_llama.VARIANTS}
+    table = {f"tiny_{variant}": (lambda f=family, v=variant: make_tiny(f, v))
+             for family in (tiny_llama, tiny_mixtures) for variant in family.VARIANTS}
+    table.update({f"arch_{name}": (lambda n=name: make_architecture(n)) for name in architectures.CONFIGURATIONS})
     table["smollm2"] = make_smollm2
     return table
 

@@ -3,8 +3,11 @@
 import json
 import pathlib
 
+import architectures
 import daemon
+import gguf_twin
 import pytest
+import tiny_mixtures
 
 DATA = pathlib.Path(__file__).resolve().parent / "data"
 RELATIVE_TOLERANCE = 2e-4  # of the largest absolute logit of the step
@@ -17,7 +20,10 @@ def golden(name):
 
 FLOAT_CASES = [(chain, file, number)
                for chain, file in (("tiny-plain", "tiny_plain"), ("tiny-rope3", "tiny_rope3"),
-                                   ("tiny-bf16", "tiny_bf16"), ("smollm2-float32", "smollm2"))
+                                   ("tiny-bf16", "tiny_bf16"), ("smollm2-float32", "smollm2"),
+                                   *((f"tiny-{v}", f"tiny_{v}") for v in tiny_mixtures.VARIANTS),
+                                   *((f"arch-{name}", f"arch_{name}") for name in architectures.CONFIGURATIONS),
+                                   *((f"gguf-{name}", f"arch_{name}") for name in gguf_twin.CONFIGURATIONS))
                for number in range(len(golden(file)))]
 
 

@@ -119,24 +119,25 @@ def write_json(path, value):
     path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def write_checkpoint(variant, folder):
-    v, folder = VARIANTS[variant], pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = weights_of(v)
-    if v.get("dtype") == "bfloat16":
-        tensors = {name: to_bfloat16(array) for name, array in tensors.items()}
-    shards = v.get("shards", 1)
+def write_weights(folder, tensors, shards):
     if shards == 1:
         safetensors_file.write(folder / "model.safetensors", tensors, {"format": "pt"})
-    else:
-        names, index = sorted(tensors), {}
-        for k in range(shards):
-            file = f"model-{k + 1:05d}-of-{shards:05d}.safetensors"
-            part = {name: tensors[name] for name in names[k::shards]}
-            safetensors_file.write(folder / file, part, {"format": "pt"})
-            index.update({name: file for name in part})
-        write_json(folder / "model.safetensors.index.json",
-                   {"metadata": {"total_size": sum(a.nbytes for a in tensors.values())}, "weight_map": index})
+        return
+    names, index = sorted(tensors), {}
+    for k in range(shards):
+        file = f"model-{k + 1:05d}-of-{shards:05d}.safetensors"
+        part = {name: tensors[name] for name in names[k::shards]}
+        safetensors_file.write(folder / file, part, {"format": "pt"})
+        index.update({name: file for name in part})
+    write_json(folder / "model.safetensors.index.json",
+               {"metadata": {"total_size": sum(a.nbytes for a in tensors.values())}, "weight_map": index})
+
+
+def write_files(folder, config, tensors, shards=1):
+    """A checkpoint of `tensors`, with the tokenizer of bytes."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(folder, tensors, shards)
     vocabulary = {text: byte for byte, text in byte_alphabet().items()}
     vocabulary.update({"<|bos|>": BOS, "<|eos|>": EOS})
     write_json(folder / "tokenizer.json",
@@ -145,7 +146,15 @@ def write_checkpoint(variant, folder):
                {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|bos|>", "eos_token": "<|eos|>",
                 "add_bos_token": False, "model_max_length": 512})
     write_json(folder / "generation_config.json", {"bos_token_id": BOS, "eos_token_id": [EOS]})
-    write_json(folder / "config.json", config_of(v))
+    write_json(folder / "config.json", config)
+
+
+def write_checkpoint(variant, folder):
+    v = VARIANTS[variant]
+    tensors = weights_of(v)
+    if v.get("dtype") == "bfloat16":
+        tensors = {name: to_bfloat16(array) for name, array in tensors.items()}
+    write_files(folder, config_of(v), tensors, v.get("shards", 1))
 
 
 if __name__ == "__main__":

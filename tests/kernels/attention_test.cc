@@ -71,14 +71,33 @@ class Cache {
   std::vector<float> k_, v_;
 };
 
+// What a block asks for besides the scores themselves.
+struct Rules {
+  int window = 0;
+  float softcap = 0;
+  std::vector<float> sinks;  // of each query head; empty: none
+};
+
 std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cache& cache,
                           const std::vector<float>& q, std::span<const AttentionRow> plan,
-                          uint32_t table = 0) {
+                          uint32_t table = 0, const Rules& rules = {}) {
   Guarded<float> out(q.size());
-  machine.Run<AttentionOp>({.kv = kv, .q_heads = q_heads},
+  // Rows of two members, whose sinks lie apart.
+  const std::vector<float> copy = rules.sinks;
+  const int rows = static_cast<int>(q.size()) / (q_heads * static_cast<int>(kv.head_dim));
+  const AttentionSinks sinks[] = {{rules.sinks.data(), 0, rows / 2},
+                                  {copy.data(), rows / 2, rows - rows / 2}};
+  machine.Run<AttentionOp>({.kv = kv,
+                            .q_heads = q_heads,
+                            .window = rules.window,
+                            .softcap = rules.softcap > 0,
+                            .sinks = !rules.sinks.empty()},
                            {.kv = kv,
                             .q_heads = q_heads,
                             .scale = 1 / std::sqrt(static_cast<float>(kv.head_dim)),
+                            .softcap = rules.softcap,
+                            .window = rules.window,
+                            .sinks = std::span(sinks, rules.sinks.empty() ? 0 : 2),
                             .q = q.data(),
                             .out = out.data(),
                             .arena = cache.arena(),
@@ -90,21 +109,28 @@ std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cac
 // Attention of one query head over the tokens that `reads` admits.
 template <typename Reads>
 void ExpectAttention(const Cache& cache, const KvFormat& kv, int q_heads, const float* q,
-                     const float* out, int head, int position, Reads reads) {
+                     const float* out, int head, int position, Reads reads,
+                     const Rules& rules = {}) {
   const int64_t kv_head = head / (q_heads / static_cast<int>(kv.kv_heads));
   const int64_t dim = kv.head_dim;
   std::vector<double> score;
   std::vector<int> token;
   double most = -1e300;
   for (int t = 0; t <= position; ++t) {
-    if (!reads(t)) continue;
+    if (!reads(t) || (rules.window > 0 && t <= position - rules.window)) continue;
     double s = 0;
     for (int64_t d = 0; d < dim; ++d) s += double{q[d]} * cache.key(t, kv_head)[d];
     token.push_back(t);
     score.push_back(s / std::sqrt(static_cast<double>(dim)));
+    if (rules.softcap > 0) score.back() = rules.softcap * std::tanh(score.back() / rules.softcap);
     most = std::max(most, score.back());
   }
   double total = 0;
+  if (!rules.sinks.empty()) {
+    const double sink = rules.sinks[static_cast<size_t>(head)];
+    most = std::max(most, sink);
+    total = std::exp(sink - most);
+  }
   for (double& s : score) total += s = std::exp(s - most);
   for (int64_t d = 0; d < dim; ++d) {
     double sum = 0;
@@ -156,6 +182,101 @@ TEST_P(AttentionTest, DenseMatchesFloat64AtEveryLength) {
         }
       }
       if (HasFailure()) return;
+    }
+  }
+}
+
+// Windows, soft caps and sinks, at lengths and windows around page and vector edges. Pages before
+// the window have no address.
+TEST_P(AttentionTest, WindowsCapsAndSinksMatchFloat64) {
+  Machine machine(GetParam(), 2);
+  Random random(30);
+  for (const Shape& shape : kShapes) {
+    const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
+    const int q_heads = static_cast<int>(shape.kv_heads) * shape.group;
+    const int64_t width = int64_t{q_heads} * shape.head_dim;
+    for (const auto& [tokens, window] : {std::pair{1, 1},
+                                         {17, 1},
+                                         {65, 16},
+                                         {70, 63},
+                                         {130, 64},
+                                         {200, 65},
+                                         {200, 3},
+                                         {90, 500}}) {
+      Rules rules{.window = window, .softcap = random.Int(0, 2) == 0 ? 0.0f : 1.5f, .sinks = {}};
+      if (random.Int(0, 2) > 0) rules.sinks = random.Floats(static_cast<size_t>(q_heads), 3.0f);
+      Cache cache(machine, kv, tokens, 31);
+      const int queries = std::min(tokens, 23);
+      const std::vector<float> q = random.Floats(static_cast<size_t>(queries * width), 2.0f);
+      std::vector<PageId> table = cache.table();
+      const int first_seen = std::max(0, tokens - queries + 1 - window);
+      for (int page = 0; page < first_seen / 64; ++page)
+        table[static_cast<size_t>(page)] = PageId();
+      const AttentionRow row = {
+          .q_rows = queries, .position = tokens - queries, .page_table = table.data()};
+      const std::vector<float> out = Attend(machine, kv, q_heads, cache, q, {&row, 1}, 0, rules);
+      for (int i = 0; i < queries; ++i) {
+        for (int h = 0; h < q_heads; ++h) {
+          const int64_t at = i * width + h * int64_t{shape.head_dim};
+          ExpectAttention(
+              cache, kv, q_heads, &q[static_cast<size_t>(at)], &out[static_cast<size_t>(at)], h,
+              row.position + i, [](int) { return true; }, rules);
+        }
+      }
+      if (HasFailure()) return;
+    }
+  }
+}
+
+// A sink that outweighs every score by far leaves nothing; one of minus infinity is none.
+TEST_P(AttentionTest, ExtremeSinks) {
+  Machine machine(GetParam(), 1);
+  const KvFormat kv = {DType::kF32, 1, 16, false};
+  Cache cache(machine, kv, 70, 32);
+  const std::vector<float> q = Random(33).Floats(2 * 16);
+  const AttentionRow row = {.q_rows = 1, .position = 69, .page_table = cache.table().data()};
+  const std::vector<float> plain = Attend(machine, kv, 2, cache, q, {&row, 1});
+  Rules rules{.window = 0, .softcap = 0, .sinks = {-INFINITY, 1e4f}};
+  const std::vector<float> out = Attend(machine, kv, 2, cache, q, {&row, 1}, 0, rules);
+  for (size_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(out[i], plain[i]);
+    EXPECT_EQ(out[16 + i], 0.0f);
+  }
+}
+
+TEST(AttentionBits, OfWindowsCapsAndSinksDoNotDependOnChunkPlanOrMachine) {
+  for (const Shape& shape : kShapes) {
+    const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
+    const int q_heads = static_cast<int>(shape.kv_heads) * shape.group;
+    constexpr int kTokens = 150;
+    Random random(34);
+    const std::vector<float> q =
+        random.Floats(static_cast<size_t>(kTokens * q_heads) * shape.head_dim, 2.0f);
+    const Rules rules{
+        .window = 37, .softcap = 2.0f, .sinks = random.Floats(static_cast<size_t>(q_heads))};
+    std::vector<float> expected;
+    for (const CpuIsa isa : SupportedCpuIsas()) {
+      for (const int threads : {1, 2}) {
+        Machine machine(isa, threads);
+        Cache cache(machine, kv, kTokens, 35);
+        const PageId* table = cache.table().data();
+        std::vector<PageEntry> entries;
+        for (uint32_t i = 0; i < cache.table().size(); ++i) entries.push_back({table[i], i, 255});
+        const AttentionRow whole = {.q_rows = kTokens, .page_table = table};
+        const std::vector<float> chunk =
+            Attend(machine, kv, q_heads, cache, q, {&whole, 1}, 0, rules);
+        if (expected.empty()) expected = chunk;
+        ASSERT_TRUE(SameBits(expected, chunk)) << NameOf(isa) << " head_dim " << shape.head_dim;
+        std::vector<AttentionRow> rows;
+        for (int i = 0; i < kTokens; ++i) {
+          rows.push_back({.q_begin = i, .q_rows = 1, .position = i, .page_table = table});
+        }
+        ASSERT_TRUE(SameBits(expected, Attend(machine, kv, q_heads, cache, q, rows, 0, rules)));
+        if (shape.group > 8) continue;
+        const AttentionRow listed = {.q_rows = kTokens, .entries = entries};
+        ASSERT_TRUE(
+            SameBits(expected, Attend(machine, kv, q_heads, cache, q, {&listed, 1}, 0, rules)));
+      }
     }
   }
 }

@@ -12,7 +12,9 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/block_format.h"
 #include "kernels/exec_context.h"
+#include "kernels/weight_codec.h"
 #include "kernels/weight_planes.h"
 
 namespace tessera::kernels {
@@ -111,10 +113,11 @@ inline bool SameBits(const std::vector<float>& a, const std::vector<float>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-inline constexpr DType kAllTypes[] = {
-    DType::kF32,   DType::kF16,        DType::kBF16,       DType::kQ8_0,      DType::kQ4_0,
-    DType::kQ4_1,  DType::kF8Channel,  DType::kF8Block128, DType::kI8Channel, DType::kI4G128,
-    DType::kI4G64, DType::kI4G128Zero, DType::kI4G64Zero};
+inline const std::vector<DType> kAllTypes = [] {
+  std::vector<DType> types;
+  for (int i = 0; i < kWeightTypeCount; ++i) types.push_back(static_cast<DType>(i));
+  return types;
+}();
 
 // Whether rows of `in` elements have whole blocks.
 inline bool Fits(DType dtype, int64_t in) { return in % InfoOf(dtype).block_elements == 0; }
@@ -133,21 +136,27 @@ inline void AppendHalf(std::vector<std::byte>& bytes, uint16_t bits) {
   bytes.push_back(static_cast<std::byte>(bits >> 8));
 }
 
-inline void AppendBlock(TestWeight& w, Random& random) {
-  const bool nibbles = w.dtype != DType::kQ8_0;
-  const uint16_t d = F32ToF16(random.Normal(0.02f));
-  const uint16_t m = F32ToF16(random.Normal(0.1f));
-  AppendHalf(w.canonical, d);
-  if (w.dtype == DType::kQ4_1) AppendHalf(w.canonical, m);
-  int q[32];
-  for (int i = 0; i < 32; ++i) q[i] = nibbles ? random.Int(0, 15) : random.Int(-128, 127);
-  for (int i = 0; i < (nibbles ? 16 : 32); ++i) {
-    w.canonical.push_back(static_cast<std::byte>(nibbles ? q[i] | q[i + 16] << 4 : q[i] & 255));
+// Random bytes are blocks of every format once their scales are ordinary numbers.
+inline void FillBlocks(TestWeight& w, Random& random) {
+  const BlockFormat format = BlockFormatOf(w.dtype);
+  const auto out = static_cast<uint64_t>(w.out);
+  const auto in = static_cast<uint64_t>(w.in);
+  w.canonical.resize(StorageBytes(w.dtype, out, in).value());
+  for (std::byte& byte : w.canonical) byte = static_cast<std::byte>(random.Int(0, 255));
+  for (uint64_t at = 0; at < w.canonical.size(); at += format.bytes) {
+    const uint16_t d = F32ToF16(random.Normal(0.02f));
+    const uint16_t m = F32ToF16(random.Normal(0.1f));
+    if (format.scale_bytes == 2) {
+      std::memcpy(&w.canonical[at + format.scale_at], &d, 2);
+    } else {
+      w.canonical[at + format.scale_at] = static_cast<std::byte>(random.Int(116, 124));
+    }
+    if (format.has_min()) std::memcpy(&w.canonical[at + format.min_at], &m, 2);
   }
-  for (int value : q) {
-    if (w.dtype == DType::kQ4_0) value -= 8;
-    w.values.push_back(double{F16ToF32(d)} * value +
-                       (w.dtype == DType::kQ4_1 ? double{F16ToF32(m)} : 0.0));
+  std::vector<float> row(in);
+  for (uint64_t r = 0; r < out; ++r) {
+    DecodeRow(w.dtype, out, in, w.canonical.data(), r, row.data());
+    w.values.insert(w.values.end(), row.begin(), row.end());
   }
 }
 
@@ -197,11 +206,8 @@ inline TestWeight MakeWeight(const Backend& backend, DType dtype, int64_t out, i
   TestWeight w{dtype, out, in, {}, {}, {}};
   const int64_t count = out * in;
   if (HasPlanes(dtype)) FillPlanes(w, random);
+  if (IsBlockFormat(dtype)) FillBlocks(w, random);
   while (static_cast<int64_t>(w.values.size()) < count) {
-    if (IsBlockFormat(dtype)) {
-      AppendBlock(w, random);
-      continue;
-    }
     const float value = random.Normal();
     if (dtype == DType::kF32) {
       const auto* bytes = reinterpret_cast<const std::byte*>(&value);
@@ -225,7 +231,7 @@ inline TestWeight MakeWeight(const Backend& backend, DType dtype, int64_t out, i
 // Rows on the int8 grid.
 struct TestRows {
   TestRows(Machine& machine, std::vector<float> values, int32_t rows_in, int32_t width_in)
-      : x(std::move(values)), q(x.size()), scale(x.size() / 32), sum(x.size() / 32) {
+      : x(std::move(values)), q(x.size()), scale(x.size() / 32), sum(x.size() / 16) {
     if (width_in % 32 != 0) return;
     machine.Run<QuantizeRowsOp>({.width = width_in},
                                 {.x = x.data(), .out = Grid(), .rows = rows_in, .width = width_in});
@@ -236,7 +242,7 @@ struct TestRows {
   std::vector<float> x;
   std::vector<int8_t> q;
   std::vector<float> scale;
-  std::vector<int32_t> sum;
+  std::vector<int16_t> sum;
 };
 
 }  // namespace tessera::kernels

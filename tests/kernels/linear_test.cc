@@ -41,7 +41,8 @@ TEST_P(LinearTest, MatchesFloat64OnOddShapes) {
   Random random(1);
   const int shapes[][3] = {{1, 32, 1},    {16, 64, 3},   {17, 96, 7},    {100, 192, 13},
                            {576, 576, 2}, {49, 1536, 9}, {250, 32, 64},  {130, 160, 300},
-                           {1, 128, 1},   {17, 384, 7},  {300, 128, 20}, {259, 640, 2}};
+                           {1, 128, 1},   {17, 384, 7},  {300, 128, 20}, {259, 640, 2},
+                           {1, 256, 1},   {33, 512, 3},  {75, 768, 4},   {49, 1792, 11}};
   for (const DType dtype : kAllTypes) {
     for (const auto& [out, in, row_count] : shapes) {
       if (!Fits(dtype, in)) continue;
@@ -224,8 +225,14 @@ TEST(Layout, LosesNothingAndGrowsLittle) {
   const auto backend = MakeCpuBackend(CpuIsa::kAuto).value();
   Random random(5);
   for (const DType dtype : kAllTypes) {
-    for (const auto& [out, in] :
-         {std::pair{33, 96}, {16, 64}, {1, 32}, {576, 576}, {49, 32}, {33, 384}, {257, 128}}) {
+    for (const auto& [out, in] : {std::pair{33, 96},
+                                  {16, 64},
+                                  {1, 32},
+                                  {576, 576},
+                                  {49, 32},
+                                  {33, 384},
+                                  {257, 128},
+                                  {33, 768}}) {
       if (!Fits(dtype, in)) continue;
       const TestWeight w = MakeWeight(*backend, dtype, out, in, random);
       std::vector<std::byte> back(w.canonical.size());
@@ -248,7 +255,7 @@ TEST_P(LinearTest, EmbedReadsThePackedTable) {
   Machine machine(GetParam(), 2);
   Random random(6);
   for (const DType dtype : kAllTypes) {
-    for (const int width : {32, 96, 128}) {
+    for (const int width : {32, 96, 128, 512}) {
       if (!Fits(dtype, width)) continue;
       const TestWeight w = MakeWeight(*machine.backend, dtype, 37, width, random);
       const TokenId tokens[] = {36, 0, 17, 17, 5};
@@ -269,6 +276,35 @@ TEST_P(LinearTest, EmbedReadsThePackedTable) {
         ExpectClose(y[static_cast<size_t>(i)], value, std::abs(value) + 0.2, {2e-7, 0},
                     InfoOf(dtype).name);
       }
+    }
+  }
+}
+
+// Positions: rows are added to what is there, from an offset on.
+TEST_P(LinearTest, EmbedAddsRowsOfATable) {
+  Machine machine(GetParam(), 2);
+  Random random(7);
+  constexpr int kWidth = 64, kRows = 5;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kQ8_0}) {
+    const TestWeight w = MakeWeight(*machine.backend, dtype, 37, kWidth, random);
+    const TokenId positions[kRows] = {0, 34, 17, 1, 5};
+    const std::vector<float> before = random.Floats(kRows * kWidth);
+    Guarded<float> y(before.size());
+    std::copy(before.begin(), before.end(), y.data());
+    const EmbedTask task = {w.packed.data(), 0, kRows};
+    machine.Run<EmbedOp>({.table = dtype, .width = kWidth, .mode = EmbedMode::kAdd},
+                         {.tasks = {&task, 1},
+                          .tokens = positions,
+                          .y = y.data(),
+                          .width = kWidth,
+                          .vocab = 37,
+                          .mode = EmbedMode::kAdd,
+                          .offset = 2});
+    for (size_t i = 0; i < before.size(); ++i) {
+      const size_t row = positions[i / kWidth] + 2;
+      const double want = before[i] + w.values[row * kWidth + i % kWidth];
+      ExpectClose(y[i], want, std::abs(before[i]) + std::abs(want) + 0.2, {3e-7, 0},
+                  InfoOf(dtype).name);
     }
   }
 }

@@ -1,5 +1,5 @@
-// Small random chains held in memory: blocks of the Llama family with seeded weights, for tests of
-// whatever runs chains without a zoo.
+// Small random chains held in memory: blocks of the Llama family, mixtures of experts and latent
+// attention with seeded weights, for tests of whatever runs chains without a zoo.
 #pragma once
 
 #include <algorithm>
@@ -111,6 +111,10 @@ struct TinyShape {
   uint32_t vocab = 160;
   uint32_t max_context = 1024;
   kernels::DType dtype = kernels::DType::kF32;
+  // Instead of the ffn: this many experts of `hidden`, two of which a row uses, and a shared one.
+  uint32_t experts = 0;
+  // Instead of keys and values: latents of this rank. Heads have a rotated part of head_dim / 2.
+  uint32_t latent_rank = 0;
 };
 
 // Makes chains whose layer l depends on (seed of l) only, so that chains of equal lower seeds share
@@ -130,12 +134,13 @@ class TinyChains {
     chain.max_context = shape.max_context;
     chain.end_token_ids = {2};
     blockzoo::RotarySettings rotary;
-    rotary.dim = shape.head_dim;
+    rotary.dim = shape.latent_rank > 0 ? shape.head_dim / 2 : shape.head_dim;
     chain.rotary.push_back(rotary);
     chain.blocks.push_back(Embedding(shape, ends_seed));
     for (uint32_t seed : layer_seeds) {
-      chain.blocks.push_back(Attention(shape, seed));
-      chain.blocks.push_back(Ffn(shape, seed));
+      chain.blocks.push_back(shape.latent_rank > 0 ? LatentAttention(shape, seed)
+                                                   : Attention(shape, seed));
+      chain.blocks.push_back(shape.experts > 0 ? Moe(shape, seed) : Ffn(shape, seed));
     }
     chain.blocks.push_back(LmHead(shape, ends_seed));
     return chain;
@@ -159,9 +164,9 @@ class TinyChains {
   static std::vector<std::byte> Encode(kernels::DType dtype, const std::vector<float>& values,
                                        uint64_t in = 0) {
     std::vector<std::byte> out;
-    if (kernels::HasPlanes(dtype)) {
+    if (!kernels::IsFloatType(dtype)) {
       const uint64_t rows = values.size() / in;
-      out.resize(kernels::PlanesOf(dtype, rows, in).bytes);
+      out.resize(kernels::StorageBytes(dtype, rows, in).value());
       for (uint64_t row = 0; row < rows; row += kernels::kBandRows) {
         kernels::EncodeBand(dtype, rows, in, row, std::min(kernels::kBandRows, rows - row),
                             &values[row * in], out.data());
@@ -169,39 +174,12 @@ class TinyChains {
     } else if (dtype == kernels::DType::kF32) {
       out.resize(values.size() * 4);
       std::memcpy(out.data(), values.data(), out.size());
-    } else if (dtype == kernels::DType::kF16 || dtype == kernels::DType::kBF16) {
+    } else {
       for (float v : values) {
         Put16(out, dtype == kernels::DType::kF16 ? kernels::F32ToF16(v) : kernels::F32ToBF16(v));
       }
-    } else {
-      for (size_t g = 0; g < values.size(); g += 32) EncodeGroup(dtype, &values[g], out);
     }
     return out;
-  }
-
-  static void EncodeGroup(kernels::DType dtype, const float* x, std::vector<std::byte>& out) {
-    float low = x[0], high = x[0], largest = 0;
-    for (int i = 0; i < 32; ++i) {
-      low = std::min(low, x[i]);
-      high = std::max(high, x[i]);
-      largest = std::max(largest, std::fabs(x[i]));
-    }
-    if (dtype == kernels::DType::kQ8_0) {
-      const float d = largest / 127;
-      Put16(out, kernels::F32ToF16(d));
-      for (int i = 0; i < 32; ++i)
-        out.push_back(std::byte(static_cast<int>(std::lround(x[i] / d))));
-      return;
-    }
-    const bool with_min = dtype == kernels::DType::kQ4_1;
-    const float d = with_min ? (high - low) / 15 : largest / 7;
-    const float m = with_min ? low : -8 * d;
-    Put16(out, kernels::F32ToF16(d));
-    if (with_min) Put16(out, kernels::F32ToF16(m));
-    const auto nibble = [&](float v) {
-      return static_cast<unsigned>(std::clamp<long>(std::lround((v - m) / d), 0, 15));
-    };
-    for (int i = 0; i < 16; ++i) out.push_back(std::byte(nibble(x[i]) | nibble(x[i + 16]) << 4));
   }
 
   blockzoo::TensorRef Weight(const std::string& role, const TinyShape& shape, uint32_t seed,
@@ -212,8 +190,13 @@ class TinyChains {
   }
 
   blockzoo::TensorRef Norm(const TinyShape& shape, uint32_t seed) {
-    return weights_.Add("norm", kernels::DType::kF32, {shape.width},
-                        Encode(kernels::DType::kF32, Random(seed, shape.width, 0.1f, 1)));
+    return Vector("norm", seed, shape.width, 0.1f, 1);
+  }
+
+  blockzoo::TensorRef Vector(const std::string& role, uint32_t seed, uint64_t size, float spread,
+                             float middle) {
+    return weights_.Add(role, kernels::DType::kF32, {size},
+                        Encode(kernels::DType::kF32, Random(seed, size, spread, middle)));
   }
 
   Digest Embedding(const TinyShape& shape, uint32_t seed) {
@@ -230,7 +213,8 @@ class TinyChains {
         kernels::HasPlanes(shape.dtype) ? kernels::DType::kBF16 : shape.dtype;
     return weights_.Add(
         role, dtype, {shape.vocab, shape.width},
-        Encode(dtype, Random(seed * 7919 + 1, uint64_t{shape.vocab} * shape.width, 1.0f, 0)));
+        Encode(dtype, Random(seed * 7919 + 1, uint64_t{shape.vocab} * shape.width, 1.0f, 0),
+               shape.width));
   }
 
   Digest Attention(const TinyShape& shape, uint32_t seed) {
@@ -262,6 +246,60 @@ class TinyChains {
     block.tensors = {Norm(shape, base), Weight("gate", shape, base + 1, shape.hidden, shape.width),
                      Weight("up", shape, base + 2, shape.hidden, shape.width),
                      Weight("down", shape, base + 3, shape.width, shape.hidden)};
+    return weights_.AddBlock(std::move(block));
+  }
+
+  Digest LatentAttention(const TinyShape& shape, uint32_t seed) {
+    blockzoo::BlockManifest block{.type = "latent_attention"};
+    const uint64_t heads = shape.q_heads, rank = shape.latent_rank;
+    const uint64_t nope = shape.head_dim, rope = shape.head_dim / 2, v = shape.head_dim;
+    block.attributes.Set("width", int64_t{shape.width});
+    block.attributes.Set("q_heads", static_cast<int64_t>(heads));
+    block.attributes.Set("q_lora_rank", int64_t{32});
+    block.attributes.Set("kv_lora_rank", static_cast<int64_t>(rank));
+    block.attributes.Set("qk_nope_head_dim", static_cast<int64_t>(nope));
+    block.attributes.Set("qk_rope_head_dim", static_cast<int64_t>(rope));
+    block.attributes.Set("v_head_dim", static_cast<int64_t>(v));
+    block.attributes.Set("norm_epsilon", 1e-6);
+    block.attributes.Set("rotary", int64_t{0});
+    block.attributes.Set("rope_style", std::string("interleaved"));
+    const uint32_t base = seed * 7919 + 300;
+    block.tensors = {Norm(shape, base),
+                     Weight("q_a", shape, base + 1, 32, shape.width),
+                     Vector("q_a_norm", base + 2, 32, 0.1f, 1),
+                     Weight("q_b", shape, base + 3, heads * (nope + rope), 32),
+                     Weight("kv_a", shape, base + 4, rank + rope, shape.width),
+                     Vector("kv_a_norm", base + 5, rank, 0.1f, 1),
+                     Weight("k_b", shape, base + 6, heads * rank, nope),
+                     Weight("v_b", shape, base + 7, heads * v, rank),
+                     Weight("o", shape, base + 8, shape.width, heads * v)};
+    return weights_.AddBlock(std::move(block));
+  }
+
+  Digest Moe(const TinyShape& shape, uint32_t seed) {
+    blockzoo::BlockManifest block{.type = "moe"};
+    block.attributes.Set("width", int64_t{shape.width});
+    block.attributes.Set("hidden", int64_t{shape.hidden});
+    block.attributes.Set("shared_hidden", int64_t{shape.hidden});
+    block.attributes.Set("experts", int64_t{shape.experts});
+    block.attributes.Set("experts_used", int64_t{2});
+    block.attributes.Set("router_score", std::string("softmax"));
+    block.attributes.Set("router_normalise", int64_t{1});
+    block.attributes.Set("norm_epsilon", 1e-5);
+    block.attributes.Set("activation", std::string("silu"));
+    const uint32_t base = seed * 7919 + 400;
+    const uint64_t hidden = shape.hidden, width = shape.width, experts = shape.experts;
+    block.tensors = {Norm(shape, base),
+                     Weight("router", shape, base + 1, experts, width),
+                     Weight("gate", shape, base + 2, experts * hidden, width),
+                     Weight("up", shape, base + 3, experts * hidden, width),
+                     Weight("down", shape, base + 4, experts * width, hidden),
+                     Weight("shared_gate", shape, base + 5, hidden, width),
+                     Weight("shared_up", shape, base + 6, hidden, width),
+                     Weight("shared_down", shape, base + 7, width, hidden),
+                     Weight("shared_gate_weight", shape, base + 8, 1, width),
+                     Vector("selection_bias", base + 9, experts, 0.1f, 0),
+                     Vector("gate_bias", base + 10, experts * hidden, 0.1f, 0)};
     return weights_.AddBlock(std::move(block));
   }
 

@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -56,7 +58,7 @@ struct TinyCheckpoint {
   uint32_t seed = 1;
   uint32_t upper_seed = 1;  // of layers from `upper_from` on
   uint64_t upper_from = 1000;
-  uint32_t matrix_type = 0;          // GGML number: 0 F32, 1 F16, 2 Q4_0, 3 Q4_1, 8 Q8_0, 30 BF16
+  uint32_t matrix_type = 0;          // GGML number
   std::vector<std::string> skipped;  // tensors left out
   std::vector<std::string> extra;    // F32 vectors of `width` added
 };
@@ -79,18 +81,13 @@ inline std::string TinyBytes(uint64_t bytes, uint32_t type, uint32_t seed) {
 }
 
 inline uint64_t TinyTypeBytes(uint32_t type, uint64_t elements) {
-  switch (type) {
-    case 0:
-      return elements * 4;
-    case 2:
-      return elements / 32 * 18;
-    case 3:
-      return elements / 32 * 20;
-    case 8:
-      return elements / 32 * 34;
-    default:
-      return elements * 2;
-  }
+  static const std::map<uint32_t, std::pair<uint64_t, uint64_t>> kBlocks = {
+      {0, {1, 4}},      {1, {1, 2}},      {2, {32, 18}},    {3, {32, 20}},
+      {6, {32, 22}},    {7, {32, 24}},    {8, {32, 34}},    {10, {256, 84}},
+      {11, {256, 110}}, {12, {256, 144}}, {13, {256, 176}}, {14, {256, 210}},
+      {20, {32, 18}},   {23, {256, 136}}, {30, {1, 2}},     {39, {32, 17}}};
+  const auto& [block, bytes] = kBlocks.at(type);
+  return elements / block * bytes;
 }
 
 // Calls `add(gguf name, hugging face name, shape, seed)` for each tensor.

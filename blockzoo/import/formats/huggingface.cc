@@ -2,9 +2,11 @@
 #include <memory>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "blockzoo/import/format.h"
 #include "blockzoo/import/huggingface_metadata.h"
+#include "blockzoo/import/quantization.h"
 #include "blockzoo/import/safetensors_reader.h"
 #include "blockzoo/zoo_io.h"
 #include "blockzoo/zoo_mapping.h"
@@ -24,6 +26,7 @@ class HuggingFaceCheckpoint final : public Checkpoint {
                              ReadWholeFile(directory + "/config.json", kMaxConfigBytes));
     TESSERA_ASSIGN_OR_RETURN(checkpoint->settings_, HuggingFaceSettings(config));
     TESSERA_RETURN_IF_ERROR(checkpoint->OpenWeights());
+    TESSERA_RETURN_IF_ERROR(checkpoint->PresentQuantized());
     return std::unique_ptr<Checkpoint>(std::move(checkpoint));
   }
 
@@ -35,15 +38,17 @@ class HuggingFaceCheckpoint final : public Checkpoint {
   }
 
   [[nodiscard]] StatusOr<CheckpointTensor> Tensor(absl::string_view name) const override {
-    const auto found = tensors_.find(std::string(name));
-    if (found != tensors_.end()) return found->second;
+    const std::string key(name);
+    if (const auto found = model_.find(key); found != model_.end()) return found->second;
+    if (const auto found = file_.find(key); found != file_.end()) return AsWeight(found->second);
     return Error(absl::StatusCode::kNotFound,
                  {.what = absl::StrCat("the model has no tensor ", name)});
   }
 
   [[nodiscard]] std::vector<std::string> TensorNames() const override {
     std::vector<std::string> names;
-    for (const auto& [name, tensor] : tensors_) names.push_back(name);
+    for (const auto& [name, tensor] : file_) names.push_back(name);
+    for (const auto& [name, tensor] : model_) names.push_back(name);
     return names;
   }
 
@@ -69,7 +74,7 @@ class HuggingFaceCheckpoint final : public Checkpoint {
                    {.what = "the directory has no weights",
                     .where = directory_,
                     .why = "neither model.safetensors nor model.safetensors.index.json is there",
-                    .fix = "fetch the safetensors files; pickled weights (.bin) are not read"});
+                    .fix = "fetch the safetensors files into it"});
     }
     TESSERA_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(index, kMaxIndexBytes));
     TESSERA_ASSIGN_OR_RETURN(const auto shard_of, ParseShardIndex(text));
@@ -77,7 +82,7 @@ class HuggingFaceCheckpoint final : public Checkpoint {
     for (const auto& [tensor, shard] : shard_of) shards.insert(shard);
     for (const std::string& shard : shards) TESSERA_RETURN_IF_ERROR(OpenShard(shard));
     for (const auto& [tensor, shard] : shard_of) {
-      if (tensors_.contains(tensor)) continue;
+      if (file_.contains(tensor)) continue;
       return Error(absl::StatusCode::kInvalidArgument,
                    {.what = absl::StrCat("the tensor ", tensor, " is missing"),
                     .where = absl::StrCat(directory_, "/", shard),
@@ -90,12 +95,12 @@ class HuggingFaceCheckpoint final : public Checkpoint {
   Status OpenShard(const std::string& name) {
     const std::string path = absl::StrCat(directory_, "/", name);
     TESSERA_ASSIGN_OR_RETURN(auto mapping, MappedFile::Open(path));
-    StatusOr<std::vector<CheckpointTensor>> tensors = ParseSafetensors(mapping->bytes());
+    StatusOr<std::vector<SafetensorsTensor>> tensors = ParseSafetensors(mapping->bytes());
     if (!tensors.ok()) return Annotate(tensors.status(), path);
     mappings_.push_back(std::move(mapping));
-    for (CheckpointTensor& tensor : *tensors) {
+    for (SafetensorsTensor& tensor : *tensors) {
       const std::string tensor_name = tensor.name;
-      if (!tensors_.emplace(tensor_name, std::move(tensor)).second) {
+      if (!file_.emplace(tensor_name, std::move(tensor)).second) {
         return Error(
             absl::StatusCode::kInvalidArgument,
             {.what = absl::StrCat("the tensor ", tensor_name, " is in two shards"), .where = path});
@@ -104,15 +109,32 @@ class HuggingFaceCheckpoint final : public Checkpoint {
     return absl::OkStatus();
   }
 
+  // Afterwards the settings are those of the unquantized model.
+  Status PresentQuantized() {
+    constexpr const char* kMethod = "quantization_config.quant_method";
+    if (!settings_.Has(kMethod)) return absl::OkStatus();
+    TESSERA_ASSIGN_OR_RETURN(const std::string method, settings_.Text(kMethod));
+    TESSERA_ASSIGN_OR_RETURN(const Quantization quantization, FindQuantization(method));
+    const Status status = quantization.present(settings_, file_, model_);
+    if (!status.ok()) return Annotate(status, directory_);
+    Attributes rest;
+    for (const auto& [name, value] : settings_.values()) {
+      if (!absl::StartsWith(name, "quantization_config.")) rest.Set(name, value);
+    }
+    settings_ = std::move(rest);
+    return absl::OkStatus();
+  }
+
   std::string directory_;
   Attributes settings_;
   std::vector<std::shared_ptr<const MappedFile>> mappings_;
-  std::map<std::string, CheckpointTensor> tensors_;
+  FileTensors file_;    // as stored, without those of quantized weights
+  ModelTensors model_;  // quantized weights
 };
 
 bool IsHuggingFace(const std::string& path) {
   return KindOfPath(path) == PathKind::kDirectory &&
-         KindOfPath(path + "/config.json") == PathKind::kFile;
+         KindOfPath(path + "/config.json") == PathKind::kFile && !HasOnlyPickledWeights(path);
 }
 
 }  // namespace

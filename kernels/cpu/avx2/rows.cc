@@ -5,9 +5,16 @@
 
 namespace tessera::kernels::cpu {
 
+// In the order of ActivationKind.
 const RowKernels kAvx2Row = {.rms_norm = RowOps<Avx2>::RmsNorm,
+                             .layer_norm = RowOps<Avx2>::LayerNorm,
                              .quantize = RowOps<Avx2>::Quantize,
-                             .gated = {RowOps<Avx2>::Gated<false>, RowOps<Avx2>::Gated<true>}};
+                             .activation = {RowOps<Avx2>::Activation<ActivationKind::kSilu>,
+                                            RowOps<Avx2>::Activation<ActivationKind::kGeluTanh>,
+                                            RowOps<Avx2>::Activation<ActivationKind::kGelu>,
+                                            RowOps<Avx2>::Activation<ActivationKind::kRelu>,
+                                            RowOps<Avx2>::Activation<ActivationKind::kRelu2>},
+                             .scale_and_cap = RowOps<Avx2>::ScaleAndCap};
 
 const SampleKernels kAvx2Sample = {.chunk_max = SampleOps<Avx2>::ChunkMax,
                                    .weights = SampleOps<Avx2>::Weights,

@@ -5,10 +5,16 @@
 
 namespace tessera::kernels::cpu {
 
-const RowKernels kAvx512Row = {
-    .rms_norm = RowOps<Avx512>::RmsNorm,
-    .quantize = RowOps<Avx512>::Quantize,
-    .gated = {RowOps<Avx512>::Gated<false>, RowOps<Avx512>::Gated<true>}};
+// In the order of ActivationKind.
+const RowKernels kAvx512Row = {.rms_norm = RowOps<Avx512>::RmsNorm,
+                               .layer_norm = RowOps<Avx512>::LayerNorm,
+                               .quantize = RowOps<Avx512>::Quantize,
+                               .activation = {RowOps<Avx512>::Activation<ActivationKind::kSilu>,
+                                              RowOps<Avx512>::Activation<ActivationKind::kGeluTanh>,
+                                              RowOps<Avx512>::Activation<ActivationKind::kGelu>,
+                                              RowOps<Avx512>::Activation<ActivationKind::kRelu>,
+                                              RowOps<Avx512>::Activation<ActivationKind::kRelu2>},
+                               .scale_and_cap = RowOps<Avx512>::ScaleAndCap};
 
 const SampleKernels kAvx512Sample = {.chunk_max = SampleOps<Avx512>::ChunkMax,
                                      .weights = SampleOps<Avx512>::Weights,

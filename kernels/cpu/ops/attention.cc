@@ -32,9 +32,20 @@ AttentionUnits AttentionUnitsOf(const AttentionOp::Params& p, const AttentionRow
 }
 
 double CostNs(const AttentionOp::Params& p, const AttentionRow& row) {
-  const double tokens = row.page_table != nullptr ? row.position + 0.5 * row.q_rows
-                                                  : 64.0 * static_cast<double>(row.entries.size());
+  double tokens = row.page_table != nullptr ? row.position + 0.5 * row.q_rows
+                                            : 64.0 * static_cast<double>(row.entries.size());
+  if (p.window > 0) tokens = std::min<double>(tokens, p.window);
   return tokens * row.q_rows * p.q_heads * p.kv.head_dim / 40;
+}
+
+// The sinks of the first of the unit's heads; null: none.
+const float* SinksOf(const AttentionOp::Params& p, const AttentionRow& row, int32_t head) {
+  for (const AttentionSinks& of : p.sinks) {
+    if (row.q_begin >= of.row_begin && row.q_begin < of.row_begin + of.row_count) {
+      return of.sinks + head;
+    }
+  }
+  return nullptr;
 }
 
 AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, const AttentionUnits& u,
@@ -48,8 +59,8 @@ AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, cons
   const int32_t kv_head = row.kv_head == AttentionRow::kAllKvHeads ? kv : row.kv_head;
   const int32_t first = block * u.queries_each;
   const int64_t row_stride = int64_t{p.q_heads} * head_dim;
-  const int64_t offset = (int64_t{row.q_begin} + first) * row_stride +
-                         int64_t{kv_head * group + part * u.heads_each} * head_dim;
+  const int32_t head = kv_head * group + part * u.heads_each;
+  const int64_t offset = (int64_t{row.q_begin} + first) * row_stride + int64_t{head} * head_dim;
   const int64_t element = p.kv.dtype == DType::kF32 ? 4 : 2;
   const int64_t plane = int64_t{kv_head} * head_dim * kPageTokens * element;
   AttentionCall call = {};
@@ -72,6 +83,9 @@ AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, cons
   call.entry_count = static_cast<int32_t>(row.entries.size());
   call.first_head = part * u.heads_each;
   call.scale = p.scale;
+  call.softcap = p.softcap;
+  call.window = p.window;
+  call.sinks = SinksOf(p, row, head);
   return call;
 }
 
@@ -105,7 +119,7 @@ std::string Missing(const AttentionOp::Desc& desc) {
   if (desc.q_heads <= 0 || desc.q_heads % desc.kv.kv_heads != 0) {
     return absl::StrCat("q_heads ", desc.q_heads, " (a multiple of kv_heads)");
   }
-  return "";
+  return desc.window >= 0 ? "" : absl::StrCat("window ", desc.window);
 }
 
 }  // namespace

@@ -1,3 +1,7 @@
+#include <string>
+#include <utility>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/layout.h"
 #include "kernels/cpu/parallel.h"
@@ -10,12 +14,16 @@ template <DType dtype>
 void Run(ExecContext& context, const EmbedOp::Params& p) {
   for (const EmbedTask& task : p.tasks) {
     const double ns = 1.5 * p.width * task.row_count;
-    ForShares(context, task.row_count, ns, [&](int64_t begin, int64_t end, int) {
+    ForShares(context, task.row_count, ns, [&](int64_t begin, int64_t end, int thread) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t at = task.row_begin + i;
         const int64_t row = p.rows != nullptr ? p.rows[at] : at;
-        ReadRow(dtype, static_cast<uint64_t>(p.width), task.table, p.tokens[row], p.scale,
-                p.y + row * p.width);
+        float* y = p.y + row * p.width;
+        const bool adds = p.mode == EmbedMode::kAdd;
+        float* to = adds ? reinterpret_cast<float*>(context.scratch(thread)) : y;
+        ReadRow(dtype, static_cast<uint64_t>(p.width), task.table,
+                uint64_t{p.tokens[row]} + p.offset, p.scale, to);
+        for (int32_t d = 0; adds && d < p.width; ++d) y[d] += to[d];
       }
     });
   }
@@ -32,26 +40,21 @@ std::string Missing(const EmbedOp::Desc& desc) {
 }
 
 template <DType dtype>
-void AddEmbed(Registry& registry, const char* name) {
-  registry.Add<EmbedOp>(name, Missing<dtype>, Run<dtype>, Run<dtype>);
+void AddEmbed(Registry& registry) {
+  static const std::string name = absl::StrCat("embed.", absl::AsciiStrToLower(InfoOf(dtype).name));
+  registry.Add<EmbedOp>(name.c_str(), Missing<dtype>, Run<dtype>, Run<dtype>);
+}
+
+// Of every weight type.
+template <size_t... kIndex>
+void AddEach(Registry& registry, std::index_sequence<kIndex...>) {
+  (AddEmbed<static_cast<DType>(kIndex)>(registry), ...);
 }
 
 }  // namespace
 
 void Register_embed(Registry& registry) {
-  AddEmbed<DType::kF32>(registry, "embed.f32");
-  AddEmbed<DType::kF16>(registry, "embed.f16");
-  AddEmbed<DType::kBF16>(registry, "embed.bf16");
-  AddEmbed<DType::kQ8_0>(registry, "embed.q8_0");
-  AddEmbed<DType::kQ4_0>(registry, "embed.q4_0");
-  AddEmbed<DType::kQ4_1>(registry, "embed.q4_1");
-  AddEmbed<DType::kF8Channel>(registry, "embed.f8_channel");
-  AddEmbed<DType::kF8Block128>(registry, "embed.f8_block128");
-  AddEmbed<DType::kI8Channel>(registry, "embed.i8_channel");
-  AddEmbed<DType::kI4G128>(registry, "embed.i4_g128");
-  AddEmbed<DType::kI4G64>(registry, "embed.i4_g64");
-  AddEmbed<DType::kI4G128Zero>(registry, "embed.i4_g128_zero");
-  AddEmbed<DType::kI4G64Zero>(registry, "embed.i4_g64_zero");
+  AddEach(registry, std::make_index_sequence<kWeightTypeCount>());
 }
 
 }  // namespace tessera::kernels::cpu

@@ -16,16 +16,12 @@ void Run(ExecContext& context, const GatedActivationOp::Params& p) {
             [&](int64_t begin, int64_t end, int) {
               const int64_t from = begin * 16;
               const int64_t to = std::min(count, end * 16);
-              Micro<isa>::kRow.gated[static_cast<int>(p.kind)](gate + from, up + from, y + from,
-                                                               to - from);
+              Micro<isa>::kRow.activation[static_cast<int>(p.kind)](
+                  gate + from, up == nullptr ? nullptr : up + from, y + from, to - from);
             });
 }
 
-std::string Missing(const GatedActivationOp::Desc& desc) {
-  return desc.kind == ActivationKind::kSilu || desc.kind == ActivationKind::kGeluTanh
-             ? ""
-             : "this activation";
-}
+std::string Missing(const GatedActivationOp::Desc& /*desc*/) { return ""; }
 
 }  // namespace
 

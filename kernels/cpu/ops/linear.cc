@@ -1,7 +1,10 @@
 // Shares the products of a launch over threads: units of some tiles by some rows, taken as they
 // come.
 #include <algorithm>
+#include <string>
+#include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/layout.h"
 #include "kernels/cpu/parallel.h"
@@ -93,7 +96,7 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
       call.row_begin = static_cast<int32_t>(task.row_begin + row);
       call.row_end =
           task.row_begin + static_cast<int32_t>(std::min<int64_t>(task.row_count, row + kRowBlock));
-      Micro<isa>::kLinear.run[static_cast<int>(dtype)](call);
+      Micro<isa>::template Linear<FamilyOf(dtype)>().run[static_cast<int>(dtype)](call);
     }
   });
 }
@@ -111,27 +114,23 @@ std::string Missing(const LinearOp::Desc& desc) {
 }
 
 template <DType dtype>
-void AddLinear(Registry& registry, const char* name) {
-  registry.Add<LinearOp>(name, Missing<dtype>, Run<CpuIsa::kAvx512, dtype>,
+void AddLinear(Registry& registry) {
+  static const std::string name =
+      absl::StrCat("linear.", absl::AsciiStrToLower(InfoOf(dtype).name));
+  registry.Add<LinearOp>(name.c_str(), Missing<dtype>, Run<CpuIsa::kAvx512, dtype>,
                          Run<CpuIsa::kAvx2, dtype>);
+}
+
+// Of every weight type.
+template <size_t... kIndex>
+void AddEach(Registry& registry, std::index_sequence<kIndex...>) {
+  (AddLinear<static_cast<DType>(kIndex)>(registry), ...);
 }
 
 }  // namespace
 
 void Register_linear(Registry& registry) {
-  AddLinear<DType::kF32>(registry, "linear.f32");
-  AddLinear<DType::kF16>(registry, "linear.f16");
-  AddLinear<DType::kBF16>(registry, "linear.bf16");
-  AddLinear<DType::kQ8_0>(registry, "linear.q8_0");
-  AddLinear<DType::kQ4_0>(registry, "linear.q4_0");
-  AddLinear<DType::kQ4_1>(registry, "linear.q4_1");
-  AddLinear<DType::kF8Channel>(registry, "linear.f8_channel");
-  AddLinear<DType::kF8Block128>(registry, "linear.f8_block128");
-  AddLinear<DType::kI8Channel>(registry, "linear.i8_channel");
-  AddLinear<DType::kI4G128>(registry, "linear.i4_g128");
-  AddLinear<DType::kI4G64>(registry, "linear.i4_g64");
-  AddLinear<DType::kI4G128Zero>(registry, "linear.i4_g128_zero");
-  AddLinear<DType::kI4G64Zero>(registry, "linear.i4_g64_zero");
+  AddEach(registry, std::make_index_sequence<kWeightTypeCount>());
 }
 
 }  // namespace tessera::kernels::cpu

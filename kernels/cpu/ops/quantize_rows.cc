@@ -11,7 +11,7 @@ void Run(ExecContext& context, const QuantizeRowsOp::Params& p) {
   ForShares(context, p.rows, 0.3 * p.width * p.rows, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       Micro<isa>::kRow.quantize(p.x + row * p.width, p.out.q + row * p.width,
-                                p.out.scale + row * groups, p.out.sum + row * groups, p.width);
+                                p.out.scale + row * groups, p.out.sum + row * groups * 2, p.width);
     }
   });
 }

@@ -12,8 +12,8 @@ void Run(ExecContext& context, const RotaryAnglesOp::Params& p) {
     for (int64_t row = begin; row < end; ++row) {
       for (int64_t i = 0; i < p.pairs; ++i) {
         const float angle = static_cast<float>(p.positions[row]) * p.frequencies[i];
-        p.cosine[row * p.pairs + i] = std::cos(angle);
-        p.sine[row * p.pairs + i] = std::sin(angle);
+        p.cosine[row * p.pairs + i] = std::cos(angle) * p.scale;
+        p.sine[row * p.pairs + i] = std::sin(angle) * p.scale;
       }
     }
   });

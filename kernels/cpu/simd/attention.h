@@ -23,9 +23,11 @@ struct Attention {
     float* sum;     // [items, 16]
     float max[kMaxItems];
     int64_t next;  // bytes from this page to the one read after it
-    // The items that read the current page, and how many of its tokens each sees; never falling.
+    // The items that read the current page, and which of its tokens, [from, seen), each sees: both
+    // never falling.
     int active;
     int item[kMaxItems];
+    int from[kMaxItems];
     int seen[kMaxItems];
   };
 
@@ -73,24 +75,34 @@ struct Attention {
   template <int N>
   static void AllScores(const Work& w, const std::byte* keys, int first) {
     const int tokens = w.seen[first + N - 1];
-    int token = 0;
+    int token = w.from[first] / 16 * 16;
     for (; token + 16 * (S::kVecs - 1) < tokens; token += 16 * S::kVecs) {
       Scores<N, S::kVecs>(w, keys, first, token);
     }
     for (; token < tokens; token += 16) Scores<N, 1>(w, keys, first, token);
   }
 
+  TESSERA_SIMD void Cap(Work& w, int index) {
+    float* p = w.p + w.item[index] * kTokens;
+    const F cap = S::Set1(w.call->softcap);
+    for (int t = w.from[index] / 16 * 16; t < w.seen[index]; t += 16) {
+      S::Store(p + t, Math<S>::SoftCap(S::Load(p + t), cap));
+    }
+  }
+
   // The item's maximum with this page's; what it summed under a smaller one is scaled down.
   TESSERA_SIMD void Raise(Work& w, int index) {
     const int item = w.item[index];
+    const int from = w.from[index];
     const int seen = w.seen[index];
     float* p = w.p + item * kTokens;
     const F nothing = S::Set1(-__builtin_inff());
     F largest = nothing;
-    for (int t = 0; t < seen; t += 16) {
+    for (int t = from / 16 * 16; t < seen; t += 16) {
       F s = S::Load(p + t);
-      if (seen - t < 16) {
+      if (seen - t < 16 || t < from) {
         s = S::KeepFirst(s, seen - t, nothing);
+        if (t < from) s = S::KeepFirst(nothing, from - t, s);
         S::Store(p + t, s);
       }
       largest = S::Max(largest, s);
@@ -115,7 +127,7 @@ struct Attention {
     float* sum = w.sum + item * 16;
     const F top = S::Set1(w.max[item]);
     F lanes = S::Load(sum);
-    for (int t = 0; t < seen; t += 16) {
+    for (int t = w.from[index] / 16 * 16; t < seen; t += 16) {
       const F e = Math<S>::ExpUpTo90(S::Sub(S::Load(p + t), top));
       S::Store(p + t, e);
       lanes = S::Add(lanes, e);
@@ -180,15 +192,23 @@ struct Attention {
   template <int N>
   static void Some(Work& w, const std::byte* keys, const std::byte* values, int first) {
     AllScores<N>(w, keys, first);
+    if (w.call->softcap > 0) {
+      for (int n = 0; n < N; ++n) Cap(w, first + n);
+    }
     // Two loops: the maximum of one item is found while that of another is waited for.
     for (int n = 0; n < N; ++n) Raise(w, first + n);
     for (int n = 0; n < N; ++n) Weigh(w, first + n);
-    // Tokens that all N see go together; what only the later ones see must not reach the others,
-    // not even as a product with zero.
-    const int common = w.seen[first];
-    AllValues<N>(w, values, first, 0, common);
-    for (int n = 1; n < N; ++n) {
-      if (w.seen[first + n] > common) AllValues<1>(w, values, first + n, common, w.seen[first + n]);
+    // Tokens that all N see go together; what only some see must not reach the others, not even as
+    // a product with zero.
+    const int begin = w.from[first + N - 1];
+    const int end = w.seen[first] > begin ? w.seen[first] : begin;
+    for (int n = 0; n < N; ++n) {
+      const int until = w.seen[first + n] < begin ? w.seen[first + n] : begin;
+      if (w.from[first + n] < until) AllValues<1>(w, values, first + n, w.from[first + n], until);
+    }
+    if (begin < end) AllValues<N>(w, values, first, begin, end);
+    for (int n = 0; n < N; ++n) {
+      if (w.seen[first + n] > end) AllValues<1>(w, values, first + n, end, w.seen[first + n]);
     }
   }
 
@@ -200,9 +220,12 @@ struct Attention {
     for (int32_t i = 0; i < c.queries; ++i) {
       const int64_t seen = c.position + i + 1 - logical_page * kTokens;
       if (seen <= 0) continue;
+      const int64_t from = c.window > 0 && seen > c.window ? seen - c.window : 0;
+      if (from >= kTokens) continue;
       for (int32_t h = 0; h < c.heads; ++h) {
         if (c.table == nullptr && (heads >> (c.first_head + h) & 1) == 0) continue;
         w.item[w.active] = i * c.heads + h;
+        w.from[w.active] = static_cast<int>(from);
         w.seen[w.active++] = seen < kTokens ? static_cast<int>(seen) : kTokens;
       }
     }
@@ -233,10 +256,17 @@ struct Attention {
     for (int i = 0; i < items; ++i) {
       S::Store(w.sum + i * 16, S::Zero());
       w.max[i] = -__builtin_inff();
+      if (c.sinks != nullptr) {
+        w.max[i] = c.sinks[i % c.heads];
+        w.sum[i * 16] = 1.0f;
+      }
     }
     if (c.table != nullptr) {
       const int64_t pages = (int64_t{c.position} + c.queries + kTokens - 1) / kTokens;
-      for (int64_t i = 0; i < pages; ++i) {
+      // Those before the first query's window are not looked at.
+      const int64_t before = int64_t{c.position} + 1 - c.window;
+      const int64_t first = c.window > 0 && before > 0 ? before / kTokens : 0;
+      for (int64_t i = first; i < pages; ++i) {
         Page(w, c.table[i], c.table[i + 1 < pages ? i + 1 : i], i, 0);
       }
     } else {

@@ -153,6 +153,9 @@ struct Avx2 {
     const __m128i v = Load16(p);
     return {_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
   }
+  TESSERA_SIMD I LoadU16(const uint16_t* p) {
+    return {_mm256_cvtepu16_epi32(Load8x16(p)), _mm256_cvtepu16_epi32(Load8x16(p + 8))};
+  }
   TESSERA_SIMD I LoadI8(const std::byte* p) {
     const __m128i v = Load16(p);
     return {_mm256_cvtepi8_epi32(v), _mm256_cvtepi8_epi32(_mm_srli_si128(v, 8))};
@@ -177,6 +180,9 @@ struct Avx2 {
   TESSERA_SIMD I IAnd(I a, I b) {
     return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
   }
+  TESSERA_SIMD I IOr(I a, I b) {
+    return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
+  }
   TESSERA_SIMD F ToFloat(I a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
   TESSERA_SIMD I ToInt(F a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
   TESSERA_SIMD I Bits(F a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
@@ -200,29 +206,66 @@ struct Avx2 {
         _mm_packs_epi32(_mm256_castsi256_si128(v.hi), _mm256_extracti128_si256(v.hi, 1));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(lo, hi));
   }
-  TESSERA_SIMD I LowNibbles(I v) {
-    const __m256i mask = _mm256_set1_epi8(15);
-    return {_mm256_and_si256(v.lo, mask), _mm256_and_si256(v.hi, mask)};
+  template <int kShift>
+  TESSERA_SIMD __m256i ShiftRight16(__m256i v) {
+    if constexpr (kShift > 0) return _mm256_srli_epi16(v, kShift);
+    if constexpr (kShift < 0) return _mm256_slli_epi16(v, -kShift);
+    return v;
   }
-  TESSERA_SIMD I HighNibbles(I v) {
-    const __m256i mask = _mm256_set1_epi8(15);
-    return {_mm256_and_si256(_mm256_srli_epi16(v.lo, 4), mask),
-            _mm256_and_si256(_mm256_srli_epi16(v.hi, 4), mask)};
+  template <int kShift, int kMask>
+  TESSERA_SIMD I Bits(I v) {
+    const __m256i mask = _mm256_set1_epi8(static_cast<char>(kMask));
+    return {_mm256_and_si256(ShiftRight16<kShift>(v.lo), mask),
+            _mm256_and_si256(ShiftRight16<kShift>(v.hi), mask)};
+  }
+  TESSERA_SIMD I TableOf(const uint8_t* values) {
+    const __m256i table =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
+    return {table, table};
+  }
+  TESSERA_SIMD I Lookup(I table, I codes) {
+    return {_mm256_shuffle_epi8(table.lo, codes.lo), _mm256_shuffle_epi8(table.hi, codes.hi)};
+  }
+  TESSERA_SIMD I ISet16(int v) {
+    const __m256i all = _mm256_set1_epi16(static_cast<int16_t>(v));
+    return {all, all};
+  }
+  TESSERA_SIMD I ISub16(I a, I b) {
+    return {_mm256_sub_epi16(a.lo, b.lo), _mm256_sub_epi16(a.hi, b.hi)};
+  }
+  template <int kBits>
+  TESSERA_SIMD I ISra16(I a) {
+    return {_mm256_srai_epi16(a.lo, kBits), _mm256_srai_epi16(a.hi, kBits)};
+  }
+  TESSERA_SIMD I IMadd16(I a, I b) {
+    return {_mm256_madd_epi16(a.lo, b.lo), _mm256_madd_epi16(a.hi, b.hi)};
   }
   TESSERA_SIMD __m256i Dot(__m256i acc, __m256i w, __m256i x) {
     const __m256i pairs = _mm256_maddubs_epi16(w, x);
     return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
   }
-  // A group of 32 nibbles adds 8 products of pairs to a lane's 16 bits: 8 * 2 * 15 * 127 < 2^15.
-  TESSERA_SIMD I NibbleStart(I) { return IZero(); }
-  TESSERA_SIMD I DotNibbles(I sum, I w, I x) {
+  // Each step adds the products of a pair to 16 bits of a lane, two to a lane.
+  static constexpr int ShortSteps(int largest) {
+    int steps = 1;
+    while (steps < 8 && 2 * steps * 2 * largest * 127 < 1 << 15) steps *= 2;
+    return steps;
+  }
+  TESSERA_SIMD I ShortStart(I) { return IZero(); }
+  TESSERA_SIMD I DotShort(I sum, I w, I x) {
     return {_mm256_add_epi16(sum.lo, _mm256_maddubs_epi16(w.lo, x.lo)),
             _mm256_add_epi16(sum.hi, _mm256_maddubs_epi16(w.hi, x.hi))};
   }
-  TESSERA_SIMD I NibbleEnd(I start, I sum) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    return {_mm256_add_epi32(start.lo, _mm256_madd_epi16(sum.lo, ones)),
-            _mm256_add_epi32(start.hi, _mm256_madd_epi16(sum.hi, ones))};
+  TESSERA_SIMD I ShortEnd(I start, I sum) { return IAdd(start, IMadd16(sum, ISet16(1))); }
+  template <int kHalf>
+  TESSERA_SIMD I HalfScale(I scales) {
+    constexpr int kBoth = kHalf == 0 ? 0xa0 : 0xf5;  // 16-bit places 0, 0, 2, 2 or 1, 1, 3, 3
+    return {
+        _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(scales.lo, kBoth), kBoth),
+        _mm256_shufflehi_epi16(_mm256_shufflelo_epi16(scales.hi, kBoth), kBoth),
+    };
+  }
+  TESSERA_SIMD I ShortEndScaled(I start, I sum, I scale) {
+    return IAdd(start, IMadd16(sum, scale));
   }
   // maddubs would saturate on biased bytes, so the sign moves to x: |w| <= 128 and |x| <= 127 keep
   // a pair within 32512.

@@ -120,6 +120,9 @@ struct Avx512 {
   }
   // Sixteen bytes, unsigned or signed.
   TESSERA_SIMD I LoadU8(const std::byte* p) { return _mm512_cvtepu8_epi32(Load16(p)); }
+  TESSERA_SIMD I LoadU16(const uint16_t* p) {  // sixteen
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
   TESSERA_SIMD I LoadI8(const std::byte* p) { return _mm512_cvtepi8_epi32(Load16(p)); }
   TESSERA_SIMD I ISub(I a, I b) { return _mm512_sub_epi32(a, b); }
   TESSERA_SIMD I IAdd(I a, I b) { return _mm512_add_epi32(a, b); }
@@ -133,6 +136,7 @@ struct Avx512 {
     return _mm512_srli_epi32(a, kBits);
   }
   TESSERA_SIMD I IAnd(I a, I b) { return _mm512_and_si512(a, b); }
+  TESSERA_SIMD I IOr(I a, I b) { return _mm512_or_si512(a, b); }
   TESSERA_SIMD F ToFloat(I a) { return _mm512_cvtepi32_ps(a); }
   TESSERA_SIMD I ToInt(F a) { return _mm512_cvtps_epi32(a); }
   TESSERA_SIMD I Bits(F a) { return _mm512_castps_si512(a); }
@@ -143,15 +147,42 @@ struct Avx512 {
   TESSERA_SIMD void ToBytes(int8_t* p, I v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
   }
-  TESSERA_SIMD I LowNibbles(I v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
-  TESSERA_SIMD I HighNibbles(I v) {
-    return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15));
+  // The bits of kMask of each byte, after it is shifted right (left where kShift is negative).
+  template <int kShift, int kMask>
+  TESSERA_SIMD I Bits(I v) {
+    if constexpr (kShift > 0) v = _mm512_srli_epi16(v, kShift);
+    if constexpr (kShift < 0) v = _mm512_slli_epi16(v, -kShift);
+    return _mm512_and_si512(v, _mm512_set1_epi8(static_cast<char>(kMask)));
   }
-  // NibbleEnd(start, NibbleStart(start) after DotNibbles of a group's 8 registers) = start + the
-  // sum of 32 products a lane: unsigned bytes <= 15 with signed bytes.
-  TESSERA_SIMD I NibbleStart(I start) { return start; }
-  TESSERA_SIMD I DotNibbles(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
-  TESSERA_SIMD I NibbleEnd(I, I sum) { return sum; }
+  // Sixteen bytes to look up by codes below 16.
+  TESSERA_SIMD I TableOf(const uint8_t* values) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
+  }
+  TESSERA_SIMD I Lookup(I table, I codes) { return _mm512_shuffle_epi8(table, codes); }
+  // Two signed 16-bit values a lane.
+  TESSERA_SIMD I ISet16(int v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
+  TESSERA_SIMD I ISub16(I a, I b) { return _mm512_sub_epi16(a, b); }
+  template <int kBits>
+  TESSERA_SIMD I ISra16(I a) {
+    return _mm512_srai_epi16(a, kBits);
+  }
+  // A lane's two products, summed in 32 bits.
+  TESSERA_SIMD I IMadd16(I a, I b) { return _mm512_madd_epi16(a, b); }
+  // ShortEnd(start, ShortStart(start) after DotShort of at most ShortSteps registers) = start + the
+  // sums of a lane's products: unsigned bytes up to `largest` with signed bytes above -128.
+  static constexpr int ShortSteps(int) { return 8; }
+  TESSERA_SIMD I ShortStart(I start) { return start; }
+  TESSERA_SIMD I DotShort(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
+  TESSERA_SIMD I ShortEnd(I, I sum) { return sum; }
+  // The scale of one half of a group from a lane's two, as ShortEndScaled takes it.
+  template <int kHalf>
+  TESSERA_SIMD I HalfScale(I scales) {
+    return _mm512_srai_epi32(kHalf == 0 ? _mm512_slli_epi32(scales, 16) : scales, 16);
+  }
+  // start + scale * the sums of DotShort from zeros.
+  TESSERA_SIMD I ShortEndScaled(I start, I sum, I scale) {
+    return _mm512_add_epi32(start, _mm512_mullo_epi32(sum, scale));
+  }
   // acc + sum of 4 products a lane: w = signed byte + 128; exact after 128 * sum(x) is taken off
   // when kBiasedDot.
   TESSERA_SIMD I DotBiased(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }

@@ -1,10 +1,11 @@
-// Products of block-quantized weights (tile16 layout, cpu/layout.h) with int8 activations.
+// Products of block formats (tile16 layout, cpu/layout.h) with int8 activations.
 //
 // A register block is kTiles x kRows: per group of 32, exact integer sums in the lanes (16
-// outputs), then one fused multiply-add a lane. Groups go in order whatever the block, so every
-// block shape gives a row the same bits.
+// outputs), then one fused multiply-add a lane, and one for the minimum. Groups go in order
+// whatever the block, so every block shape gives a row the same bits.
 #pragma once
 
+#include "kernels/cpu/simd/block_scales.h"
 #include "kernels/cpu/simd/epilogue.h"
 
 namespace tessera::kernels::cpu {
@@ -13,13 +14,18 @@ template <class S, DType kType>
 struct Int8Linear {
   using F = typename S::F;
   using I = typename S::I;
-  static constexpr bool kNibbles = kType != DType::kQ8_0;
-  static constexpr bool kHasMin = kType == DType::kQ4_1;
-  static constexpr int kQuants = kNibbles ? 256 : 512;  // bytes a group
-  // isum = dot - (sum << kShift)
-  static constexpr int kShift = kType == DType::kQ4_0                    ? 3
-                                : kType == DType::kQ8_0 && S::kBiasedDot ? 7
-                                                                         : 0;
+  using Scales = BlockScales<S, kType>;
+  static constexpr BlockFormat kFormat = BlockFormatOf(kType);
+  static constexpr BlockTile kTile = BlockTileOf(kType);
+  static constexpr int kSteps = 8;  // of 4 elements a group
+  // Stored values above this are signed bytes + 128, others unsigned bytes whose products are
+  // summed in runs of `kRun` steps.
+  static constexpr bool kWide = kFormat.largest > 63;
+  static constexpr int kRunLimit = Scales::kHalves ? kSteps / 2 : kSteps;
+  static constexpr int kRunFits = S::ShortSteps(kFormat.largest);
+  static constexpr int kRun = kRunFits < kRunLimit ? kRunFits : kRunLimit;
+  // What the stored values of a group have too much.
+  static constexpr int kZero = kWide && !S::kBiasedDot ? 0 : kFormat.zero;
 
   template <int T, int R>
   struct Block {
@@ -27,112 +33,189 @@ struct Int8Linear {
     const std::byte* tile[T];
     const int8_t* q;
     const float* scale;
-    const int32_t* sum;
+    const int16_t* sum;
     int64_t in;
     int64_t groups;
   };
 
-  template <int T, int R>
-  TESSERA_SIMD void Dots(const Block<T, R>& b, const std::byte* const* quants, const int8_t* q,
-                         I (&dot)[T][R]) {
-    if constexpr (kNibbles) {
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        I bytes[T];
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) bytes[t] = S::ILoad(quants[t] + j * 64);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          const I x = S::Broadcast4(q + r * b.in + j * 4);
-#pragma GCC unroll 8
-          for (int t = 0; t < T; ++t)
-            dot[t][r] = S::DotNibbles(dot[t][r], S::LowNibbles(bytes[t]), x);
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          const I x = S::Broadcast4(q + r * b.in + 16 + j * 4);
-#pragma GCC unroll 8
-          for (int t = 0; t < T; ++t) {
-            dot[t][r] = S::DotNibbles(dot[t][r], S::HighNibbles(bytes[t]), x);
-          }
-        }
-      }
-    } else {
-#pragma GCC unroll 8
-      for (int j = 0; j < 8; ++j) {
-        I w[T];
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) w[t] = S::ILoad(quants[t] + j * 64);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          const I x = S::Broadcast4(q + r * b.in + j * 4);
-#pragma GCC unroll 8
-          for (int t = 0; t < T; ++t) dot[t][r] = S::DotBiased(dot[t][r], w[t], x);
-        }
-      }
+  // Four stored values a lane.
+  template <int kStep>
+  TESSERA_SIMD I Stored(const std::byte* group, I table) {
+    constexpr int kElement = kStep * 4;
+    const I low = S::ILoad(group + kTile.low.Byte(kElement) / kRunBytes * kRunStride);
+    constexpr int kMask = (1 << kTile.low.bits) - 1;
+    I codes = S::template Bits<static_cast<int>(kTile.low.Shift(kElement)), kMask>(low);
+    if constexpr (kTile.high.bits != 0) {
+      constexpr int kShift = static_cast<int>(kTile.high.Shift(kElement)) - kTile.low.bits;
+      constexpr int kHighMask = ((1 << kTile.high.bits) - 1) << kTile.low.bits;
+      const I high =
+          S::ILoad(group + kTile.low_bytes + kTile.high.Byte(kElement) / kRunBytes * kRunStride);
+      codes = S::IOr(codes, S::template Bits<kShift, kHighMask>(high));
     }
+    if constexpr (kFormat.table != nullptr) codes = S::Lookup(table, codes);
+    return codes;
   }
 
-  // What the integer sum of a group begins with: it takes off what the quants' offset adds.
-  template <int T, int R>
-  TESSERA_SIMD I Start(const Block<T, R>& b, int r, int64_t g) {
-    if constexpr (kShift == 0) return S::IZero();
-    return S::ISub(S::IZero(), S::template IShl<kShift>(S::ISet1(b.sum[r * b.groups + g])));
-  }
-
-  // One group: quants at `quants`, scales `d` bytes and minima `m` bytes after it.
-  template <int T, int R>
-  TESSERA_SIMD void Group(Block<T, R>& b, int64_t offset, int64_t d, int64_t m, int64_t g) {
-    const std::byte* quants[T];
+  // Steps kAt ... kEnd - 1 in the order that loads a register of nibbles once.
+  template <int kAt, int kEnd, int T, int R>
+  TESSERA_SIMD void Products(const Block<T, R>& b, int64_t offset, const int8_t* q, I table,
+                             I (&sum)[T][R]) {
+    constexpr int kStep = Scales::kHalves || kTile.low.bits != 4 ? kAt : kAt / 2 + kAt % 2 * 4;
+    I w[T];
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) quants[t] = b.tile[t] + offset;
-    I dot[T][R];
+    for (int t = 0; t < T; ++t) w[t] = Stored<kStep>(b.tile[t] + offset, table);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const I start = kNibbles ? S::NibbleStart(Start(b, r, g)) : Start(b, r, g);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) dot[t][r] = start;
-    }
-    Dots<T, R>(b, quants, b.q + g * 32, dot);
-    if constexpr (kNibbles) {
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const I start = Start(b, r, g);
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) dot[t][r] = S::NibbleEnd(start, dot[t][r]);
-      }
-    }
-    F dw[T], mw[T];
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      dw[t] = S::LoadF16(reinterpret_cast<const uint16_t*>(quants[t] + d));
-      if constexpr (kHasMin) mw[t] = S::LoadF16(reinterpret_cast<const uint16_t*>(quants[t] + m));
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      const F dx = S::Set1(b.scale[r * b.groups + g]);
+      const I x = S::Broadcast4(q + r * b.in + kStep * 4);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
-        b.acc[t][r] = S::Fma(S::ToFloat(dot[t][r]), S::Mul(dw[t], dx), b.acc[t][r]);
-      }
-      if constexpr (kHasMin) {
-        const F sx = S::Mul(dx, S::ToFloat(S::ISet1(b.sum[r * b.groups + g])));
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) b.acc[t][r] = S::Fma(mw[t], sx, b.acc[t][r]);
+        if constexpr (kWide) {
+          sum[t][r] = S::DotBiased(sum[t][r], w[t], x);
+        } else {
+          sum[t][r] = S::DotShort(sum[t][r], w[t], x);
+        }
       }
     }
+    if constexpr (kAt + 1 < kEnd) Products<kAt + 1, kEnd, T, R>(b, offset, q, table, sum);
+  }
+
+  // The sums of a group's activations, a half in each 16 bits.
+  template <int T, int R>
+  TESSERA_SIMD I Sums(const Block<T, R>& b, int r, int64_t at) {
+    return S::Broadcast4(b.sum + (r * b.groups + at) * 2);
+  }
+
+  // What the integer sum of a group begins with: it takes off what kZero adds.
+  template <int T, int R>
+  TESSERA_SIMD I Start(const Block<T, R>& b, const Scales& scales, int g, int r, int64_t at) {
+    if constexpr (kZero == 0) {
+      return S::IZero();
+    } else if constexpr (Scales::kHalves) {
+      constexpr int kShift = __builtin_ctz(kZero);
+      static_assert(kZero == (1 << kShift));
+      const I sum = S::IMadd16(scales.scales[g], Sums(b, r, at));
+      return S::ISub(S::IZero(), S::template IShl<kShift>(sum));
+    } else {
+      return S::IMadd16(Sums(b, r, at), S::ISet16(-kZero));
+    }
+  }
+
+  // Runs of products from step kAt on, each added to `dot` when it is full.
+  template <int kAt, int T, int R>
+  TESSERA_SIMD void Runs(const Block<T, R>& b, const Scales (&scales)[T], int g, int64_t at,
+                         int64_t offset, I table, I (&dot)[T][R]) {
+    I part[T][R];
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        if constexpr (Scales::kHalves) {
+          part[t][r] = S::IZero();
+        } else {
+          part[t][r] = S::ShortStart(kAt == 0 ? Start(b, scales[t], g, r, at) : dot[t][r]);
+        }
+      }
+    }
+    Products<kAt, kAt + kRun, T, R>(b, offset, b.q + at * 32, table, part);
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        const I before = kAt == 0 ? Start(b, scales[t], g, r, at) : dot[t][r];
+        if constexpr (Scales::kHalves) {
+          const I scale = S::template HalfScale<kAt * 2 / kSteps>(scales[t].scales[g]);
+          dot[t][r] = S::ShortEndScaled(before, part[t][r], scale);
+        } else {
+          dot[t][r] = S::ShortEnd(before, part[t][r]);
+        }
+      }
+    }
+    if constexpr (kAt + kRun < kSteps) {
+      Runs<kAt + kRun, T, R>(b, scales, g, at, offset, table, dot);
+    }
+  }
+
+  // Group `g` of the unit, group `at` of the row, its codes at `offset`.
+  template <int T, int R>
+  TESSERA_SIMD void Group(Block<T, R>& b, const Scales (&scales)[T], int g, int64_t at,
+                          int64_t offset) {
+    I table = S::IZero();
+    if constexpr (kFormat.table != nullptr) table = S::TableOf(kFormat.table);
+    I dot[T][R];
+    if constexpr (kWide) {
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) dot[t][r] = Start(b, scales[t], g, r, at);
+      }
+      Products<0, kSteps, T, R>(b, offset, b.q + at * 32, table, dot);
+    } else {
+      Runs<0, T, R>(b, scales, g, at, offset, table, dot);
+    }
+    const int of = Scales::kHalves ? 0 : g;
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const F dx = S::Set1(b.scale[r * b.groups + at]);
+#pragma GCC unroll 8
+      for (int t = 0; t < T; ++t) {
+        b.acc[t][r] = S::Fma(S::ToFloat(dot[t][r]), S::Mul(scales[t].d[of], dx), b.acc[t][r]);
+      }
+      if constexpr (Scales::kMin) AddMinimum(b, scales, g, r, at, dx);
+    }
+  }
+
+  template <int T, int R>
+  TESSERA_SIMD void AddMinimum(Block<T, R>& b, const Scales (&scales)[T], int g, int r, int64_t at,
+                               F dx) {
+    const I sums = Sums(b, r, at);
+    const F all = S::Mul(dx, S::ToFloat(S::IMadd16(sums, S::ISet16(1))));
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      if constexpr (Scales::kHalves) {
+        const F sum = S::Mul(dx, S::ToFloat(S::IMadd16(scales[t].minima[g], sums)));
+        b.acc[t][r] = S::NegFma(scales[t].m[0], sum, b.acc[t][r]);
+      } else if constexpr (Scales::kSub) {
+        b.acc[t][r] = S::NegFma(scales[t].m[g], all, b.acc[t][r]);
+      } else {
+        b.acc[t][r] = S::Fma(scales[t].m[g], all, b.acc[t][r]);
+      }
+    }
+  }
+
+  // A unit of kCount groups that begins with group `at` of the row.
+  template <int kCount, int T, int R>
+  TESSERA_SIMD void Unit(Block<T, R>& b, int64_t at) {
+    Scales scales[T];
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) {
+      Scales::template Load<kCount>(b.tile[t] + kCount * int64_t{kTile.group_bytes}, scales[t]);
+    }
+    if constexpr (kCount <= 2) {
+#pragma GCC unroll 2
+      for (int g = 0; g < kCount; ++g) {
+        Group<T, R>(b, scales, g, at + g, g * int64_t{kTile.group_bytes});
+      }
+    } else {
+#pragma GCC unroll 1
+      for (int g = 0; g < kCount; ++g) {
+        Group<T, R>(b, scales, g, at + g, g * int64_t{kTile.group_bytes});
+      }
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t) b.tile[t] += kTile.unit_bytes;
   }
 
   template <int T, int R>
   static __attribute__((noinline)) void Run(const LinearCall& c, int32_t tile, int32_t row) {
-    constexpr int64_t kPair = 2 * kQuants + (kHasMin ? 128 : 64);
+    constexpr int kUnit = static_cast<int>(kTile.groups);
     Block<T, R> b;
     b.in = c.in;
     b.groups = c.in / 32;
     b.q = c.q + int64_t{row} * b.in;
     b.scale = c.x_scale + int64_t{row} * b.groups;
-    b.sum = c.x_sum + int64_t{row} * b.groups;
-    const int64_t tile_bytes = b.groups / 2 * kPair + b.groups % 2 * (kQuants + 64);
+    b.sum = c.x_sum + int64_t{row} * b.groups * 2;
+    const int64_t tile_bytes = b.groups / kUnit * int64_t{kTile.unit_bytes} +
+                               (b.groups % kUnit != 0 ? int64_t{kTile.single_bytes} : 0);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       b.tile[t] = c.weight + (tile + t) * tile_bytes;
@@ -140,13 +223,10 @@ struct Int8Linear {
       for (int r = 0; r < R; ++r) b.acc[t][r] = S::Zero();
     }
     int64_t g = 0;
-    for (; g + 2 <= b.groups; g += 2) {
-      Group<T, R>(b, 0, 2 * kQuants, 2 * kQuants + 64, g);
-      Group<T, R>(b, kQuants, kQuants + 32, kQuants + 96, g + 1);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) b.tile[t] += kPair;
+    for (; g + kUnit <= b.groups; g += kUnit) Unit<kUnit, T, R>(b, g);
+    if constexpr (kTile.blocks == 2) {
+      if (g < b.groups) Unit<1, T, R>(b, g);
     }
-    if (g < b.groups) Group<T, R>(b, 0, kQuants, kQuants + 32, g);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 8
@@ -154,47 +234,40 @@ struct Int8Linear {
     }
   }
 
-  template <int T>
+  // `rows` <= kMost rows from `row` on, which divide into equal passes of at most kMost.
+  template <int T, int kMost>
   static void Rows(const LinearCall& c, int32_t tile, int32_t row, int32_t rows) {
-    switch (rows) {
-      case 1:
-        return Run<T, 1>(c, tile, row);
-      case 2:
-        return Run<T, 2>(c, tile, row);
-      case 3:
-        return Run<T, 3>(c, tile, row);
-      case 4:
-        if constexpr (S::kIntRows >= 4) return Run<T, 4>(c, tile, row);
-        break;
-      case 5:
-        if constexpr (S::kIntRows >= 5) return Run<T, 5>(c, tile, row);
-        break;
-      case 6:
-        if constexpr (S::kIntRows >= 6) return Run<T, 6>(c, tile, row);
-        break;
+    if constexpr (kMost > 1) {
+      if (rows < kMost) return Rows<T, kMost - 1>(c, tile, row, rows);
+    }
+    Run<T, kMost>(c, tile, row);
+  }
+  template <int T, int kMost>
+  static void Passes(const LinearCall& c, int32_t tile) {
+    const int32_t rows = c.row_end - c.row_begin;
+    const int32_t passes = (rows + kMost - 1) / kMost;
+    for (int32_t p = 0; p < passes; ++p) {
+      const int32_t begin = c.row_begin + rows * p / passes;
+      Rows<T, kMost>(c, tile, begin, c.row_begin + rows * (p + 1) / passes - begin);
     }
   }
 
   static void Call(const LinearCall& c) {
     const int32_t rows = c.row_end - c.row_begin;
-    const int32_t passes = (rows + S::kIntRows - 1) / S::kIntRows;
+    if (rows <= 0) return;
+    // A tile that is left over is rare: fewer instances of it are worth their compilation.
+    constexpr int kRowsLeft = S::kIntRows < 3 ? S::kIntRows : 3;
     for (int32_t tile = c.tile_begin; tile < c.tile_end;) {
       if (rows == 1 && tile + S::kIntTiles1 <= c.tile_end) {
         Run<S::kIntTiles1, 1>(c, tile, c.row_begin);
         tile += S::kIntTiles1;
-        continue;
+      } else if (tile + S::kIntTiles <= c.tile_end) {
+        Passes<S::kIntTiles, S::kIntRows>(c, tile);
+        tile += S::kIntTiles;
+      } else {
+        Passes<1, kRowsLeft>(c, tile);
+        tile += 1;
       }
-      const bool full = tile + S::kIntTiles <= c.tile_end;
-      for (int32_t p = 0; p < passes; ++p) {
-        const int32_t begin = c.row_begin + rows * p / passes;
-        const int32_t count = c.row_begin + rows * (p + 1) / passes - begin;
-        if (full) {
-          Rows<S::kIntTiles>(c, tile, begin, count);
-        } else {
-          Rows<1>(c, tile, begin, count);
-        }
-      }
-      tile += full ? S::kIntTiles : 1;
     }
   }
 };

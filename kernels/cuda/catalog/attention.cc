@@ -17,7 +17,8 @@ DecodeArgs DecodeOf(const AttentionOp::Params& p) {
           .kv_heads = static_cast<int32_t>(p.kv.kv_heads),
           .head_dim = head_dim,
           .kv_type = p.kv.dtype,
-          .scale = p.scale};
+          .scale = p.scale,
+          .window = p.window};
 }
 
 PrefillArgs PrefillOf(const AttentionOp::Params& p) {
@@ -29,7 +30,8 @@ PrefillArgs PrefillOf(const AttentionOp::Params& p) {
           .kv_heads = p.kv.kv_heads,
           .head_dim = p.kv.head_dim,
           .kv_dtype = p.kv.dtype,
-          .scale = p.scale};
+          .scale = p.scale,
+          .window = p.window};
 }
 
 void Run(ExecContext& context, const AttentionOp::Params& p) {
@@ -54,8 +56,13 @@ void Run(ExecContext& context, const AttentionOp::Params& p) {
 }
 
 std::string Missing(const AttentionOp::Desc& desc) {
-  const AttentionOp::Params params{
-      .kv = desc.kv, .q_heads = static_cast<int32_t>(desc.q_heads), .scale = 1};
+  const AttentionOp::Params params{.kv = desc.kv,
+                                   .q_heads = static_cast<int32_t>(desc.q_heads),
+                                   .scale = 1,
+                                   .window = desc.window};
+  if (desc.softcap) return "a soft cap of scores";
+  if (desc.sinks) return "sinks";
+  if (desc.kv.latent) return "a latent plane";
   if (desc.kv.dtype != DType::kBF16 && desc.kv.dtype != DType::kF8E4M3) {
     return absl::StrCat("kv dtype ", InfoOf(desc.kv.dtype).name, " (BF16 or F8_E4M3)");
   }

@@ -8,13 +8,14 @@
 namespace tessera::kernels::cuda {
 namespace {
 
-void Normalize(ExecContext& context, const RmsNormOp::Params& p) {
+void Normalize(ExecContext& context, const NormOp::Params& p) {
   CudaContext& cuda = CudaContext::Of(context);
-  for (const RmsNormTask& task : p.tasks) {
+  const auto* x = static_cast<const float*>(p.x);
+  for (const NormTask& task : p.tasks) {
     if (task.row_count == 0) continue;
     const int64_t shift = p.x_rows == nullptr ? int64_t{task.row_begin} * p.width : 0;
     const RmsNormArgs args{
-        .x = p.x + shift,
+        .x = x + shift,
         .x_rows = p.x_rows == nullptr ? nullptr : p.x_rows + task.row_begin,
         .weight = task.weight,
         .epsilon = p.epsilon,
@@ -22,7 +23,7 @@ void Normalize(ExecContext& context, const RmsNormOp::Params& p) {
         .width = p.width,
         .out = {.y = static_cast<__nv_bfloat16*>(p.y) + int64_t{task.row_begin} * p.width,
                 .stride = p.width}};
-    cuda.Check(LaunchRmsNorm(args, cuda.stream()), "rms_norm");
+    cuda.Check(LaunchRmsNorm(args, cuda.stream()), "norm");
   }
 }
 
@@ -68,6 +69,7 @@ void EmbedAs(ExecContext& context, const EmbedOp::Params& p) {
 template <DType dtype>
 std::string MissingEmbedAs(const EmbedOp::Desc& desc) {
   if (desc.table != dtype) return absl::StrCat("table ", InfoOf(desc.table).name);
+  if (desc.mode != EmbedMode::kStore) return "adding rows of a table";
   return MissingEmbed(dtype, desc.width);
 }
 
@@ -83,16 +85,23 @@ void Rotate(ExecContext& context, const RotaryAnglesOp::Params& p) {
                                  .cosine = p.cosine,
                                  .sine = p.sine,
                                  .rows = p.rows,
-                                 .pairs = p.pairs},
+                                 .pairs = p.pairs,
+                                 .scale = p.scale},
                                 cuda.stream()),
              "rotary_angles");
 }
 
-std::string MissingNorm(const RmsNormOp::Desc& desc) { return MissingRowWidth(desc.width); }
+std::string MissingNorm(const NormOp::Desc& desc) {
+  if (desc.kind != NormKind::kRms) return "norms but rms";
+  if (desc.input != NormInput::kResidual) return "norms of activations";
+  if (desc.groups != 1) return absl::StrCat("groups ", desc.groups);
+  return MissingRowWidth(desc.width);
+}
 std::string MissingGate(const GatedActivationOp::Desc& desc) {
+  if (desc.gating != Gating::kGated) return "activations without a gate";
   return desc.kind == ActivationKind::kSilu || desc.kind == ActivationKind::kGeluTanh
              ? ""
-             : "this activation";
+             : absl::StrCat("kind ", NameOf(desc.kind));
 }
 std::string MissingAngles(const RotaryAnglesOp::Desc& desc) {
   return desc.pairs > 0 ? "" : absl::StrCat("pairs ", desc.pairs);
@@ -101,7 +110,7 @@ std::string MissingAngles(const RotaryAnglesOp::Desc& desc) {
 }  // namespace
 
 void Register_rows(Registry& registry) {
-  registry.Add<RmsNormOp>("rms_norm", MissingNorm, Normalize);
+  registry.Add<NormOp>("norm", MissingNorm, Normalize);
   registry.Add<GatedActivationOp>("gated_activation", MissingGate, Gate);
   registry.Add<RotaryAnglesOp>("rotary_angles", MissingAngles, Rotate);
   // Int4 weights are kept as products want them, not as a table.

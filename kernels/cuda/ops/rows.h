@@ -93,7 +93,7 @@ struct EmbedArgs {
 cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream);
 
 // cosine and sine of float32(position) * frequency (the product rounded to float32), each the
-// nearest float32 but for rare last-bit differences.
+// nearest float32 but for rare last-bit differences, times scale.
 struct RotaryAnglesArgs {
   const int32_t* positions = nullptr;  // [rows], >= 0
   const float* frequencies = nullptr;  // [pairs], constant
@@ -101,6 +101,7 @@ struct RotaryAnglesArgs {
   float* sine = nullptr;
   int32_t rows = 0;
   int32_t pairs = 0;
+  float scale = 1.0f;
 };
 cudaError_t LaunchRotaryAngles(const RotaryAnglesArgs& args, cudaStream_t stream);
 

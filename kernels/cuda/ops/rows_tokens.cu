@@ -38,8 +38,8 @@ __global__ void __launch_bounds__(kThreads) RotaryAnglesKernel(const RotaryAngle
   const float angle = __fmul_rn(position, args.frequencies[i % args.pairs]);
   double sine, cosine;
   sincos(static_cast<double>(angle), &sine, &cosine);
-  args.cosine[i] = static_cast<float>(cosine);
-  args.sine[i] = static_cast<float>(sine);
+  args.cosine[i] = __fmul_rn(static_cast<float>(cosine), args.scale);
+  args.sine[i] = __fmul_rn(static_cast<float>(sine), args.scale);
 }
 
 unsigned BlocksFor(int64_t items) {

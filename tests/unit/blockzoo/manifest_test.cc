@@ -49,6 +49,30 @@ TEST(ManifestTest, BlockReadsBackAsWritten) {
   EXPECT_EQ(IdentityOf(*parsed), IdentityOf(block));
 }
 
+TEST(ManifestTest, EveryRotarySettingReadsBack) {
+  ChainManifest chain = SomeChain();
+  const std::string usual = CanonicalText(chain);
+  EXPECT_EQ(usual.find("beta_fast"), std::string::npos) << "defaults are not written";
+  RotarySettings& rotary = chain.rotary[0];
+  rotary.attention_factor = 1.25;
+  rotary.beta_fast = 16;
+  rotary.beta_slow = 2;
+  rotary.mscale = 0.5;
+  rotary.mscale_all_dim = 0.75;
+  rotary.truncate = false;
+  rotary.short_factor = {1, 2};
+  rotary.long_factor = {3, 4.5};
+  rotary.length = 9000;
+  const StatusOr<ChainManifest> parsed = ParseChainManifest(CanonicalText(chain));
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_EQ(parsed->rotary, chain.rotary);
+  EXPECT_NE(RevisionOf(*parsed), RevisionOf(SomeChain()));
+  chain.rotary[0].long_factor = {1};
+  const Status odd = ParseChainManifest(CanonicalText(chain)).status();
+  EXPECT_EQ(odd.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(odd.message().find("long_factor"), absl::string_view::npos) << odd;
+}
+
 TEST(ManifestTest, CanonicalTextIgnoresTheOrderOfTensors) {
   BlockManifest block = SomeBlock();
   const Digest identity = IdentityOf(block);

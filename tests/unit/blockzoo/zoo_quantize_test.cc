@@ -123,8 +123,14 @@ TEST_F(ZooQuantizeTest, EverySourceTypeIsReadAndTheResultBinds) {
   const std::shared_ptr<const kernels::Backend> backend =
       kernels::MakeCpuBackend(kernels::CpuIsa::kAuto).value();
   int made = 0;
-  for (const uint32_t type : {0u, 2u, 3u, 8u, 30u}) {
-    Import(absl::StrCat("t", type), {.layers = 1, .width = 64, .hidden = 64, .matrix_type = type});
+  for (const uint32_t type :
+       {0u, 2u, 3u, 8u, 30u, 6u, 7u, 10u, 11u, 12u, 13u, 14u, 20u, 23u, 39u}) {
+    Import(absl::StrCat("t", type), {.layers = 1,
+                                     .width = 256,
+                                     .hidden = 256,
+                                     .q_heads = 4,
+                                     .head_dim = 64,
+                                     .matrix_type = type});
     for (const DType to : {DType::kBF16, DType::kF8Block128, DType::kI4G64Zero}) {
       const QuantizeReport report = Quantize(
           {.source = absl::StrCat("t", type), .name = absl::StrCat("q", ++made), .to = to});
@@ -140,13 +146,60 @@ TEST_F(ZooQuantizeTest, EverySourceTypeIsReadAndTheResultBinds) {
   ExpectSound();
 }
 
+// Rows of 256 take the type itself, the others its neighbour with blocks of 32, and that is said.
+TEST_F(ZooQuantizeTest, NarrowRowsTakeBlocksOf32) {
+  Import("a", {.layers = 1, .width = 64, .hidden = 256});
+  const QuantizeReport report =
+      Quantize({.source = "a", .name = "q", .to = DType::kQ4_K, .head = QuantizedHead::kQuantized});
+  EXPECT_EQ(TypeOf(report.chain, 2, "down"), DType::kQ4_K);
+  EXPECT_EQ(TypeOf(report.chain, 2, "up"), DType::kQ5_0);
+  EXPECT_EQ(TypeOf(report.chain, 1, "q"), DType::kQ5_0);
+  EXPECT_EQ(TypeOf(report.chain, 3, "head"), DType::kQ5_0);
+  EXPECT_EQ(report.fallback_tensors, 7u);
+  EXPECT_EQ(report.fallback_type, "Q5_0");
+  EXPECT_NE(Render(report).find("7 tensors in Q5_0"), std::string::npos) << Render(report);
+  EXPECT_EQ(report.chain.provenance.at("quantized_fallback"), "7 tensors in Q5_0");
+  const std::shared_ptr<const kernels::Backend> backend =
+      kernels::MakeCpuBackend(kernels::CpuIsa::kAuto).value();
+  ChainBinder binder(backend, {});
+  const auto chain = binder.Bind(report.chain, *zoo_);
+  EXPECT_TRUE(chain.ok()) << chain.status();
+}
+
+// As "Q4_K_M" files are: types differ from tensor to tensor of a block.
+TEST_F(ZooQuantizeTest, FilesWithMixedTypesAreReadAndBind) {
+  TinyCheckpoint tiny{.layers = 1,
+                      .width = 256,
+                      .hidden = 256,
+                      .q_heads = 4,
+                      .head_dim = 64,
+                      .matrix_type = 12,
+                      .skipped = {"blk.0.attn_v.weight", "blk.0.ffn_down.weight"}};
+  const uint64_t kv = tiny.kv_heads * tiny.head_dim;
+  const std::string file =
+      TinyGguf(tiny)
+          .Tensor("blk.0.attn_v.weight", 14, {kv, 256}, testing::TinyBytes(kv * 210, 14, 1))
+          .Tensor("blk.0.ffn_down.weight", 14, {256, 256}, testing::TinyBytes(256 * 210, 14, 2))
+          .Build();
+  WriteFile(directory_.path("m.gguf"), file);
+  const auto report = zoo_->Import({.path = directory_.path("m.gguf"), .name = "m"});
+  ASSERT_TRUE(report.ok()) << report.status();
+  const ChainManifest chain = *zoo_->Chain("m");
+  EXPECT_EQ(TypeOf(chain, 1, "q"), DType::kQ4_K);
+  EXPECT_EQ(TypeOf(chain, 1, "v"), DType::kQ6_K);
+  const std::shared_ptr<const kernels::Backend> backend =
+      kernels::MakeCpuBackend(kernels::CpuIsa::kAuto).value();
+  ChainBinder binder(backend, {});
+  EXPECT_TRUE(binder.Bind(chain, *zoo_).ok());
+}
+
 TEST_F(ZooQuantizeTest, RefusesWhatDoesNotFitByName) {
   Import("a", {});
   const Status columns = zoo_->Quantize({.source = "a", .name = "q", .to = DType::kI4G64}).status();
   EXPECT_TRUE(absl::IsInvalidArgument(columns)) << columns;
   EXPECT_NE(columns.message().find("block 2 (ffn) down"), absl::string_view::npos) << columns;
   EXPECT_TRUE(absl::IsInvalidArgument(
-      zoo_->Quantize({.source = "a", .name = "q", .to = DType::kQ8_0}).status()));
+      zoo_->Quantize({.source = "a", .name = "q", .to = DType::kF16}).status()));
   EXPECT_TRUE(absl::IsNotFound(zoo_->Quantize({.source = "x", .name = "q"}).status()));
   EXPECT_TRUE(absl::IsNotFound(zoo_->Chain("q").status()));
   std::vector<float> values(64, 1.0f);

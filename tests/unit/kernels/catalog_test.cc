@@ -53,7 +53,7 @@ TEST(CatalogTest, EveryOpHasAKernelOnEveryInstructionSet) {
     EXPECT_EQ(backend->name(), std::string("cpu/") + NameOf(isa));
     std::set<std::string> names;
     ExpectComplete<EmbedOp>(catalog, &names);
-    ExpectComplete<RmsNormOp>(catalog, &names);
+    ExpectComplete<NormOp>(catalog, &names);
     ExpectComplete<QuantizeRowsOp>(catalog, &names);
     ExpectComplete<LinearOp>(catalog, &names);
     ExpectComplete<RopeAppendOp>(catalog, &names);
@@ -61,6 +61,14 @@ TEST(CatalogTest, EveryOpHasAKernelOnEveryInstructionSet) {
     ExpectComplete<GatedActivationOp>(catalog, &names);
     ExpectComplete<PageStatsOp>(catalog, &names);
     ExpectComplete<SampleOp>(catalog, &names);
+    ExpectComplete<RouteExpertsOp>(catalog, &names);
+    ExpectComplete<GatherRowsOp>(catalog, &names);
+    ExpectComplete<ClampedSwigluOp>(catalog, &names);
+    ExpectComplete<CombineExpertsOp>(catalog, &names);
+    ExpectComplete<LatentAppendOp>(catalog, &names);
+    ExpectComplete<LatentAttentionOp>(catalog, &names);
+    ExpectComplete<ResidualOp>(catalog, &names);
+    ExpectComplete<ScaleLogitsOp>(catalog, &names);
     ExpectComplete<PoolRowsOp>(catalog, &names);
   }
 }

@@ -13,12 +13,14 @@ TEST(DTypeTest, NamesRoundTrip) {
     const DType dtype = static_cast<DType>(i);
     EXPECT_EQ(DTypeFromName(InfoOf(dtype).name), dtype);
   }
-  EXPECT_EQ(DTypeFromName("Q5_K"), std::nullopt);
+  EXPECT_EQ(DTypeFromName("IQ2_XS"), std::nullopt);
 }
 
 TEST(DTypeTest, StorageBytes) {
   EXPECT_EQ(StorageBytes(DType::kQ4_1, 3, 64), 3u * 2 * 20);
   EXPECT_EQ(StorageBytes(DType::kQ8_0, 1, 33), std::nullopt);
+  EXPECT_EQ(StorageBytes(DType::kQ6_K, 3, 512), 3u * 2 * 210);
+  EXPECT_EQ(StorageBytes(DType::kQ4_K, 1, 128), std::nullopt);
   EXPECT_EQ(StorageBytes(DType::kF32, uint64_t{1} << 40, uint64_t{1} << 40), std::nullopt);
   EXPECT_EQ(StorageBytes(DType::kF16, 0, 5), 0u);
 }

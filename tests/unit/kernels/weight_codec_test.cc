@@ -136,7 +136,60 @@ TEST(WeightCodecTest, BlockFormatsAreRead) {
   q8[2 + 31] = std::byte{0x80};
   DecodeRow(DType::kQ8_0, 1, 32, q8.data(), 0, values);
   EXPECT_EQ(values[31], -64.0f);
-  EXPECT_FALSE(HasEncoder(DType::kQ8_0));
+}
+
+// Of a second row, so that blocks of a row are counted rightly; the bits of all formats are
+// compared with another implementation in tests/golden/test_weight_types.py.
+TEST(WeightCodecTest, BlocksOf256AreRead) {
+  std::vector<std::byte> q6(2 * 210);
+  const uint16_t half = F32ToF16(0.25f);
+  std::memcpy(&q6[210 + 208], &half, 2);
+  q6[210 + 192 + 7] = std::byte{0xfe};   // scale -2 of elements 112..127
+  q6[210 + 32 + 20] = std::byte{0x70};   // element 116 = 96 + 20: low bits 7
+  q6[210 + 128 + 20] = std::byte{0x80};  // its high bits 2
+  float values[256];
+  DecodeRow(DType::kQ6_K, 2, 256, q6.data(), 1, values);
+  EXPECT_EQ(values[116], 0.25f * -2 * (7 + 2 * 16 - 32));
+  EXPECT_EQ(values[117], 0.25f * -2 * -32);
+  EXPECT_EQ(values[0], 0);
+}
+
+// Written and read back, each format is as far off as its bits allow.
+TEST(WeightCodecTest, BlockFormatsLoseNoMoreThanTheirGrid) {
+  constexpr uint64_t kOut = 20, kIn = 512;
+  const std::vector<float> values = Normal(kOut * kIn, 4);
+  const struct {
+    DType dtype;
+    double low, high;
+  } bounds[] = {
+      {DType::kQ8_0, 0.003, 0.007}, {DType::kQ4_0, 0.06, 0.1},     {DType::kQ4_1, 0.05, 0.085},
+      {DType::kQ5_0, 0.03, 0.05},   {DType::kQ5_1, 0.025, 0.045},  {DType::kQ2_K, 0.2, 0.36},
+      {DType::kQ3_K, 0.1, 0.19},    {DType::kQ4_K, 0.05, 0.09},    {DType::kQ5_K, 0.025, 0.045},
+      {DType::kQ6_K, 0.01, 0.025},  {DType::kIQ4_NL, 0.05, 0.085}, {DType::kIQ4_XS, 0.05, 0.09},
+      {DType::kMXFP4, 0.08, 0.13}};
+  for (const auto& [dtype, low, high] : bounds) {
+    const double error =
+        RelativeError(values, Decode(dtype, kOut, kIn, Encode(dtype, kOut, kIn, values)));
+    EXPECT_GT(error, low) << InfoOf(dtype).name;
+    EXPECT_LT(error, high) << InfoOf(dtype).name;
+  }
+}
+
+// What a format holds exactly comes back exactly, whatever its scales are.
+TEST(WeightCodecTest, ZerosTinyAndHugeStayFiniteInBlocks) {
+  constexpr uint64_t kOut = 4, kIn = 256;
+  for (int i = 0; i < kWeightTypeCount; ++i) {
+    const auto dtype = static_cast<DType>(i);
+    if (!IsBlockFormat(dtype)) continue;
+    std::vector<float> values(kOut * kIn, 0.0f);
+    for (uint64_t k = 0; k < kIn; ++k) values[kIn + k] = k % 2 == 0 ? 1e-38f : -1e-38f;
+    for (uint64_t k = 0; k < kIn; ++k) values[2 * kIn + k] = k % 2 == 0 ? 1e38f : -1e38f;
+    values[3 * kIn + 5] = -3.0f;  // alone in its row
+    const std::vector<float> back = Decode(dtype, kOut, kIn, Encode(dtype, kOut, kIn, values));
+    for (uint64_t k = 0; k < back.size(); ++k) ASSERT_TRUE(std::isfinite(back[k])) << k;
+    for (uint64_t k = 0; k < kIn; ++k) EXPECT_NEAR(back[k], 0, 1e-30) << InfoOf(dtype).name;
+    EXPECT_NEAR(back[3 * kIn + 5], -3.0f, 0.01f) << InfoOf(dtype).name;
+  }
 }
 
 }  // namespace

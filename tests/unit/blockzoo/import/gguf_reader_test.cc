@@ -96,13 +96,37 @@ TEST(GgufReaderTest, EveryCutIsRefused) {
 }
 
 TEST(GgufReaderTest, RefusesUnsupportedElementTypesByName) {
-  for (const auto& [type, name] : {std::pair(12u, "Q4_K"), std::pair(20u, "IQ4_NL"),
-                                   std::pair(39u, "MXFP4"), std::pair(57u, "type 57")}) {
+  for (const auto& [type, name] : {std::pair(9u, "Q8_1"), std::pair(17u, "IQ2_XS"),
+                                   std::pair(34u, "TQ1_0"), std::pair(57u, "type 57")}) {
     const std::string file = Sound().Tensor("odd", type, {1, 256}, std::string(256, 0)).Build();
     const Status status = ParseGguf(BytesOf(file)).status();
     EXPECT_TRUE(absl::IsUnimplemented(status)) << status;
     EXPECT_NE(status.message().find(name), absl::string_view::npos) << status;
     EXPECT_NE(status.message().find("odd"), absl::string_view::npos) << status;
+    EXPECT_NE(status.message().find("Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS, BF16, MXFP4"),
+              absl::string_view::npos)
+        << status;
+  }
+}
+
+// Two blocks of each quantized type; rows without whole blocks are refused.
+TEST(GgufReaderTest, KnowsEveryQuantizedType) {
+  const struct {
+    uint32_t type;
+    uint64_t columns, bytes;
+  } types[] = {{2, 32, 18},   {3, 32, 20},    {6, 32, 22},    {7, 32, 24},    {8, 32, 34},
+               {10, 256, 84}, {11, 256, 110}, {12, 256, 144}, {13, 256, 176}, {14, 256, 210},
+               {20, 32, 18},  {23, 256, 136}, {39, 32, 17}};
+  for (const auto& [type, columns, bytes] : types) {
+    const std::string file =
+        Sound().Tensor("t", type, {1, 2 * columns}, std::string(2 * bytes, 0)).Build();
+    const StatusOr<GgufFile> parsed = ParseGguf(BytesOf(file));
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->tensors.at("t").bytes.size(), 2 * bytes);
+    EXPECT_EQ(kernels::InfoOf(parsed->tensors.at("t").dtype).name, GgmlTypeName(type));
+    const std::string odd =
+        Sound().Tensor("t", type, {1, columns + 16}, std::string(2 * bytes, 0)).Build();
+    EXPECT_TRUE(absl::IsInvalidArgument(ParseGguf(BytesOf(odd)).status())) << type;
   }
 }
 

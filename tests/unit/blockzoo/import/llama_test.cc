@@ -17,8 +17,7 @@ using testing::WriteTinyHuggingFace;
 
 StatusOr<ChainPlan> CutPath(const std::string& path) {
   TESSERA_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(path));
-  TESSERA_ASSIGN_OR_RETURN(const std::string name, checkpoint->architecture());
-  TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(name));
+  TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(*checkpoint));
   TESSERA_ASSIGN_OR_RETURN(ChainPlan plan, architecture.cut(*checkpoint));
   for (BlockPlan& block : plan.blocks) {
     for (BlockPlan::Part& part : block.tensors) part.tensor.bytes = {};
@@ -131,23 +130,20 @@ TEST(LlamaTest, RefusesByNameWhatItLacks) {
     const char* name;
   } cases[] = {
       {",\"sliding_window\":64", "sliding_window"},
-      {",\"rope_scaling\":{\"type\":\"yarn\",\"factor\":4.0}", "yarn"},
-      {",\"rope_scaling\":{\"rope_type\":\"dynamic\",\"factor\":4.0}", "dynamic"},
+      {",\"rope_scaling\":{\"type\":\"mrope\",\"factor\":4.0}", "mrope"},
       {",\"num_local_experts\":8", "experts"},
       {",\"attn_logit_softcapping\":50.0", "attention scores"},
-      {",\"quantization_config\":{\"quant_method\":\"gptq\"}", "gptq"},
-      {",\"partial_rotary_factor\":0.5", "rotating"},
+      {",\"quantization_config\":{\"quant_method\":\"bitsandbytes\"}", "bitsandbytes"},
   };
   for (const auto& [config, name] : cases) {
     ExpectRefused(CutHuggingFace({}, config).status(), StatusCode::kUnimplemented, name);
   }
-  ExpectRefused(CutGguf(TinyGguf({}).Text("llama.rope.scaling.type", "yarn")).status(),
-                StatusCode::kUnimplemented, "yarn");
-  ExpectRefused(CutGguf(TinyGguf({}).U32("llama.expert_count", 8)).status(),
-                StatusCode::kUnimplemented, "experts");
+  ExpectRefused(CutGguf(TinyGguf({}).Text("llama.rope.scaling.type", "spiral")).status(),
+                StatusCode::kUnimplemented, "spiral");
   ExpectRefused(CutGguf(TinyGguf({}).U32("llama.attention.sliding_window", 128)).status(),
                 StatusCode::kUnimplemented, "sliding");
-  ExpectRefused(FindArchitecture("mamba").status(), StatusCode::kUnimplemented, "mamba");
+  ExpectRefused(CutGguf(GgufWriter().Text("general.architecture", "mamba")).status(),
+                StatusCode::kUnimplemented, "mamba");
 }
 
 TEST(LlamaTest, AcceptsWhatIsThereButNotInUse) {

@@ -91,13 +91,13 @@ TEST(Detokenizer, LeadingSpaceAndSpecialTokens) {
   bytes.Add("<s>", TokenKind::kControl);
   bytes.Add(" Hello", TokenKind::kNormal);
   bytes.Add(" world", TokenKind::kNormal);
-  bytes.set_strips_first_space(true);
+  bytes.set_first_token(FirstToken::kWithoutOneSpace);
   const std::vector<TokenId> ids = {0, 1, 2};
   EXPECT_EQ(Decode(bytes, ids, {}), " Hello world");
   EXPECT_EQ(Decode(bytes, ids, {.leading_space = LeadingSpace::kStrip}), "Hello world");
   EXPECT_EQ(Decode(bytes, ids, {.show_special = ShowSpecial::kYes}), "<s> Hello world");
   EXPECT_EQ(Decode(bytes, std::vector<TokenId>{7, 1}, {}), " Hello");
-  bytes.set_strips_first_space(false);
+  bytes.set_first_token(FirstToken::kAsOthers);
   EXPECT_EQ(Decode(bytes, ids, {.leading_space = LeadingSpace::kStrip}), " Hello world");
 }
 

@@ -174,7 +174,7 @@ TEST(HuggingFaceTokenizer, RefusesByName) {
             std::string::npos);
   EXPECT_NE(why(R"({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
                     "normalizer": {"type": "Precompiled"}})")
-                .find("Precompiled"),
+                .find("precompiled_charsmap"),
             std::string::npos);
 }
 

@@ -201,17 +201,35 @@ TEST(TokenizerVectors, RealTextRoundTripsAndRangesCoverIt) {
   EXPECT_EQ(end, text.size());
 }
 
-// Merging takes n log n steps: a quadratic loop would not come back within the test's time.
-TEST(TokenizerVectors, OneLongWordRoundTrips) {
-  const auto gpt2 = TestDataPath("tokenizers/ggml-vocab-gpt-2.gguf");
-  if (!gpt2.has_value()) GTEST_SKIP() << "shared data is missing";
-  const TokenizerPtr tokenizer = FromGguf(*gpt2);
+// Merging takes n log n steps and splitting linear ones: a quadratic loop would not come back
+// within the test's time.
+class LongTexts : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(LongTexts, RoundTrip) {
+  const std::string name = std::string("tokenizers/ggml-vocab-") + GetParam() + ".gguf";
+  const auto path = TestDataPath(name);
+  if (!path.has_value()) GTEST_SKIP() << "shared data has no " << name;
+  const TokenizerPtr tokenizer = FromGguf(*path);
   ASSERT_NE(tokenizer, nullptr);
-  const std::string text(1 << 18, 'a');
-  const auto ids = tokenizer->Encode(text, {AddSpecial::kNone, ParseSpecial::kOff});
-  ASSERT_TRUE(ids.ok()) << ids.status();
-  EXPECT_EQ(DecodeBytes(tokenizer->token_bytes(), *ids, {}), text);
+  constexpr size_t kBytes = 1'000'000;
+  std::string word;
+  for (size_t i = 0; i < kBytes; ++i) word.push_back(static_cast<char>('a' + (i * i / 7) % 26));
+  for (const std::string& text : {std::string(kBytes, ' '), std::string(kBytes, 'a'), word,
+                                  std::string(kBytes, '\n'), std::string(kBytes, '7')}) {
+    const auto ids = tokenizer->Encode(text, {AddSpecial::kNone, ParseSpecial::kOff});
+    ASSERT_TRUE(ids.ok()) << ids.status();
+    const DecodeOptions alone{.leading_space = LeadingSpace::kStrip};
+    EXPECT_TRUE(DecodeBytes(tokenizer->token_bytes(), *ids, alone) == text) << text.substr(0, 20);
+  }
 }
+
+INSTANTIATE_TEST_SUITE_P(All, LongTexts,
+                         ::testing::Values("llama-spm", "gpt-2", "falcon", "deepseek-llm"),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace tessera::server
