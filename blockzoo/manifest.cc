@@ -234,6 +234,11 @@ Status ParseLists(const json& object, ChainManifest& chain) {
     if (!text.is_string()) return BadField("provenance", "it must be an object of texts");
     chain.provenance[name] = text.get<std::string>();
   }
+  if (!object.contains("source")) return absl::OkStatus();
+  TESSERA_ASSIGN_OR_RETURN(const json* source, ObjectMember(object, "source"));
+  for (const auto& [name, digest] : source->items()) {
+    TESSERA_ASSIGN_OR_RETURN(chain.source[name], DigestOf(digest, "source"));
+  }
   return absl::OkStatus();
 }
 
@@ -333,7 +338,17 @@ std::string CanonicalText(const ChainManifest& manifest) {
     absl::StrAppend(&text, comma, TextOf(rotary));
     comma = ",";
   }
-  return absl::StrCat(text, "],\"vocab\":", manifest.vocab, ",\"width\":", manifest.width, "}");
+  absl::StrAppend(&text, "]");
+  if (!manifest.source.empty()) {
+    absl::StrAppend(&text, ",\"source\":{");
+    comma = "";
+    for (const auto& [name, digest] : manifest.source) {
+      absl::StrAppend(&text, comma, JsonText(name), ":", Quoted(digest));
+      comma = ",";
+    }
+    absl::StrAppend(&text, "}");
+  }
+  return absl::StrCat(text, ",\"vocab\":", manifest.vocab, ",\"width\":", manifest.width, "}");
 }
 
 StatusOr<BlockManifest> ParseBlockManifest(absl::string_view text) {
@@ -376,6 +391,7 @@ Digest RevisionOf(const ChainManifest& manifest) {
   ChainManifest unnamed = manifest;
   unnamed.name.clear();
   unnamed.provenance.clear();
+  unnamed.source.clear();
   const std::string text = CanonicalText(unnamed);
   Hasher hasher;
   hasher.AddBytes({reinterpret_cast<const uint8_t*>(text.data()), text.size()});

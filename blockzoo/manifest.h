@@ -82,6 +82,9 @@ struct ChainManifest {
   // "byte_vocabulary.json", "chat_template".
   std::map<std::string, Digest> assets;
   std::map<std::string, std::string> provenance;  // source file, format, licence, importer version
+  // What an export needs to give the imported files back, as assets (export/source_record.h);
+  // empty: the chain was not imported, or not with all of its files.
+  std::map<std::string, Digest> source;
 
   bool operator==(const ChainManifest&) const = default;
 };
@@ -101,7 +104,8 @@ struct ChainManifest {
 [[nodiscard]] StatusOr<ChainManifest> ParseChainManifest(absl::string_view text);
 
 [[nodiscard]] Digest IdentityOf(const BlockManifest& manifest);
-// A chain's revision: everything that decides what is served, so all but its name and provenance.
+// A chain's revision: everything that decides what is served, so all but its name, provenance and
+// source.
 [[nodiscard]] Digest RevisionOf(const ChainManifest& manifest);
 [[nodiscard]] Digest TensorIdentity(kernels::DType dtype, const Shape& shape,
                                     std::span<const uint8_t> bytes);

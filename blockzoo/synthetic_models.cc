@@ -84,6 +84,9 @@ class ShapeCheckpoint final : public Checkpoint {
   StatusOr<std::map<std::string, std::string>> Assets() const override {
     return std::map<std::string, std::string>();
   }
+  [[nodiscard]] StatusOr<std::vector<CheckpointFile>> Files() const override {
+    return std::vector<CheckpointFile>();
+  }
   StatusOr<std::vector<uint32_t>> EndTokenIds() const override { return std::vector<uint32_t>(); }
 
  private:

@@ -34,6 +34,7 @@ struct ZooOptions {
   std::chrono::milliseconds lock_wait{60'000};
   DiskHook disk_hook;  // tests only
   size_t write_chunk_bytes = 4 << 20;
+  int import_threads = 0;  // that hash and write; 0: one for each processor
 };
 
 // Bytes done of bytes in all, as work goes on; called from the calling thread.
@@ -45,6 +46,17 @@ struct ImportOptions {
   std::string path;  // a GGUF file or a Hugging Face directory
   std::string name;  // of the chain
   ExistingChain existing = ExistingChain::kKeep;
+  ZooProgress progress;
+};
+
+enum class ExportFormat : uint8_t { kGguf, kHuggingFace };
+enum class ExistingFiles : uint8_t { kKeep, kReplace };
+
+struct ExportOptions {
+  std::string chain;
+  ExportFormat format = ExportFormat::kGguf;
+  std::string path;  // of the file; of a directory where there are several
+  ExistingFiles existing = ExistingFiles::kKeep;
   ZooProgress progress;
 };
 
@@ -159,6 +171,11 @@ class Zoo final : public WeightSource {
   // revision is OK and changes nothing. A run after one that was cut short writes only what is
   // missing.
   [[nodiscard]] StatusOr<ImportReport> Import(const ImportOptions& options);
+  // Writes the files that a chain was imported from, byte for byte, at once under their names:
+  // `path` appears whole or not at all. FAILED_PRECONDITION with the reason when the zoo cannot
+  // give them back, UNIMPLEMENTED when they are of another format, ALREADY_EXISTS when `path` is
+  // taken, DATA_LOSS when what they are made from is damaged.
+  [[nodiscard]] StatusOr<ExportReport> Export(const ExportOptions& options) const;
   // Chains of a known model's shape with random weights, a byte vocabulary and no end token.
   // INVALID_ARGUMENT naming what does not fit; ALREADY_EXISTS as `Import`.
   [[nodiscard]] StatusOr<SynthReport> Synthesise(const SynthOptions& options);

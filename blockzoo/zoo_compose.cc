@@ -45,6 +45,7 @@ class Composer {
       chain_.blocks.clear();
       chain_.rotary.clear();
       chain_.provenance = {{"format", "composed"}};
+      chain_.source.clear();
     }
     TESSERA_RETURN_IF_ERROR(CheckAgrees(from));
     for (size_t i = piece.begin; i < end; ++i) {

@@ -5,15 +5,16 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "blockzoo/export/source_record.h"
 #include "blockzoo/import/architecture.h"
 #include "blockzoo/import/format.h"
+#include "blockzoo/import/tensor_store.h"
 #include "blockzoo/zoo.h"
 #include "blockzoo/zoo_objects.h"
 
 namespace tessera::blockzoo {
 namespace {
 
-constexpr size_t kHashChunk = 8 << 20;
 constexpr const char* kImporterVersion = "1";
 
 std::string BaseName(std::string path) {
@@ -21,72 +22,77 @@ std::string BaseName(std::string path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-uint64_t BytesInAll(const ChainPlan& plan) {
-  uint64_t bytes = 0;
-  std::set<std::string> counted;  // a tied tensor has two roles
-  for (const BlockPlan& block : plan.blocks) {
-    for (const BlockPlan::Part& part : block.tensors) {
-      if (counted.insert(part.tensor.name).second) bytes += part.tensor.bytes.size();
-    }
-  }
-  return bytes;
+// Names the checkpoint in what is wrong with it; the disk's errors name their own paths.
+Status InFile(const std::string& path, const Status& status) {
+  const bool of_file = absl::IsInvalidArgument(status) || absl::IsUnimplemented(status);
+  return of_file ? Annotate(status, path) : status;
 }
 
-// Turns a plan into digests, and into objects when it has a writer.
-class BlockStore {
- public:
-  BlockStore(const ZooProgress& progress, uint64_t total_bytes)
-      : progress_(progress), total_bytes_(total_bytes) {}
-
-  // `writer` null: only the identities are worked out.
-  StatusOr<std::vector<Digest>> Store(const ChainPlan& plan, ObjectWriter* writer) {
-    std::vector<Digest> blocks;
-    for (const BlockPlan& block : plan.blocks) {
-      BlockManifest manifest{block.type, block.attributes, {}};
-      for (const BlockPlan::Part& part : block.tensors) {
-        const Digest digest = IdentityOf(part.tensor);
-        if (writer != nullptr) {
-          TESSERA_RETURN_IF_ERROR(writer->Put(ObjectKind::kTensor, digest, part.tensor.bytes));
-        }
-        manifest.tensors.push_back({part.role, digest, part.tensor.dtype, part.tensor.shape});
-      }
-      std::sort(manifest.tensors.begin(), manifest.tensors.end(),
-                [](const TensorRef& a, const TensorRef& b) { return a.role < b.role; });
-      blocks.push_back(blockzoo::IdentityOf(manifest));
-      if (writer != nullptr) {
-        TESSERA_RETURN_IF_ERROR(
-            writer->Put(ObjectKind::kBlock, blocks.back(), BytesOf(CanonicalText(manifest))));
-      }
+// The blocks of a plan whose tensors have identities; into `writer` unless that is null.
+StatusOr<std::vector<Digest>> StoreBlocks(const ChainPlan& plan, const TensorStore& tensors,
+                                          ObjectWriter* writer) {
+  std::vector<Digest> blocks;
+  for (const BlockPlan& block : plan.blocks) {
+    BlockManifest manifest{block.type, block.attributes, {}};
+    for (const BlockPlan::Part& part : block.tensors) {
+      manifest.tensors.push_back(
+          {part.role, tensors.IdentityOf(part.tensor), part.tensor.dtype, part.tensor.shape});
     }
-    return blocks;
-  }
-
- private:
-  // Tied tensors, and a second pass over the same file, are hashed once.
-  Digest IdentityOf(const CheckpointTensor& tensor) {
-    const auto [known, fresh] = identities_.try_emplace(tensor.name);
-    if (fresh) {
-      TensorHasher hasher(tensor.dtype, tensor.shape);
-      for (size_t begin = 0; begin < tensor.bytes.size(); begin += kHashChunk) {
-        hasher.Add(tensor.bytes.subspan(begin, std::min(kHashChunk, tensor.bytes.size() - begin)));
-        Report(begin);
-      }
-      known->second = hasher.Finish();
-      done_bytes_ += tensor.bytes.size();
-      Report(0);
+    std::sort(manifest.tensors.begin(), manifest.tensors.end(),
+              [](const TensorRef& a, const TensorRef& b) { return a.role < b.role; });
+    blocks.push_back(IdentityOf(manifest));
+    if (writer != nullptr) {
+      TESSERA_RETURN_IF_ERROR(
+          writer->Put(ObjectKind::kBlock, blocks.back(), BytesOf(CanonicalText(manifest))));
     }
-    return known->second;
   }
+  return blocks;
+}
 
-  void Report(uint64_t part_bytes) const {
-    if (progress_) progress_(done_bytes_ + part_bytes, total_bytes_);
+// Tensors that the chain ignores, such as the copy of a tied one, may be stored for another.
+void AddIgnored(const Checkpoint& checkpoint, SourceRecorder& recorder,
+                const std::set<Digest>& stored) {
+  constexpr uint64_t kWorthHashing = 64 << 10;
+  for (const std::string& name : checkpoint.TensorNames()) {
+    const StatusOr<CheckpointTensor> tensor = checkpoint.Tensor(name);
+    if (!tensor.ok() || tensor->bytes.size() < kWorthHashing || !recorder.Lacks(tensor->bytes)) {
+      continue;
+    }
+    TensorHasher hasher(tensor->dtype, tensor->shape);
+    hasher.Add(tensor->bytes);
+    const Digest digest = hasher.Finish();
+    if (stored.contains(digest)) recorder.Add(*tensor, digest);
   }
+}
 
-  const ZooProgress& progress_;
-  const uint64_t total_bytes_;
-  uint64_t done_bytes_ = 0;
-  std::map<std::string, Digest> identities_;
-};
+// Stores what an export needs and names it in the chain; where that is too much, the provenance
+// says why.
+Status StoreSource(const Checkpoint& checkpoint, const ChainPlan& plan, const TensorStore& tensors,
+                   ObjectWriter& writer, ChainManifest& chain) {
+  TESSERA_ASSIGN_OR_RETURN(std::vector<CheckpointFile> files, checkpoint.Files());
+  SourceRecorder recorder(checkpoint.format(), std::move(files));
+  std::set<Digest> stored;
+  for (const BlockPlan& block : plan.blocks) {
+    for (const BlockPlan::Part& part : block.tensors) {
+      const Digest& digest = tensors.IdentityOf(part.tensor);
+      recorder.Add(part.tensor, digest);
+      stored.insert(digest);
+    }
+  }
+  AddIgnored(checkpoint, recorder, stored);
+  StatusOr<SourceRecorder::Recorded> recorded = std::move(recorder).Finish();
+  if (!recorded.ok()) {
+    chain.provenance["export"] = PartsOf(recorded.status()).why;
+    return absl::OkStatus();
+  }
+  recorded->literals[kSourceRecordName] = TextOf(recorded->record);
+  for (const auto& [name, text] : recorded->literals) {
+    const Digest digest = AssetIdentity(text);
+    TESSERA_RETURN_IF_ERROR(writer.Put(ObjectKind::kAsset, digest, BytesOf(text)));
+    chain.source[name] = digest;
+  }
+  return absl::OkStatus();
+}
 
 void AddProvenance(const Checkpoint& checkpoint, const std::string& path, ChainManifest& chain) {
   chain.provenance["source"] = BaseName(path);
@@ -125,17 +131,19 @@ StatusOr<ImportReport> Zoo::Import(const ImportOptions& options) {
   ChainPlan& plan = *cut;
   plan.chain.name = options.name;
   std::map<std::string, std::string> assets;
-  TESSERA_RETURN_IF_ERROR(FillChain(*checkpoint, options.path, plan.chain, assets));
+  TESSERA_RETURN_IF_ERROR(
+      InFile(options.path, FillChain(*checkpoint, options.path, plan.chain, assets)));
 
   TESSERA_ASSIGN_OR_RETURN(const FileLock lock,
                            LockForWriting(absl::StrCat("import ", options.name)));
   ImportReport report;
-  report.tensor_bytes = BytesInAll(plan);
-  BlockStore store(options.progress, report.tensor_bytes);
+  TensorStore tensors(plan, options_.import_threads, options.progress);
+  report.tensor_bytes = tensors.total_bytes();
   NameState state = NameState::kFree;
   if (KindOfPath(layout_.Chain(options.name)) != PathKind::kMissing) {
     // A taken name is settled before anything is written.
-    TESSERA_ASSIGN_OR_RETURN(plan.chain.blocks, store.Store(plan, nullptr));
+    TESSERA_RETURN_IF_ERROR(InFile(options.path, tensors.Run(nullptr)));
+    TESSERA_ASSIGN_OR_RETURN(plan.chain.blocks, StoreBlocks(plan, tensors, nullptr));
     TESSERA_ASSIGN_OR_RETURN(state, CheckExisting(plan.chain, options.existing));
   }
   ObjectWriter writer(layout_, disk_);
@@ -143,9 +151,15 @@ StatusOr<ImportReport> Zoo::Import(const ImportOptions& options) {
     TESSERA_RETURN_IF_ERROR(
         writer.Put(ObjectKind::kAsset, plan.chain.assets.at(name), BytesOf(text)));
   }
-  TESSERA_ASSIGN_OR_RETURN(plan.chain.blocks, store.Store(plan, &writer));
+  TESSERA_RETURN_IF_ERROR(InFile(options.path, tensors.Run(&writer)));
+  TESSERA_ASSIGN_OR_RETURN(plan.chain.blocks, StoreBlocks(plan, tensors, &writer));
+  TESSERA_RETURN_IF_ERROR(StoreSource(*checkpoint, plan, tensors, writer, plan.chain));
   TESSERA_RETURN_IF_ERROR(writer.Commit());
-  if (state != NameState::kSame) TESSERA_RETURN_IF_ERROR(WriteChain(plan.chain));
+  // The same model from other files, or one that was imported before sources were kept.
+  const bool same =
+      state == NameState::kSame &&
+      ReadChain(layout_, options.name).value_or(ChainManifest()).source == plan.chain.source;
+  if (!same) TESSERA_RETURN_IF_ERROR(WriteChain(plan.chain));
   using Outcome = ImportReport::Outcome;
   report.outcome = state == NameState::kFree   ? Outcome::kAdded
                    : state == NameState::kSame ? Outcome::kAlreadyThere

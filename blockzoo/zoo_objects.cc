@@ -1,5 +1,7 @@
 #include "blockzoo/zoo_objects.h"
 
+#include <utility>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -49,53 +51,57 @@ void TensorHasher::Add(std::span<const std::byte> bytes) {
   hasher_.AddBytes({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
 }
 
-bool ObjectWriter::Present(const std::string& path, uint64_t bytes) const {
-  if (pending_paths_.contains(path)) return true;
+ObjectWriter::Claim ObjectWriter::ClaimPath(const std::string& path, const std::string& directory,
+                                            uint64_t bytes) {
+  const std::lock_guard lock(mutex_);
   const StatusOr<uint64_t> size = FileSize(path);
-  return size.ok() && *size == bytes;
+  if (claimed_.contains(path) || (size.ok() && *size == bytes)) {
+    present_bytes_ += bytes;
+    // A killed run may have renamed it without syncing the directory.
+    touched_directories_.insert(directory);
+    return Claim::kPresent;
+  }
+  claimed_.insert(path);
+  return Claim::kToWrite;
 }
 
 Status ObjectWriter::Put(ObjectKind kind, const Digest& digest, std::span<const std::byte> bytes) {
   const std::string path = layout_.Object(kind, digest);
-  if (Present(path, bytes.size())) {
-    present_bytes_ += bytes.size();
-    // A killed run may have renamed it without syncing the directory.
-    touched_directories_.insert(layout_.ObjectDirectory(kind, digest));
-    return absl::OkStatus();
-  }
-  TESSERA_RETURN_IF_ERROR(disk_.CheckSpace(layout_.root(), bytes.size()));
   const std::string directory = layout_.ObjectDirectory(kind, digest);
-  if (!touched_directories_.contains(directory)) {
-    TESSERA_RETURN_IF_ERROR(disk_.MakeDirectory(directory));
-  }
+  if (ClaimPath(path, directory, bytes.size()) == Claim::kPresent) return absl::OkStatus();
+  TESSERA_RETURN_IF_ERROR(disk_.CheckSpace(layout_.root(), bytes.size()));
+  TESSERA_RETURN_IF_ERROR(disk_.MakeDirectory(directory));
   TESSERA_ASSIGN_OR_RETURN(TempFile file, TempFile::Create(disk_, layout_.Temporary()));
   TESSERA_RETURN_IF_ERROR(file.Append(bytes));
-  pending_.push_back({std::move(file), directory, path});
-  pending_paths_.insert(path);
-  pending_bytes_ += bytes.size();
-  new_bytes_ += bytes.size();
-  ++new_objects_;
-  if (pending_.size() >= kBatchObjects || pending_bytes_ >= kBatchBytes) return Flush();
-  return absl::OkStatus();
+  file.StartWriteback();
+  std::vector<Pending> batch;
+  {
+    const std::lock_guard lock(mutex_);
+    pending_.push_back({std::move(file), directory, path});
+    pending_bytes_ += bytes.size();
+    new_bytes_ += bytes.size();
+    ++new_objects_;
+    if (pending_.size() < kBatchObjects && pending_bytes_ < kBatchBytes) return absl::OkStatus();
+    batch = std::exchange(pending_, {});
+    pending_bytes_ = 0;
+  }
+  return Publish(std::move(batch));
 }
 
-Status ObjectWriter::Flush() {
-  for (const Pending& pending : pending_) pending.file.StartWriteback();
-  for (Pending& pending : pending_) {
-    TESSERA_RETURN_IF_ERROR(pending.file.Sync());
-  }
-  for (Pending& pending : pending_) {
-    TESSERA_RETURN_IF_ERROR(pending.file.Publish(pending.path));
+Status ObjectWriter::Publish(std::vector<Pending> batch) {
+  for (Pending& pending : batch) TESSERA_RETURN_IF_ERROR(pending.file.Sync());
+  for (Pending& pending : batch) TESSERA_RETURN_IF_ERROR(pending.file.Publish(pending.path));
+  const std::lock_guard lock(mutex_);
+  for (const Pending& pending : batch) {
     touched_directories_.insert(pending.directory);
+    claimed_.erase(pending.path);
   }
-  pending_.clear();
-  pending_paths_.clear();
-  pending_bytes_ = 0;
   return absl::OkStatus();
 }
 
 Status ObjectWriter::Commit() {
-  TESSERA_RETURN_IF_ERROR(Flush());
+  TESSERA_RETURN_IF_ERROR(Publish(std::exchange(pending_, {})));
+  pending_bytes_ = 0;
   for (const std::string& directory : touched_directories_) {
     TESSERA_RETURN_IF_ERROR(disk_.SyncDirectory(directory));
   }

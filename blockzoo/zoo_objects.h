@@ -1,6 +1,7 @@
 // Objects of a zoo: written once by content, read back with their identity checked.
 #pragma once
 
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -27,16 +28,18 @@ class TensorHasher {
 };
 
 // Writes objects in batches: each batch is written to tmp/, synced, and renamed. What is present is
-// not written again, so a run that was cut short continues. The caller holds the writer lock.
+// not written again, so a run that was cut short continues. The caller holds the writer lock. Any
+// threads may put; while one waits for the disk, the others go on.
 class ObjectWriter {
  public:
   // Both must outlive the writer.
   ObjectWriter(const ZooLayout& layout, const DiskWriter& disk) : layout_(layout), disk_(disk) {}
 
   [[nodiscard]] Status Put(ObjectKind kind, const Digest& digest, std::span<const std::byte> bytes);
-  // Afterwards everything that was put is on disk and survives a power cut.
+  // Afterwards everything that was put is on disk and survives a power cut. Nobody puts meanwhile.
   [[nodiscard]] Status Commit();
 
+  // After `Commit`.
   [[nodiscard]] uint64_t new_bytes() const { return new_bytes_; }
   [[nodiscard]] uint64_t new_objects() const { return new_objects_; }
   [[nodiscard]] uint64_t present_bytes() const { return present_bytes_; }
@@ -47,13 +50,17 @@ class ObjectWriter {
     std::string directory;
     std::string path;
   };
-  [[nodiscard]] bool Present(const std::string& path, uint64_t bytes) const;
-  [[nodiscard]] Status Flush();
+  enum class Claim : uint8_t { kPresent, kToWrite };
+  [[nodiscard]] Claim ClaimPath(const std::string& path, const std::string& directory,
+                                uint64_t bytes);
+  // Makes what was put durable under its final name.
+  [[nodiscard]] Status Publish(std::vector<Pending> batch);
 
   const ZooLayout& layout_;
   const DiskWriter& disk_;
+  std::mutex mutex_;  // guards everything below
   std::vector<Pending> pending_;
-  std::set<std::string> pending_paths_;
+  std::set<std::string> claimed_;  // being written, or written and not published
   std::set<std::string> touched_directories_;
   uint64_t pending_bytes_ = 0;
   uint64_t new_bytes_ = 0;

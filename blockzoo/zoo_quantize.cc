@@ -153,6 +153,7 @@ StatusOr<QuantizeReport> Zoo::Quantize(const QuantizeOptions& options) {
   Requantizer requantizer(options, layout_, weights_, writer);
   report.chain = source;
   report.chain.name = options.name;
+  report.chain.source.clear();
   TESSERA_ASSIGN_OR_RETURN(report.chain.blocks, requantizer.Run(source, report));
   report.chain.provenance["quantized_from"] =
       absl::StrCat(source.name, "@", RevisionOf(source).Short());

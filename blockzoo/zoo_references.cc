@@ -32,6 +32,7 @@ uint64_t References::TensorBytesInAll() const {
 
 Status AddReferences(const ChainManifest& chain, BlockReader& reader, References& references) {
   for (const auto& [name, digest] : chain.assets) references.assets.insert(digest);
+  for (const auto& [name, digest] : chain.source) references.assets.insert(digest);
   for (const Digest& digest : chain.blocks) {
     if (!references.blocks.insert(digest).second) continue;
     TESSERA_ASSIGN_OR_RETURN(const BlockManifest* block, reader.Get(digest));

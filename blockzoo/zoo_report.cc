@@ -118,6 +118,15 @@ std::string Render(const ImportReport& report) {
                       " new in the zoo, in ", seconds, "\n");
 }
 
+std::string Render(const ExportReport& report) {
+  char seconds[32];
+  std::snprintf(seconds, sizeof(seconds), "%.1f s", report.seconds);
+  std::string text = absl::StrCat("exported to ", report.path, " as ", report.format, ": ",
+                                  BytesText(report.bytes), " in ", seconds, "\n");
+  for (const std::string& file : report.files) absl::StrAppend(&text, "  ", file, "\n");
+  return text;
+}
+
 std::string Render(const SynthReport& report) {
   const ChainManifest& first = report.chains.front();
   std::string names = first.name;

@@ -8,6 +8,7 @@
 namespace tessera::blockzoo {
 
 [[nodiscard]] std::string Render(const ImportReport& report);
+[[nodiscard]] std::string Render(const ExportReport& report);
 [[nodiscard]] std::string Render(const SynthReport& report);
 [[nodiscard]] std::string Render(const QuantizeReport& report);
 [[nodiscard]] std::string Render(const ZooListing& listing);

@@ -20,6 +20,14 @@ struct ImportReport {
   double seconds = 0;
 };
 
+struct ExportReport {
+  std::string path;
+  std::string format;              // "gguf", "huggingface"
+  std::vector<std::string> files;  // at `path`, when it is a directory
+  uint64_t bytes = 0;
+  double seconds = 0;
+};
+
 struct SynthReport {
   std::vector<ChainManifest> chains;
   uint64_t weight_bytes = 0;  // of their distinct tensors

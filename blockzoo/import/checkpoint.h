@@ -25,20 +25,26 @@ struct CheckpointTensor {
   std::span<const std::byte> bytes;
   // Set where the file keeps the tensor in another form: writes the canonical bytes, all
   // TensorBytes(dtype, shape) of them, into zeroed memory. Any thread, while the checkpoint lives.
-  std::function<Status(std::span<std::byte> canonical)> make;
+  std::function<Status(std::span<std::byte> canonical)> make = nullptr;
   // What of the file the made bytes hold, so that an export can give it back.
   struct Origin {
     std::span<const std::byte> file_bytes;
     uint64_t offset = 0;      // of the same bytes in what `make` writes
     std::string arrangement;  // how the file's differ (code_arrangement.h); empty: not at all
   };
-  std::vector<Origin> origins;
+  std::vector<Origin> origins = {};
 };
 
 // Rows [begin, begin + count) of a tensor with two or more dimensions, named `name`. UNIMPLEMENTED
 // when `begin` cuts a scale that rows share.
 [[nodiscard]] StatusOr<CheckpointTensor> RowsOf(const CheckpointTensor& tensor, std::string name,
                                                 uint64_t begin, uint64_t count);
+
+// A file of the checkpoint, as an export gives it back.
+struct CheckpointFile {
+  std::string name;  // a plain name
+  std::span<const std::byte> bytes;
+};
 
 // Read-only, thread-safe; owns the mapped files.
 class Checkpoint {
@@ -55,6 +61,8 @@ class Checkpoint {
   [[nodiscard]] virtual const Attributes& settings() const = 0;
   // Asset files by the names of ChainManifest::assets.
   [[nodiscard]] virtual StatusOr<std::map<std::string, std::string>> Assets() const = 0;
+  // Everything that was imported or goes with it, mapped.
+  [[nodiscard]] virtual StatusOr<std::vector<CheckpointFile>> Files() const = 0;
   // Every id that ends a generation, from what the format knows.
   [[nodiscard]] virtual StatusOr<std::vector<uint32_t>> EndTokenIds() const = 0;
 };

@@ -136,7 +136,15 @@ StatusOr<std::string> GgufVocabularyJson(const GgufFile& file) {
   out["tokens"] = std::move(token_list);
   if (Find(file, "merges") != nullptr) {
     json merge_list = json::array();
-    for (const absl::string_view merge : merges) merge_list.push_back(std::string(merge));
+    for (const absl::string_view merge : merges) {
+      // Two tokens with a space between; the first may begin with one.
+      const size_t space = merge.find(' ', 1);
+      if (space == absl::string_view::npos || space + 1 == merge.size()) {
+        return BadKey(absl::StrCat(kPrefix, "merges"),
+                      absl::StrCat("element ", merge_list.size(), " is not two tokens"));
+      }
+      merge_list.push_back(std::string(merge));
+    }
     out["merges"] = std::move(merge_list);
   }
   TESSERA_RETURN_IF_ERROR(

@@ -171,10 +171,18 @@ class Parser {
     }
     TESSERA_ASSIGN_OR_RETURN(result_.version, cursor_.Scalar<uint32_t>("the version"));
     if ((result_.version & 0xffff) == 0 && result_.version != 0) {
-      return cursor_.Bad("it is a big-endian file, which is not supported");
+      return Error(absl::StatusCode::kUnimplemented,
+                   {.what = "big-endian GGUF is not supported",
+                    .where = "byte 4",
+                    .why = "its values are read in place on little-endian machines",
+                    .fix = "fetch the model's little-endian file"});
     }
     if (result_.version < 2 || result_.version > 3) {
-      return cursor_.Bad(absl::StrCat("its version is ", result_.version, ", supported 2 and 3"));
+      return Error(absl::StatusCode::kUnimplemented,
+                   {.what = absl::StrCat("GGUF version ", result_.version, " is not supported"),
+                    .where = "byte 4",
+                    .why = "supported are the versions 2 and 3",
+                    .fix = "fetch a newer file of the model, or convert it again"});
     }
     // The least sizes: a tensor is name length, dimensions, one dimension, type, offset; a value is
     // key length, type and one byte.

@@ -67,6 +67,7 @@ struct GgufLimits {
   static constexpr uint64_t kStringBytes = 64 << 20;
   static constexpr uint64_t kArrayElements = 16 << 20;
   static constexpr uint64_t kArrayDepth = 4;
+  static constexpr int64_t kSplits = 10'000;  // parts of a split file
 };
 
 struct GgufFile {

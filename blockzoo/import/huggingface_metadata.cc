@@ -195,6 +195,17 @@ StatusOr<std::vector<uint32_t>> HuggingFaceEndTokenIds(
   return std::vector<uint32_t>(ids.begin(), ids.end());
 }
 
+bool IsCompanionName(absl::string_view file) {
+  if (absl::StartsWith(file, ".")) return false;
+  for (const absl::string_view prefix : {"LICENSE", "NOTICE", "README"}) {
+    if (absl::StartsWith(file, prefix)) return true;
+  }
+  for (const absl::string_view suffix : {".json", ".jinja", ".model", ".txt", ".tiktoken"}) {
+    if (absl::EndsWith(file, suffix)) return true;
+  }
+  return false;
+}
+
 bool IsPickleName(absl::string_view file) {
   for (const absl::string_view suffix : {".bin", ".pt", ".pth", ".ckpt", ".pkl"}) {
     if (absl::EndsWith(file, suffix)) return true;

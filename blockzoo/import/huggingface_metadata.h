@@ -29,6 +29,8 @@ namespace tessera::blockzoo {
 
 // Whether the directory has weights as pickles (.bin, .pt, .pth, .ckpt) and none as safetensors.
 [[nodiscard]] bool HasOnlyPickledWeights(const std::string& directory);
+// Of files that belong to a model beside its weights: settings, tokenizer, template, licence.
+[[nodiscard]] bool IsCompanionName(absl::string_view file);
 [[nodiscard]] bool IsPickleName(absl::string_view file);
 
 // Tensor name → file name of model.safetensors.index.json. INVALID_ARGUMENT when a file name is not

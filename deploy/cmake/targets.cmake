@@ -29,7 +29,9 @@ function(tessera_precompiled target owner)
 endfunction()
 
 # Sources of a target are compiled in batches of at most `size` from one folder, so that a header is read once a batch:
-# names in anonymous namespaces are therefore unique in a folder. Sources with flags of their own stay alone.
+# names in anonymous namespaces are therefore unique in a folder, but where the folder is a table of alike entries
+# (architectures, quantized layouts). Sources with flags of their own stay alone.
+set(TESSERA_ALIKE "/import/(architectures|quantizations)/")
 function(tessera_batches target size)
   if(NOT TESSERA_BATCHES)
     return()
@@ -37,6 +39,10 @@ function(tessera_batches target size)
   get_target_property(sources ${target} SOURCES)
   set(folders)
   foreach(source ${sources})
+    if(source MATCHES ${TESSERA_ALIKE})
+      set_property(SOURCE ${source} PROPERTY SKIP_UNITY_BUILD_INCLUSION ON)
+      continue()
+    endif()
     get_filename_component(folder ${source} DIRECTORY)
     string(MAKE_C_IDENTIFIER "${folder}" id)
     list(APPEND folders ${id})

@@ -33,12 +33,12 @@ inline constexpr uint32_t kRunBytes = 4;
 inline constexpr uint32_t kRunStride = kRunBytes * kTileRows;
 
 // Evaluated by the compiler alone, so that no instruction set's file has a copy of it.
-[[nodiscard]] consteval CodePlace TilePlace(CodePlace canonical) {
+[[nodiscard]] constexpr CodePlace TilePlace(CodePlace canonical) {
   if (canonical.bits == 0) return {};
   return {0, canonical.bits, static_cast<uint8_t>(canonical.bits == 4 ? 16 : 4)};
 }
 
-[[nodiscard]] consteval BlockTile BlockTileOf(DType dtype) {
+[[nodiscard]] constexpr BlockTile BlockTileOf(DType dtype) {
   const BlockFormat format = BlockFormatOf(dtype);
   BlockTile tile;
   tile.low = TilePlace(format.low);

@@ -42,7 +42,7 @@ struct LinearCall {
 
 // Weight types whose products are compiled together, in one file an instruction set.
 enum class LinearFamily : uint8_t { kFloats, kBlocks32, kBlocks256 };
-[[nodiscard]] consteval LinearFamily FamilyOf(DType dtype) {
+[[nodiscard]] constexpr LinearFamily FamilyOf(DType dtype) {
   const int elements = BlockFormatOf(dtype).elements;
   return elements == 0    ? LinearFamily::kFloats
          : elements == 32 ? LinearFamily::kBlocks32

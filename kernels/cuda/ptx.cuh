@@ -161,6 +161,18 @@ __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bo
                "l"(global), "r"(inside ? 16 : 0)
                : "memory");
 }
+// With a cache policy, and 8 bytes.
+__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool inside,
+                                            uint64_t policy) {
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
+                   SharedAddress(shared)),
+               "l"(global), "r"(inside ? 16 : 0), "l"(policy)
+               : "memory");
+}
+__device__ __forceinline__ void CopyAsync8(void* shared, const void* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(SharedAddress(shared)), "l"(global)
+               : "memory");
+}
 __device__ __forceinline__ void CopyAsyncCommit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }

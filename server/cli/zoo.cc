@@ -223,9 +223,10 @@ void AddRemovers(Command& zoo, const ZooOptionsPtr& options) {
 void AddZoo(CommandLine& line) {
   const auto options = std::make_shared<ZooOptions>();
   Command zoo =
-      line.Add("zoo", "Look after a block zoo: import, quantize, synth, ls, show, verify…");
+      line.Add("zoo", "Look after a block zoo: import, export, quantize, ls, show, verify…");
   AddZooFlags(zoo, &options->flags);
   AddMakers(zoo, options);
+  AddExport(zoo, {options, &options->flags});
   AddQuantize(zoo, {options, &options->flags});
   AddSynth(zoo, {options, &options->flags});
   AddViews(zoo, options);

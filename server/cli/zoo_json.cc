@@ -104,6 +104,14 @@ std::string ToJson(const blockzoo::ImportReport& report) {
                  {"seconds", report.seconds}});
 }
 
+std::string ToJson(const blockzoo::ExportReport& report) {
+  return Dumped({{"path", report.path},
+                 {"format", report.format},
+                 {"files", report.files},
+                 {"bytes", report.bytes},
+                 {"seconds", report.seconds}});
+}
+
 std::string ToJson(const blockzoo::SynthReport& report) {
   Json out{{"chains", Json::array()},
            {"weight_bytes", report.weight_bytes},

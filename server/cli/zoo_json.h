@@ -11,6 +11,7 @@
 namespace tessera::server::cli {
 
 [[nodiscard]] std::string ToJson(const blockzoo::ImportReport& report);
+[[nodiscard]] std::string ToJson(const blockzoo::ExportReport& report);
 [[nodiscard]] std::string ToJson(const blockzoo::SynthReport& report);
 [[nodiscard]] std::string ToJson(const blockzoo::QuantizeReport& report,
                                  const std::optional<PerplexityCost>& cost);

@@ -1,4 +1,4 @@
-// Subcommands of `tessera zoo` that make chains out of others, or out of nothing.
+// Subcommands of `tessera zoo` that make chains out of others or out of nothing, or files of them.
 #pragma once
 
 #include <memory>
@@ -12,6 +12,7 @@ namespace tessera::server::cli {
 
 // `flags` name the zoo.
 void AddSynth(Command& zoo, const std::shared_ptr<SettingsFlags>& flags);
+void AddExport(Command& zoo, const std::shared_ptr<SettingsFlags>& flags);
 void AddQuantize(Command& zoo, const std::shared_ptr<SettingsFlags>& flags);
 
 // Runs `work` with a progress display on stderr.

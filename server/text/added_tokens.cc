@@ -86,8 +86,6 @@ std::vector<Fragment> AddedTokens::Split(absl::string_view text,
       continue;
     }
     pos = end;
-    // In the white space that the token before it swallowed there is none.
-    if (begin < done) continue;
     if (token.single_word && !StandsAlone(text, begin, end)) continue;
     while (token.lstrip && begin > done &&
            HasClass(text, CharacterBefore(text, begin), kWhiteSpace)) {
@@ -96,6 +94,10 @@ std::vector<Fragment> AddedTokens::Split(absl::string_view text,
     while (token.rstrip && end < text.size() && HasClass(text, end, kWhiteSpace)) {
       end += DecodeUtf8(text, end).length;
     }
+    // In white space that the token before it swallowed, one that swallows too has nothing left.
+    begin = std::max(begin, done);
+    end = std::max(end, done);
+    if (token.lstrip && begin == end) continue;
     add_text(begin);
     fragments.push_back({{static_cast<uint32_t>(begin), static_cast<uint32_t>(end)}, token.id});
     done = end;

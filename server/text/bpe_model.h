@@ -22,7 +22,6 @@ enum class UnknownMerge { kRefuse, kKeep };
 // Of two merges of the same pair, the one that counts.
 enum class SameMerge { kFirstCounts, kLastCounts };
 enum class WholeWords { kByMerges, kFirst };
-enum class UnknownRuns { kOneEach, kFused };
 // Whether a byte-level vocabulary may lack bytes; without an unknown token they are dropped.
 enum class MissingBytes { kRefuse, kAllow };
 

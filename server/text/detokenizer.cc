@@ -17,8 +17,9 @@ Detokenizer::Detokenizer(const TokenBytes& bytes, const DecodeOptions& options)
 void Detokenizer::Append(TokenId id, std::string* out) {
   if (!Shown(bytes_, id, options_.show_special)) return;
   if (!strip_next_) return repair_.Append(bytes_.bytes(id), out);
-  strip_next_ = bytes_.bytes(id).empty();
-  repair_.Append(bytes_.First(id), out);
+  const std::string first = bytes_.First(id);
+  strip_next_ = first.empty() && bytes_.bytes(id).empty();
+  repair_.Append(first, out);
 }
 
 std::string DecodeBytes(const TokenBytes& bytes, std::span<const TokenId> ids,
@@ -29,7 +30,7 @@ std::string DecodeBytes(const TokenBytes& bytes, std::span<const TokenId> ids,
     if (!Shown(bytes, id, options.show_special)) continue;
     if (strip) {
       raw += bytes.First(id);
-      strip = bytes.bytes(id).empty();
+      strip = raw.empty() && bytes.bytes(id).empty();
     } else {
       const absl::string_view text = bytes.bytes(id);
       raw.append(text.data(), text.size());

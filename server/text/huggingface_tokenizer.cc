@@ -109,6 +109,8 @@ Status ReadAdded(const Json& root, const NormalizerSteps& normalizer, FileVocabu
     AlignedText text = AlignedText::From(token.text, 0, Alignment::kOff);
     TESSERA_RETURN_IF_ERROR(Normalize(normalizer, FragmentPlace::kFirst, &text));
     token.text = std::move(text.text);
+    // The library decodes such a token to its normalized text.
+    if (!token.special) vocabulary->table[id].text = token.text;
     vocabulary->normalized.push_back(std::move(token));
   }
   return absl::OkStatus();

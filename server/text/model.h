@@ -18,6 +18,9 @@ inline constexpr size_t kMaxVocabularyTokens = size_t{1} << 22;
 inline constexpr size_t kMaxTokenTextBytes = size_t{1} << 16;
 inline constexpr size_t kMaxVocabularyBytes = size_t{1} << 28;
 
+// Whether neighbouring unknown characters are one unknown token.
+enum class UnknownRuns { kOneEach, kFused };
+
 // Where a model writes: ids, and for each the offset in the piece where it ends (when asked for).
 class TokenSink {
  public:

@@ -248,11 +248,12 @@ class CleanStep : public CharacterStep {
   void Map(char32_t code, std::string* out) const override {
     if (options_.clean_text) {
       const uint32_t classes = ClassesOf(code);
+      const bool line = code == '\t' || code == '\n' || code == '\r';
+      if (!line && (code == 0 || code == 0xFFFD || (classes & kBertControl) != 0)) return;
       if ((classes & kWhiteSpace) != 0) {
         out->push_back(' ');
         return;
       }
-      if (code == 0 || code == 0xFFFD || (classes & kBertControl) != 0) return;
     }
     if (options_.handle_chinese_chars && IsIdeograph(code)) {
       out->push_back(' ');

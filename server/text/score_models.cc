@@ -88,12 +88,13 @@ SpmBpeModel::SpmBpeModel(const std::vector<Vocabulary::Entry>& entries, const Sc
 }
 
 Status SpmBpeModel::Encode(absl::string_view piece, TokenSink* sink) const {
+  const size_t first = sink->count();
   if (!splits_at_mark_) {
-    EncodeWord(piece, 0, sink);
+    EncodeWord(piece, 0, first, sink);
     return absl::OkStatus();
   }
   ForEachMarkedWord(piece, kSpaceMark, [&](size_t begin, size_t end) {
-    EncodeWord(piece.substr(begin, end - begin), begin, sink);
+    EncodeWord(piece.substr(begin, end - begin), begin, first, sink);
   });
   return absl::OkStatus();
 }
@@ -107,7 +108,8 @@ PairMerge SpmBpeModel::Lookup(absl::string_view word, const Symbol& left,
   return {ranks_[*id], *id};
 }
 
-void SpmBpeModel::EncodeWord(absl::string_view word, size_t base, TokenSink* sink) const {
+void SpmBpeModel::EncodeWord(absl::string_view word, size_t base, size_t first,
+                             TokenSink* sink) const {
   const std::optional<TokenId> token = vocabulary_.Find(word);
   if (token.has_value() && whole_[*token].load(std::memory_order_relaxed) == kWhole) {
     sink->Add(*token, base + word.size());
@@ -131,7 +133,12 @@ void SpmBpeModel::EncodeWord(absl::string_view word, size_t base, TokenSink* sin
     const size_t begin = base + symbol.begin;
     if (symbol.id != kNoSymbol) {
       sink->Add(symbol.id, begin + symbol.length);
-    } else if (!AddBytes(options_, word.substr(symbol.begin, symbol.length), begin, sink)) {
+    } else if (AddBytes(options_, word.substr(symbol.begin, symbol.length), begin, sink)) {
+      continue;
+    } else if (options_.unknown_runs == UnknownRuns::kFused && sink->count() > first &&
+               sink->last() == *options_.unknown) {
+      sink->ExtendLast(begin + symbol.length);
+    } else {
       sink->Add(*options_.unknown, begin + symbol.length);
     }
   }

@@ -29,6 +29,7 @@ struct ScoreOptions {
   // The token of each byte, kNoSymbol where there is none.
   std::optional<std::array<uint32_t, 256>> byte_tokens;
   ScoreSum sum = ScoreSum::kFloat;
+  UnknownRuns unknown_runs = UnknownRuns::kOneEach;  // of SpmBpeModel
 };
 
 // SentencePiece BPE: of neighbours whose joined text is a token, the one of highest score merges
@@ -46,7 +47,8 @@ class SpmBpeModel : public Model {
 
  private:
   SpmBpeModel(const std::vector<Vocabulary::Entry>& entries, const ScoreOptions& options);
-  void EncodeWord(absl::string_view word, size_t base, TokenSink* sink) const;
+  // `first`: how many tokens the sink had before the piece.
+  void EncodeWord(absl::string_view word, size_t base, size_t first, TokenSink* sink) const;
   PairMerge Lookup(absl::string_view word, const Symbol& left, const Symbol& right) const;
 
   ScoreOptions options_;

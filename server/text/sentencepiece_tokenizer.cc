@@ -90,6 +90,8 @@ struct SpmModel {
   bool escape_whitespaces = true;
   bool whitespace_as_suffix = false;
   absl::string_view charsmap;
+  // What the unknown token writes.
+  absl::string_view unknown_surface = " \xE2\x81\x87 ";
 };
 
 int64_t SignedOf(uint64_t varint) { return static_cast<int32_t>(static_cast<uint32_t>(varint)); }
@@ -126,6 +128,7 @@ Status ReadTrainer(absl::string_view message, SpmModel* model) {
     if (field.number == 40) model->unknown = SignedOf(field.value);
     if (field.number == 41) model->bos = SignedOf(field.value);
     if (field.number == 42) model->eos = SignedOf(field.value);
+    if (field.number == 44) model->unknown_surface = field.bytes;
   }
   return absl::OkStatus();
 }
@@ -164,12 +167,13 @@ StatusOr<SpmModel> ReadModel(absl::string_view bytes) {
 
 StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromSentencePiece(
     absl::string_view model_bytes, absl::string_view tokenizer_config_json) {
-  TESSERA_ASSIGN_OR_RETURN(const SpmModel model, ReadModel(model_bytes));
+  TESSERA_ASSIGN_OR_RETURN(SpmModel model, ReadModel(model_bytes));
   TESSERA_ASSIGN_OR_RETURN(const TokenizerConfig config,
                            ParseTokenizerConfig(tokenizer_config_json));
   Tokenizer::Parts parts;
   const size_t count = model.tokens.size();
   ScoreOptions options{std::nullopt, ByteTokens(model.tokens)};
+  options.unknown_runs = UnknownRuns::kFused;
   if (model.unknown >= 0) {
     TESSERA_ASSIGN_OR_RETURN(options.unknown, CheckId(model.unknown, count, "trainer_spec.unk_id"));
   }
@@ -199,9 +203,15 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromSentencePiece(
     return FileError("trainer_spec.model_type",
                      absl::StrCat(model.model_type, " is neither Unigram (1) nor BPE (2)"));
   }
-  parts.bytes = BytesOfMarkedTokens(model.tokens);
-  if (model.add_dummy_prefix) parts.bytes.set_first_token(FirstToken::kWithoutOneSpace);
   parts.added = AddedFrom(model.tokens);
+  if (options.unknown.has_value()) {
+    model.tokens[*options.unknown].text = std::string(model.unknown_surface);
+  }
+  parts.bytes = BytesOfMarkedTokens(model.tokens);
+  if (options.unknown.has_value()) {
+    parts.bytes.SetFirst(*options.unknown, std::string(model.unknown_surface));
+  }
+  if (model.add_dummy_prefix) parts.bytes.set_first_token(FirstToken::kWithoutOneSpace);
   if (model.bos >= 0) {
     TESSERA_ASSIGN_OR_RETURN(parts.bos, CheckId(model.bos, count, "trainer_spec.bos_id"));
   }

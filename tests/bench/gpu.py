@@ -5,16 +5,20 @@ peer's figures come from a file that bench_vllm.py printed in the same call (--v
 """
 
 import functools
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import tempfile
+import time
 
+import daemon
 from spine import Row
 
 BUNDLE = pathlib.Path(os.environ.get("TESSERA_BUNDLE", pathlib.Path(__file__).resolve().parent.parent))
+os.environ.setdefault("TESSERA_BINARY", str(BUNDLE / "tessera"))  # for the support modules
 
 # Llama-3-8B: bytes of a step's weights (the embedding is looked up, not read), and of a token's keys and values.
 WEIGHTS = {"bf16": 15.01e9, "f8-channel": 6.98e9 + 1.05e9, "i4-g128": 6.98e9 * 0.5156 + 1.05e9}
@@ -153,6 +157,8 @@ def many(arguments, batch, case, share, factors):
                        peer and peer[0], 0)
         yield rate_row(f"{case} {dtype} batch {batch} output",
                        found[f"serve:{batch}:1024:256"]["output_tokens_per_s"], peer and peer[1], factor)
+        if batch == 64 and kind == "bf16":
+            yield through_grpc(found[f"serve:{batch}:1024:256"])
 
 
 def batch_64(arguments):
@@ -203,5 +209,38 @@ def shared_chains(_arguments):
               "unique bytes", load["bytes"] <= 1.01 * unique)
 
 
+def through_grpc(found):
+    """Output tokens a second of 64 requests through the daemon, beside the engine's."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"models": [{"name": "llama-bf16", "preload": True}], "engine": {"device": "cuda", "memory": "100GiB"},
+                    "limits": {"max_tokens": 4096}}
+        with daemon.Daemon(zoo(), folder, settings) as served:
+            load = ("bench", "--endpoint", served.grpc, "--model", "llama-bf16", "--concurrency", 64, "--prompt-tokens",
+                    1024, "--max-tokens", 256, "--json")
+            daemon.command(*load, "--requests", 64)
+            line = json.loads(daemon.command(*load, "--requests", 192).stdout)
+    rate, engine_rate = line["levels"][0]["output_tokens_per_s"], found["output_tokens_per_s"]
+    return Row("c through gRPC", f"{rate:.0f} tokens/s", f"engine {engine_rate:.0f}", rate / engine_rate, ">= 0.95",
+               rate >= 0.95 * engine_rate)
+
+
+def loading(_arguments):
+    """A chain of real bytes from page cache to ready; and a start with nothing to load."""
+    _, _, upload = ceilings()
+    name = chain("bf16", "llama-bytes", "--materialise")
+    run("cat", *[path for path in pathlib.Path(zoo()).rglob("*") if path.is_file()], timeout=300)
+    found = [engine(name, ("decode:1:64",), "--cache-gib", gib)["load"] for gib in (2, 3)]  # the second is warm
+    best = min(found, key=lambda load: load["seconds"])
+    rate = best["bytes"] / best["seconds"]
+    yield Row("k load", f"{best['bytes'] / 1e9:.1f} GB in {best['seconds']:.2f} s, {rate / 1e9:.1f} GB/s",
+              f"host to device {upload / 1e9:.1f} GB/s", rate / upload, ">= 0.80", rate >= 0.80 * upload)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"models": [{"name": chain("bf16"), "preload": True}], "engine": {"device": "cuda", "memory": "60GiB"}}
+        begin = time.monotonic()
+        with daemon.Daemon(zoo(), folder, settings):
+            took = time.monotonic() - begin
+    yield Row("k start to ready", f"{took:.2f} s", "vLLM 77 s", 77 / took, "<= 5 s", took <= 5)
+
+
 ROWS = {"a": few_sequences, "b": quantized, "c": batch_64, "d": batch_256, "h": prompts, "i": host_gap,
-        "j": shared_chains}
+        "j": shared_chains, "k": loading}

@@ -185,7 +185,7 @@ struct Bench {
   Activation View() {
     return {reinterpret_cast<float*>(x.data),
             {reinterpret_cast<int8_t*>(q.data), reinterpret_cast<float*>(scale.data),
-             reinterpret_cast<int32_t*>(sum.data)}};
+             reinterpret_cast<int16_t*>(sum.data)}};
   }
   const float* X() { return reinterpret_cast<const float*>(x.data); }
   float* Y() { return reinterpret_cast<float*>(y.data); }

@@ -23,11 +23,11 @@ def test_greedy_text_is_the_published_one(shared, stories):
 
 
 def test_events_come_in_order_with_usage(shared, stories):
-    made = request(stories, STORY, 40, request_id="order-1")
+    made = request(stories, STORY, 120, request_id="order-1")  # longer than one write takes
     result = Result(shared.stub.Generate(made, timeout=60))
     assert result.started.request_id == "order-1"
     assert result.started.prompt_tokens == result.finished[0].usage.prompt_tokens > 0
-    assert result.finished[0].usage.completion_tokens == len(result.ids()) == 40
+    assert result.finished[0].usage.completion_tokens == len(result.ids()) == 120
     assert result.finished[0].reason == pb.FINISH_REASON_MAX_TOKENS
     assert len(result.deltas) > 1, "the text must come in pieces"
     raw = b"".join(t.raw for t in result.tokens())

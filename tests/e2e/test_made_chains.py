@@ -83,7 +83,7 @@ def test_quantize_states_its_loss_and_serves(store, start):
     assert report["worst_tensor"].startswith("block ")
     assert "quantization_loss: relative L2 error" in daemon.command(*zoo, "show", "tiny-f8-channel").stdout
     assert as_json(*zoo, "quantize", "tiny", "--to", "f8-channel", "--json")["new_bytes"] == 0
-    assert "f8-block128" in fails(USAGE, *zoo, "quantize", "tiny", "--to", "q8_0")
+    assert "f8-block128" in fails(USAGE, *zoo, "quantize", "tiny", "--to", "q9_0")
     assert "--keep-head" in fails(USAGE, *zoo, "quantize", "tiny", "--to", "bf16", "--keep-head", "--quantize-head")
     fails(NOT_FOUND, *zoo, "quantize", "nobody", "--to", "bf16")
     client = start(store=store)

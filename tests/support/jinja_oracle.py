@@ -6,6 +6,7 @@ loop controls, `{% generation %}`, raise_exception, strftime_now, and a tojson t
 
 import copy
 import datetime
+import functools
 import json
 import pathlib
 import subprocess
@@ -56,6 +57,11 @@ def _environment():
 ENVIRONMENT = _environment()
 
 
+@functools.lru_cache(maxsize=4)
+def _compiled(template):
+    return ENVIRONMENT.from_string(template)
+
+
 def render(request):
     """(text, None), or (None, error) when jinja2 refuses."""
     names = {"messages": request["messages"], "tools": request.get("tools"), "documents": request.get("documents"),
@@ -66,7 +72,7 @@ def render(request):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the code that jinja2 makes of a broken template
-            return ENVIRONMENT.from_string(request["template"]).render(**names), None
+            return _compiled(request["template"]).render(**names), None
     except Exception as error:  # whatever a template makes Python raise
         return None, error
 

@@ -39,8 +39,11 @@ StatusOr<ChainPlan> Cut(const Checkpoint& checkpoint) {
 }
 
 bool Claims(const Checkpoint& checkpoint) {
-  return checkpoint.format() != "gguf" ||
-         checkpoint.settings().Integer("llama.expert_count", 1, INT64_MAX).ok();
+  if (checkpoint.format() == "gguf") {
+    return checkpoint.settings().Integer("llama.expert_count", 1, INT64_MAX).ok();
+  }
+  const StatusOr<std::string> name = checkpoint.architecture();
+  return name.ok() && *name == "MixtralForCausalLM";
 }
 
 }  // namespace

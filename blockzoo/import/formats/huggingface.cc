@@ -26,6 +26,7 @@ class HuggingFaceCheckpoint final : public Checkpoint {
                              ReadWholeFile(directory + "/config.json", kMaxConfigBytes));
     TESSERA_ASSIGN_OR_RETURN(checkpoint->settings_, HuggingFaceSettings(config));
     TESSERA_RETURN_IF_ERROR(checkpoint->OpenWeights());
+    TESSERA_RETURN_IF_ERROR(checkpoint->MapCompanions());
     TESSERA_RETURN_IF_ERROR(checkpoint->PresentQuantized());
     return std::unique_ptr<Checkpoint>(std::move(checkpoint));
   }
@@ -57,6 +58,8 @@ class HuggingFaceCheckpoint final : public Checkpoint {
   [[nodiscard]] StatusOr<std::map<std::string, std::string>> Assets() const override {
     return HuggingFaceAssets(directory_);
   }
+
+  [[nodiscard]] StatusOr<std::vector<CheckpointFile>> Files() const override { return files_; }
 
   [[nodiscard]] StatusOr<std::vector<uint32_t>> EndTokenIds() const override {
     TESSERA_ASSIGN_OR_RETURN(const auto assets, HuggingFaceAssets(directory_));
@@ -97,6 +100,7 @@ class HuggingFaceCheckpoint final : public Checkpoint {
     TESSERA_ASSIGN_OR_RETURN(auto mapping, MappedFile::Open(path));
     StatusOr<std::vector<SafetensorsTensor>> tensors = ParseSafetensors(mapping->bytes());
     if (!tensors.ok()) return Annotate(tensors.status(), path);
+    files_.push_back({name, mapping->bytes()});
     mappings_.push_back(std::move(mapping));
     for (SafetensorsTensor& tensor : *tensors) {
       const std::string tensor_name = tensor.name;
@@ -105,6 +109,19 @@ class HuggingFaceCheckpoint final : public Checkpoint {
             absl::StatusCode::kInvalidArgument,
             {.what = absl::StrCat("the tensor ", tensor_name, " is in two shards"), .where = path});
       }
+    }
+    return absl::OkStatus();
+  }
+
+  // Settings, tokenizer and notes beside the weights.
+  Status MapCompanions() {
+    TESSERA_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(directory_));
+    for (const std::string& name : names) {
+      const std::string path = absl::StrCat(directory_, "/", name);
+      if (!IsCompanionName(name) || KindOfPath(path) != PathKind::kFile) continue;
+      TESSERA_ASSIGN_OR_RETURN(auto mapping, MappedFile::Open(path));
+      files_.push_back({name, mapping->bytes()});
+      mappings_.push_back(std::move(mapping));
     }
     return absl::OkStatus();
   }
@@ -128,6 +145,7 @@ class HuggingFaceCheckpoint final : public Checkpoint {
   std::string directory_;
   Attributes settings_;
   std::vector<std::shared_ptr<const MappedFile>> mappings_;
+  std::vector<CheckpointFile> files_;
   FileTensors file_;    // as stored, without those of quantized weights
   ModelTensors model_;  // quantized weights
 };

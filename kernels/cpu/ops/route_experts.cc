@@ -10,14 +10,14 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-constexpr float kNothing = -std::numeric_limits<float>::infinity();
+constexpr float kNotChosen = -std::numeric_limits<float>::infinity();
 // Marks what is chosen: no comparison with it holds.
 constexpr float kTaken = std::numeric_limits<float>::quiet_NaN();
 
 // exp(l - largest l) of `count` logits in place; the sum.
 template <CpuIsa isa>
 float Exponentials(float* logits, int32_t count) {
-  float largest = kNothing;
+  float largest = kNotChosen;
   for (int32_t i = 0; i < count; ++i) largest = logits[i] > largest ? logits[i] : largest;
   std::array<float, RouteExpertsOp::kMaxExperts / kLogitChunk> sums;
   Micro<isa>::kSample.weights(logits, count, largest, 1.0f, logits, sums.data());
@@ -52,7 +52,7 @@ int32_t TakeLargest(float* values, int32_t count) {
 }
 
 float WorthOfGroup(const ExpertRouter& router, const float* choice, int32_t size) {
-  float first = kNothing, second = kNothing;
+  float first = kNotChosen, second = kNotChosen;
   for (int32_t i = 0; i < size; ++i) {
     if (choice[i] > first) {
       second = first;
@@ -63,7 +63,7 @@ float WorthOfGroup(const ExpertRouter& router, const float* choice, int32_t size
   }
   if (router.group_score == GroupScore::kMax) return first;
   const float sum = first + second;
-  return std::isnan(sum) ? kNothing : sum;
+  return std::isnan(sum) ? kNotChosen : sum;
 }
 
 // Leaves only the best groups to choose from.
@@ -91,7 +91,7 @@ void Choose(const RouteExpertsOp::Params& p, const float* bias, int64_t row) {
   if (router.score == RouterScore::kSigmoid) Sigmoid<isa>(score, router.experts);
   for (int32_t e = 0; e < router.experts; ++e) {
     const float c = bias != nullptr ? score[e] + bias[e] : score[e];
-    choice[e] = std::isnan(c) ? kNothing : c;
+    choice[e] = std::isnan(c) ? kNotChosen : c;
   }
   if (router.groups_used < router.groups) LimitGroups(router, choice);
   for (int32_t k = 0; k < router.used; ++k) {

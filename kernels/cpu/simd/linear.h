@@ -7,7 +7,7 @@
 namespace tessera::kernels::cpu {
 
 template <class S, LinearFamily kFamily, int kIndex = 0>
-consteval LinearKernels LinearOf(LinearKernels kernels = {}) {
+constexpr LinearKernels LinearOf(LinearKernels kernels = {}) {
   if constexpr (kIndex < kWeightTypeCount) {
     constexpr auto kType = static_cast<DType>(kIndex);
     if constexpr (FamilyOf(kType) == kFamily) {

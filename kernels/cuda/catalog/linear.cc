@@ -37,12 +37,13 @@ class Product {
 
   void Run(bool streams) {
     if (!streams) return RunGeneric();
-    if (cuda_.device().major < 9 || cuda_.costs().Choose(Group(), rows_) == ProductWay::kGemm) {
-      return RunGemm();
-    }
+    const ProductWay way = cuda_.costs().Choose(Group(), rows_);
+    if (cuda_.device().major < 9 || way == ProductWay::kGemm) return RunGemm();
+    const SkinnyMethod method =
+        way == ProductWay::kNarrow ? SkinnyMethod::kNarrow : SkinnyMethod::kTiled;
     for (int32_t done = 0; done < rows_; done += kSkinnyMaxRows) {
       const int32_t rows = std::min(kSkinnyMaxRows, rows_ - done);
-      Product(cuda_, p_, tasks_, dtype_, begin_ + done, rows).RunSkinny();
+      Product(cuda_, p_, tasks_, dtype_, begin_ + done, rows).RunSkinny(method);
     }
   }
 
@@ -85,9 +86,10 @@ class Product {
     cuda_.Check(LaunchRmsNorm(Norm({.y = x(), .stride = p_.in}), cuda_.stream()), "rms_norm");
   }
 
-  void RunSkinny() const {
+  void RunSkinny(SkinnyMethod method) const {
     SkinnyArgs args{.dtype = dtype_, .in = p_.in, .rows = rows()};
-    if (normed() && SkinnyFusesNorm(rows(), p_.in)) {
+    args.method = method;
+    if (normed() && SkinnyFusesNorm(rows(), p_.in, method)) {
       const RmsNormArgs norm = Norm({});
       args.residual = norm.x;
       args.x_rows = norm.x_rows;

@@ -4,6 +4,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -136,14 +137,13 @@ class ProductTrial {
   }
 
   // Measures a group with one number of rows.
-  [[nodiscard]] ProductCost Measure(const ProductGroup& group, int32_t rows, bool tries_skinny) {
-    ProductCost cost;
-    cost.gemm_ns =
-        Nanoseconds(Time(group, [&](uint64_t offset) { return LaunchGemm(group, rows, offset); }));
-    if (!tries_skinny) return cost;
-    cost.skinny_ns = Nanoseconds(
-        Time(group, [&](uint64_t offset) { return LaunchPasses(group, rows, offset); }));
-    return cost;
+  [[nodiscard]] uint32_t Measure(const ProductGroup& group, int32_t rows, ProductWay way) {
+    return Nanoseconds(Time(group, [&](uint64_t offset) {
+      if (way == ProductWay::kGemm) return LaunchGemm(group, rows, offset);
+      return LaunchPasses(
+          group, rows, offset,
+          way == ProductWay::kNarrow ? SkinnyMethod::kNarrow : SkinnyMethod::kTiled);
+    }));
   }
 
  private:
@@ -190,12 +190,13 @@ class ProductTrial {
     return best;
   }
 
-  bool LaunchPasses(const ProductGroup& group, int32_t rows, uint64_t offset) {
+  bool LaunchPasses(const ProductGroup& group, int32_t rows, uint64_t offset, SkinnyMethod method) {
     for (int32_t done = 0; done < rows; done += kSkinnyMaxRows) {
       SkinnyArgs args{.dtype = group.dtype, .in = group.in};
       args.rows = std::min(kSkinnyMaxRows, rows - done);
       args.x = reinterpret_cast<const Bf16*>(x_->data()) + int64_t{done} * group.in;
       args.epilogue = SkinnyEpilogueOf(group.form);
+      args.method = method;
       args.workspace = tools_.skinny_workspace;
       const std::byte* weight = weights_->data() + offset;
       std::byte* y = y_->data();
@@ -261,18 +262,26 @@ class ProductTrial {
 
 Status MeasureGroup(const ProductGroup& group, int32_t max_rows, const ProductTools& tools,
                     ProductTrial& trial, CostTable& table) {
-  bool tries_skinny = tools.skinny_workspace != nullptr && TakenBySkinny(group);
+  const bool streams = tools.skinny_workspace != nullptr && TakenBySkinny(group);
+  // Whether a way is still worth a trial with more rows.
+  std::array<bool, kProductWays> tries = {streams, streams, true};
   for (size_t i = 0; i < CostTable::kRows.size(); ++i) {
-    const ProductCost cost = trial.Measure(group, CostTable::kRows[i], tries_skinny);
-    if (cost.skinny_ns == 0 && cost.gemm_ns == 0) {
-      TESSERA_RETURN_IF_ERROR(StatusOf(cudaDeviceSynchronize(), "measuring a product"));
-    } else {
+    const int32_t rows = CostTable::kRows[i];
+    if (rows > kSkinnyNarrowRows) tries[static_cast<size_t>(ProductWay::kNarrow)] = false;
+    ProductCost cost;
+    for (size_t way = 0; way < kProductWays; ++way) {
+      if (tries[way]) cost.ns[way] = trial.Measure(group, rows, static_cast<ProductWay>(way));
+    }
+    if (cost.known()) {
       table.Set(group, i, cost);
+    } else {
+      TESSERA_RETURN_IF_ERROR(StatusOf(cudaDeviceSynchronize(), "measuring a product"));
     }
-    if (cost.gemm_ns != 0 && uint64_t{2} * cost.skinny_ns > kHopeless * cost.gemm_ns) {
-      tries_skinny = false;
+    const uint64_t gemm_ns = cost.of(ProductWay::kGemm);
+    for (size_t way = 0; way + 1 < kProductWays && gemm_ns != 0; ++way) {
+      if (uint64_t{2} * cost.ns[way] > kHopeless * gemm_ns) tries[way] = false;
     }
-    if (CostTable::kRows[i] >= max_rows) break;
+    if (rows >= max_rows) break;
   }
   return absl::OkStatus();
 }

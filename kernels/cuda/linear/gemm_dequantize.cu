@@ -101,28 +101,25 @@ class CanonicalColumns {
 template <DType kType>
 class PackedColumns {
  public:
-  using Codes = uint4;
+  using Codes = uint32_t;
 
   __device__ __forceinline__ PackedColumns(const DequantizeArgs& args,
                                            const WeightPlanes& /*planes*/, int64_t first_row,
-                                           int column)
-      : shift_(column / 8 % 4 * 4) {
+                                           int column) {
     const auto row = static_cast<uint32_t>(first_row);
     const uint32_t panel = row / kInt4PanelRows * kInt4PanelRows;
     const Int4Record record =
         Int4RecordOf(Int4PanelRows(args.out, panel), kGroupOf<kType>, kHasZeros<kType>);
     const std::byte* start = args.weight + Int4RecordOffset(row, column, args.in, record);
-    // Of the eight words of half a row, those of one parity hold these columns.
-    codes_ = start + column / 64 % 2 * record.rows * 32 + column / 32 % 2 * 4;
+    codes_ = start + column / 64 % 2 * record.rows * 32 + column / 8 % 8 * 4;
     const uint32_t group = column % kInt4RecordColumns / kGroupOf<kType> * record.rows;
     scales_ = start + record.scales + group * 2;
     zeros_ = start + record.zeros + group;
   }
 
   __device__ __forceinline__ Codes Fetch(int64_t row) const {
-    const auto* words = reinterpret_cast<const unsigned*>(codes_ + static_cast<uint32_t>(row) %
-                                                                       kInt4PanelRows * 32);
-    return {__ldg(words), __ldg(words + 2), __ldg(words + 4), __ldg(words + 6)};
+    return __ldg(reinterpret_cast<const uint32_t*>(codes_ + static_cast<uint32_t>(row) %
+                                                                kInt4PanelRows * 32));
   }
 
   __device__ __forceinline__ ScaleAndZero Scale(int64_t row) const {
@@ -135,17 +132,15 @@ class PackedColumns {
   }
 
   __device__ __forceinline__ void Decode(Codes codes, float zero, float (&value)[kUnit]) const {
-    const unsigned words[4] = {codes.x, codes.y, codes.z, codes.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const unsigned pair = words[i] >> shift_;
+      const uint32_t pair = codes >> (4 * i);
       value[2 * i] = CodeMinusZero(pair & 15u, zero);
       value[2 * i + 1] = CodeMinusZero(pair >> 16 & 15u, zero);
     }
   }
 
  private:
-  const unsigned shift_;
   const std::byte* codes_;
   const std::byte* scales_;
   const std::byte* zeros_;

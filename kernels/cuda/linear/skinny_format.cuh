@@ -37,6 +37,19 @@ __device__ __forceinline__ uint32_t AsBits(__nv_bfloat162 pair) {
   return *reinterpret_cast<const uint32_t*>(&pair);
 }
 
+// Fragments of eight tokens from 64 columns of x with the 128-byte swizzle, where lane t's columns
+// are 16 t ... 16 t + 15, four a step.
+__device__ __forceinline__ void LoadLaneColumns(const uint8_t* input, int first_token, int pair,
+                                                int lane, uint32_t (&b)[2][2]) {
+  const int token = lane >> 2, chunk = 2 * (lane & 3) + pair;
+  const uint8_t* from = input + (first_token + token) * 128 + (chunk ^ token) * 16;
+  const uint4 v = *reinterpret_cast<const uint4*>(from);
+  b[0][0] = v.x;
+  b[0][1] = v.y;
+  b[1][0] = v.z;
+  b[1][1] = v.w;
+}
+
 struct SkinnyBf16 {
   static constexpr DType kDType = DType::kBF16;
   static constexpr int kHalves = 1;  // runs of 64 columns of a unit
@@ -68,16 +81,9 @@ struct SkinnyByteCodes {
     const uint8_t* from = block + (warp * 16 + row) * 128 + chunk * 16;
     return {*reinterpret_cast<const uint4*>(from), *reinterpret_cast<const uint4*>(from + 1024)};
   }
-  // Lane t's columns are 16 t ... 16 t + 15 of the half, four a step.
   static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
                                                      int pair, int lane, uint32_t (&b)[2][2]) {
-    const int token = lane >> 2, chunk = 2 * (lane & 3) + pair;
-    const uint8_t* from = input + (first_token + token) * 128 + (chunk ^ token) * 16;
-    const uint4 v = *reinterpret_cast<const uint4*>(from);
-    b[0][0] = v.x;
-    b[0][1] = v.y;
-    b[1][0] = v.z;
-    b[1][1] = v.w;
+    LoadLaneColumns(input, first_token, pair, lane, b);
   }
   // Fragments by Pair::Low and Pair::High: the first and the last two codes of a word.
   template <typename Pair>
@@ -182,16 +188,9 @@ struct SkinnyI4 {
     }
     return codes;
   }
-  // Columns in their own order.
   static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
                                                      int pair, int lane, uint32_t (&b)[2][2]) {
-    const int token = lane & 7, chunk = 4 * pair + (lane >> 3);
-    uint32_t r[4];
-    LoadMatrix4(r, input + (first_token + token) * 128 + (chunk ^ token) * 16);
-    b[0][0] = r[0];
-    b[0][1] = r[1];
-    b[1][0] = r[2];
-    b[1][1] = r[3];
+    LoadLaneColumns(input, first_token, pair, lane, b);
   }
   static __device__ __forceinline__ void Convert(const Codes& codes, int pair,
                                                  uint32_t (&a)[2][4]) {

@@ -1,4 +1,4 @@
-// "cuda.int4.v1": how the device keeps int4 weights (host and device code). Lossless; as many bytes
+// "cuda.int4.v2": how the device keeps int4 weights (host and device code). Lossless; as many bytes
 // as the canonical planes where out is a multiple of 16 and in one of 128.
 //
 // Rows are cut into panels of 64 (the last has what is left, rounded up to 16), a panel along `in`
@@ -8,9 +8,8 @@
 //   scales  f16 [128 / group, rows]
 //   zeros   uint8 [128 / group, rows], only with zero points
 // Rows past `out` and columns past `in` have code 0, scale 0, zero point 0.
-// The nibbles of a half row are ordered for the tensor cores' fragments, so that masking with
-// 0x000f000f yields two neighbours: column k (0..63) is in the 32-bit word (k / 2 % 4) * 2 + k /
-// 32, nibble k / 8 % 4 + 4 * (k % 2).
+// The nibbles of eight columns are ordered so that masking with 0x000f000f yields two neighbours:
+// column k (0..63) of a half row is in its 32-bit word k / 8, nibble k / 2 % 4 + 4 * (k % 2).
 #pragma once
 
 #include <cstddef>
@@ -22,7 +21,7 @@
 
 namespace tessera::kernels::cuda {
 
-inline constexpr const char* kInt4Layout = "cuda.int4.v1";
+inline constexpr const char* kInt4Layout = "cuda.int4.v2";
 inline constexpr uint32_t kInt4PanelRows = 64;
 inline constexpr uint32_t kInt4RecordColumns = 128;
 
@@ -66,7 +65,7 @@ struct Int4Place {
 TESSERA_HOST_DEVICE constexpr Int4Place Int4PlaceOf(uint32_t row, uint32_t column,
                                                     const Int4Record& record) {
   const uint32_t r = row % kInt4PanelRows, half = column / 64 % 2, k = column % 64;
-  const uint32_t word = (k / 2 % 4) * 2 + k / 32, nibble = k / 8 % 4 + 4 * (k % 2);
+  const uint32_t word = k / 8, nibble = k / 2 % 4 + 4 * (k % 2);
   return {half * record.rows * 32 + r * 32 + word * 4 + nibble / 2, nibble % 2 * 4};
 }
 

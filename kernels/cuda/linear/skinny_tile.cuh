@@ -13,6 +13,7 @@
 #include "kernels/cuda/linear/skinny_epilogue.cuh"
 #include "kernels/cuda/linear/skinny_format.cuh"
 #include "kernels/cuda/linear/skinny_input.cuh"
+#include "kernels/cuda/linear/skinny_launch.h"
 
 namespace tessera::kernels::cuda {
 
@@ -196,32 +197,13 @@ template <typename Tile>
 cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   static_assert(sizeof(SkinnyShared<Tile>) <= Tile::kSharedLimit);
   static std::atomic<uint64_t> prepared{0};  // a bit a device
-  int device = 0;
-  cudaError_t error = cudaGetDevice(&device);
+  const cudaError_t error =
+      PrepareSkinnyKernel(reinterpret_cast<const void*>(&SkinnyKernel<Tile>),
+                          static_cast<int>(sizeof(SkinnyShared<Tile>)), prepared);
   if (error != cudaSuccess) return error;
-  const uint64_t bit = uint64_t{1} << (device & 63);
-  if ((prepared.load(std::memory_order_relaxed) & bit) == 0) {
-    const auto* kernel = reinterpret_cast<const void*>(&SkinnyKernel<Tile>);
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 sizeof(SkinnyShared<Tile>));
-    if (error != cudaSuccess) return error;
-    // A multiprocessor drains before its shared memory is divided anew: all kernels that are to
-    // overlap ask for the same division.
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                 cudaSharedmemCarveoutMaxShared);
-    if (error != cudaSuccess) return error;
-    prepared.fetch_or(bit, std::memory_order_relaxed);
-  }
   cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(blocks);
-  config.blockDim = dim3(Tile::kThreads);
-  config.dynamicSmemBytes = sizeof(SkinnyShared<Tile>);
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
+  const cudaLaunchConfig_t config =
+      SkinnyLaunchConfig(blocks, Tile::kThreads, sizeof(SkinnyShared<Tile>), stream, &attribute);
   return cudaLaunchKernelEx(&config, SkinnyKernel<Tile>, plan);
 }
 

@@ -172,10 +172,11 @@ struct TaskData {
 
 class CaseRun {
  public:
-  CaseRun(const Case& c, std::byte* workspace)
+  CaseRun(const Case& c, SkinnyMethod method, std::byte* workspace)
       : case_(c), rng_(c.in * 131 + c.rows + 7919 * int(c.dtype) + c.outs[0]) {
     MakeInput();
     args_.workspace = workspace;
+    args_.method = method;
     args_.dtype = c.dtype;
     args_.in = c.in;
     args_.rows = c.rows;
@@ -386,19 +387,24 @@ class CaseRun {
   std::vector<double> want_[kSkinnyMaxTasks];
 };
 
-void RunCase(const Case& c, std::byte* workspace, Report& report) {
-  CaseRun run(c, workspace);
+const char* NameOf(SkinnyMethod method) {
+  return method == SkinnyMethod::kTiled ? "tiled" : "narrow";
+}
+
+void RunCase(const Case& c, SkinnyMethod method, std::byte* workspace, Report& report) {
+  CaseRun run(c, method, workspace);
   std::string problem;
   const Distance distance = run.Run(&problem);
   const double l2_limit = IsFloat(c.epilogue) ? 2e-5 : 4e-3;
   const double max_limit = IsFloat(c.epilogue) ? 2e-3 : 0.15;
   report.Case(distance.l2 <= l2_limit && distance.max <= max_limit && problem.empty(),
-              "%s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype), c.name,
-              c.in, c.outs[0], c.outs.size(), c.rows, distance.l2, distance.max, problem.c_str());
+              "%s %s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype),
+              NameOf(method), c.name, c.in, c.outs[0], c.outs.size(), c.rows, distance.l2,
+              distance.max, problem.c_str());
 }
 
 // Row i of a launch of any size has the bits that it has in the largest launch of its class.
-void CheckInvariance(DType dtype, std::byte* workspace, Report& report) {
+void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Report& report) {
   constexpr int kIn = 1024, kOut = 700;
   Rng rng(5);
   Weight weight(dtype, kOut, kIn, rng);
@@ -415,6 +421,7 @@ void CheckInvariance(DType dtype, std::byte* workspace, Report& report) {
     args.task_count = 1;
     args.epilogue = SkinnyEpilogue::kStoreFloat;
     args.workspace = workspace;
+    args.method = method;
     args.tasks[0].weight = weight.data();
     args.tasks[0].y = y.get();
     args.tasks[0].y_stride = kOut;
@@ -430,9 +437,11 @@ void CheckInvariance(DType dtype, std::byte* workspace, Report& report) {
     return std::memcmp(&a[a_row * kOut], &b[b_row * kOut], rows * kOut * sizeof(float)) == 0;
   };
   bool within = true, across = true;
-  const std::vector<float> all = run(0, 64);
-  const int classes[4][3] = {{8, 1, 5}, {16, 9, 12}, {32, 17, 30}, {64, 33, 50}};
-  for (const auto& sizes : classes) {
+  const bool narrow = method == SkinnyMethod::kNarrow;
+  const std::vector<float> all = run(0, narrow ? 16 : 64);
+  const int classes[5][3] = {{8, 1, 5}, {16, 9, 12}, {32, 17, 30}, {64, 33, 50}, {16, 1, 8}};
+  for (int c = narrow ? 4 : 0; c < (narrow ? 5 : 4); ++c) {
+    const int(&sizes)[3] = classes[c];
     const std::vector<float> largest = run(0, sizes[0]);
     across = across && same(all, 0, largest, 0, sizes[0]);
     for (int i = 1; i < 3; ++i) {
@@ -442,8 +451,8 @@ void CheckInvariance(DType dtype, std::byte* workspace, Report& report) {
     }
     within = within && same(run(0, sizes[0]), 0, largest, 0, sizes[0]);
   }
-  report.Case(within, "%s: a row's bits in any launch of its class%s", NameOf(dtype),
-              across ? ", and in any launch" : "");
+  report.Case(within, "%s %s: a row's bits in any launch of its class%s", NameOf(dtype),
+              NameOf(method), across ? ", and in any launch" : "");
 }
 
 void Checks(std::byte* workspace, Report& report) {
@@ -471,8 +480,12 @@ void Checks(std::byte* workspace, Report& report) {
         {"tall", dtype, 256, {20000}, 4, SkinnyEpilogue::kStoreFloat, false, false, 40},
         {"tall", dtype, 256, {20000}, 64, SkinnyEpilogue::kStore, false, false, 40},
     };
-    for (const Case& c : cases) RunCase(c, workspace, report);
-    CheckInvariance(dtype, workspace, report);
+    for (const SkinnyMethod method : {SkinnyMethod::kTiled, SkinnyMethod::kNarrow}) {
+      for (const Case& c : cases) {
+        if (method == SkinnyMethod::kTiled || c.rows <= 16) RunCase(c, method, workspace, report);
+      }
+      CheckInvariance(dtype, method, workspace, report);
+    }
   }
 }
 

@@ -25,7 +25,8 @@ ZooOptions Options(const std::string& directory, DiskHook hook) {
   return {.directory = directory,
           .mode = ZooMode::kCreate,
           .disk_hook = std::move(hook),
-          .write_chunk_bytes = 5000};
+          .write_chunk_bytes = 5000,
+          .import_threads = 1};
 }
 
 class ZooCrashTest : public ::testing::Test {

@@ -86,11 +86,11 @@ TEST_F(ZooTest, SecondModelAddsOnlyItsOwnBytes) {
   const auto zoo = OpenZoo();
   Import(*zoo, Gguf("a", {}), "a");
   const ImportReport again = Import(*zoo, Gguf("a2", {}), "a2");
-  EXPECT_EQ(again.new_bytes, 0u);
+  EXPECT_LT(again.new_bytes, 8192u);  // the record of a file of another name
   const ImportReport report = Import(*zoo, Gguf("b", {.upper_seed = 2, .upper_from = 2}), "b");
   const uint64_t layer = (64 * 64 * 2 + 32 * 64 * 2 + 3 * 96 * 64 + 2 * 64) * 4;
   EXPECT_GE(report.new_bytes, layer);
-  EXPECT_LT(report.new_bytes, layer + 4096);  // and two block manifests
+  EXPECT_LT(report.new_bytes, layer + 8192);  // two block manifests and the record
   const StatusOr<ChainDiff> diff = zoo->Diff("a", "b");
   ASSERT_TRUE(diff.ok());
   EXPECT_EQ(diff->equal_blocks, 6u);
@@ -114,7 +114,7 @@ TEST_F(ZooTest, BothFormatsShareWhatIsEqual) {
   Import(*zoo, Gguf("a", {}), "gguf");
   testing::WriteTinyHuggingFace({}, directory_.path("hf"));
   const ImportReport report = Import(*zoo, directory_.path("hf"), "hf");
-  EXPECT_LT(report.new_bytes, 8192u);  // manifests alone: the rotation differs
+  EXPECT_LT(report.new_bytes, 16384u);  // manifests alone: the rotation differs
 }
 
 TEST_F(ZooTest, ATakenNameIsKeptUnlessReplaced) {

@@ -8,27 +8,21 @@
 #include "absl/strings/str_cat.h"
 #include "blockzoo/import/architecture.h"
 #include "blockzoo/import/format.h"
+#include "tests/support/cut_checkpoint.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace tessera::blockzoo {
 namespace {
 
+using testing::CutGguf;
+using testing::CutPath;
+using testing::ExpectRefused;
 using testing::GgufWriter;
 using testing::TempDirectory;
 using testing::TinyCheckpoint;
 using testing::TinyGguf;
 using testing::WriteFile;
 using testing::WriteTinyHuggingFace;
-
-StatusOr<ChainPlan> CutPath(const std::string& path) {
-  TESSERA_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(path));
-  TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(*checkpoint));
-  TESSERA_ASSIGN_OR_RETURN(ChainPlan plan, architecture.cut(*checkpoint));
-  for (BlockPlan& block : plan.blocks) {
-    for (BlockPlan::Part& part : block.tensors) part.tensor.bytes = {};
-  }
-  return plan;
-}
 
 // Llama's tensors under another class; `config` is added to the settings.
 StatusOr<ChainPlan> Cut(const std::string& model_class, const std::string& config,
@@ -39,12 +33,6 @@ StatusOr<ChainPlan> Cut(const std::string& model_class, const std::string& confi
   return CutPath(directory.path("m"));
 }
 
-StatusOr<ChainPlan> CutGguf(const GgufWriter& gguf) {
-  const TempDirectory directory;
-  WriteFile(directory.path("m.gguf"), gguf.Build());
-  return CutPath(directory.path("m.gguf"));
-}
-
 // An attribute of the attention block of each of the three layers; -1 where it is absent.
 std::vector<int64_t> OfLayers(const ChainPlan& plan, const std::string& attribute) {
   std::vector<int64_t> values;
@@ -53,11 +41,6 @@ std::vector<int64_t> OfLayers(const ChainPlan& plan, const std::string& attribut
     values.push_back(block.attributes.Integer(attribute, 0, INT64_MAX).value_or(-1));
   }
   return values;
-}
-
-void ExpectRefused(const Status& status, absl::StatusCode code, absl::string_view name) {
-  EXPECT_EQ(status.code(), code) << status;
-  EXPECT_NE(status.message().find(name), absl::string_view::npos) << status;
 }
 
 TEST(ArchitecturesTest, WindowsAreOfTheLayersThatHaveThem) {

@@ -2,34 +2,22 @@
 
 #include "blockzoo/import/architecture.h"
 #include "blockzoo/import/format.h"
+#include "tests/support/cut_checkpoint.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_checkpoint.h"
 
 namespace tessera::blockzoo {
 namespace {
 
+using testing::CutGguf;
+using testing::CutPath;
+using testing::ExpectRefused;
 using testing::GgufWriter;
 using testing::TempDirectory;
 using testing::TinyCheckpoint;
 using testing::TinyGguf;
 using testing::WriteFile;
 using testing::WriteTinyHuggingFace;
-
-StatusOr<ChainPlan> CutPath(const std::string& path) {
-  TESSERA_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(path));
-  TESSERA_ASSIGN_OR_RETURN(const Architecture architecture, FindArchitecture(*checkpoint));
-  TESSERA_ASSIGN_OR_RETURN(ChainPlan plan, architecture.cut(*checkpoint));
-  for (BlockPlan& block : plan.blocks) {
-    for (BlockPlan::Part& part : block.tensors) part.tensor.bytes = {};
-  }
-  return plan;
-}
-
-StatusOr<ChainPlan> CutGguf(const GgufWriter& gguf) {
-  const TempDirectory directory;
-  WriteFile(directory.path("m.gguf"), gguf.Build());
-  return CutPath(directory.path("m.gguf"));
-}
 
 StatusOr<ChainPlan> CutHuggingFace(const TinyCheckpoint& tiny, const std::string& config) {
   const TempDirectory directory;
@@ -116,11 +104,6 @@ TEST(LlamaTest, ReadsRotaryScalingOfBothFormats) {
   ASSERT_TRUE(newer.ok()) << newer.status();
   EXPECT_EQ(newer->chain.rotary[0].base, 7e4);
   EXPECT_EQ(newer->chain.rotary[0].factor, 2.0);
-}
-
-void ExpectRefused(const Status& status, absl::StatusCode code, absl::string_view name) {
-  EXPECT_EQ(status.code(), code) << status;
-  EXPECT_NE(status.message().find(name), absl::string_view::npos) << status;
 }
 
 TEST(LlamaTest, RefusesByNameWhatItLacks) {

@@ -43,6 +43,9 @@ class MemoryCheckpoint final : public Checkpoint {
   StatusOr<std::map<std::string, std::string>> Assets() const override {
     return std::map<std::string, std::string>();
   }
+  StatusOr<std::vector<CheckpointFile>> Files() const override {
+    return std::vector<CheckpointFile>();
+  }
   StatusOr<std::vector<uint32_t>> EndTokenIds() const override { return std::vector<uint32_t>(); }
 
   // GGUF's settings get the architecture's prefix.
