@@ -142,7 +142,8 @@ GenerateFinished FromProto(const pb::Finished& finished) {
   return out;
 }
 
-void Deliver(const pb::GenerateResponse& event, const GenerateSink& sink) {
+void Deliver(const pb::GenerateResponse& event, const GenerateSink& sink,
+             GenerateDelta delta = {}) {
   switch (event.event_case()) {
     case pb::GenerateResponse::kStarted:
       if (sink.started) {
@@ -158,7 +159,6 @@ void Deliver(const pb::GenerateResponse& event, const GenerateSink& sink) {
       return;
     case pb::GenerateResponse::kDelta:
       if (sink.delta) {
-        GenerateDelta delta;
         delta.text = event.delta().text();
         for (const pb::Token& token : event.delta().tokens()) {
           delta.tokens.push_back(FromProto(token));
@@ -253,7 +253,12 @@ Status Client::Generate(const GenerateCall& call, const GenerateSink& sink, Canc
     pb::ChatResponse event;
     const auto reader = impl_->stub->Chat(&context, chat);
     while (reader->Read(&event)) {
-      Deliver(event.base(), sink);
+      GenerateDelta delta;
+      delta.reasoning = event.reasoning_delta();
+      for (const pb::ToolCall& call : event.tool_call_deltas()) {
+        delta.calls.push_back({call.name(), call.arguments_json()});
+      }
+      Deliver(event.base(), sink, std::move(delta));
     }
     status = reader->Finish();
   }

@@ -60,8 +60,15 @@ struct GenerateStarted {
   std::string revision;
 };
 
+struct GenerateToolCall {
+  std::string name;  // empty: goes on with the call before
+  std::string arguments;
+};
+
 struct GenerateDelta {
   std::string text;
+  std::string reasoning;                // of a chat
+  std::vector<GenerateToolCall> calls;  // the same
   std::vector<ScoredToken> tokens;
 };
 

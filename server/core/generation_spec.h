@@ -42,9 +42,10 @@ struct MessageSpec {
 
 struct ChatSpec {
   std::vector<MessageSpec> messages;
-  std::string tools_json;          // a JSON array; empty: none
-  std::string tool_choice;         // "", "auto" or "none"
-  std::string template_args_json;  // a JSON object; empty: none
+  std::string tools_json;           // a JSON array; empty: none
+  std::string tool_choice;          // "", "auto" or "none"
+  bool parallel_tool_calls = true;  // false: calls after the first are left out of the answer
+  std::string template_args_json;   // a JSON object; empty: none
   bool add_generation_prompt = true;
 };
 

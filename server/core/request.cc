@@ -14,6 +14,9 @@
 namespace tessera::server {
 namespace {
 
+// What may tell how a template has begun the answer.
+constexpr size_t kPromptEndBytes = 256;
+
 Status TooLong(uint64_t prompt_tokens, uint64_t max_tokens, uint64_t limit) {
   ErrorDetails details;
   details.condition = Condition::kContextLength;
@@ -81,6 +84,8 @@ Status Request::EncodeAll(const LoadedModel& model, uint32_t* continuation_from)
   } else if (spec_.chat) {
     TESSERA_ASSIGN_OR_RETURN(RenderedChat rendered, RenderChat(model, *spec_.chat));
     prompt_ = std::move(rendered.token_ids);
+    prompt_end_ = rendered.text.substr(rendered.text.size() -
+                                       std::min(rendered.text.size(), kPromptEndBytes));
   } else {
     TESSERA_ASSIGN_OR_RETURN(prompt_, EncodePrompt(model, spec_.prompt));
   }
@@ -153,6 +158,19 @@ StatusOr<scheduler::GenerationRequest> Request::MakeRequest(const LoadedModel& m
   return request;
 }
 
+AnswerOptions Request::ChatOptions() const {
+  AnswerOptions options;
+  const ChatSpec& chat = *spec_.chat;
+  if (!chat.tools_json.empty() && chat.tool_choice != "none") {
+    options.tools = OfferedTools(chat.tools_json);
+  }
+  options.prompt = prompt_end_;
+  if (!chat.parallel_tool_calls) options.calls = AnswerOptions::Calls::kOne;
+  if (!spec_.output.skip_special_tokens) options.special = AnswerOptions::Special::kShow;
+  options.id_seed = context_.seed;
+  return options;
+}
+
 OutputAssembler::Options Request::AssemblerOptions(const ModelPtr& model) const {
   using Options = OutputAssembler::Options;
   Options options;
@@ -166,6 +184,7 @@ OutputAssembler::Options Request::AssemblerOptions(const ModelPtr& model) const 
   if (spec_.output.token_ids || spec_.output.logprobs) options.tokens = Options::Tokens::kList;
   if (!spec_.output.skip_special_tokens) options.special = Options::Special::kShow;
   if (spec_.output.progress) options.progress = Options::Progress::kShow;
+  if (spec_.chat) options.chat = ChatOptions();
   const TokenBytes& bytes = model->tokenizer->token_bytes();
   const bool begins = std::all_of(prompt_.begin(), prompt_.end(), [&bytes](TokenId id) {
     return id < bytes.size() && bytes.kind(id) == TokenKind::kControl;

@@ -189,6 +189,7 @@ StatusOr<GenerationSpec> ToSpec(const v1::ChatRequest& request) {
   }
   if (request.tools_size() > 0) chat.tools_json += "]";
   chat.tool_choice = request.tool_choice();
+  chat.parallel_tool_calls = !request.has_parallel_tool_calls() || request.parallel_tool_calls();
   if (request.has_template_args()) {
     TESSERA_ASSIGN_OR_RETURN(chat.template_args_json,
                              JsonOf(request.template_args(), "template_args"));

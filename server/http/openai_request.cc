@@ -149,7 +149,7 @@ void RefuseInChat(FieldReader* fields) {
       fields->Unsupported("modalities", "only text is made here");
     }
   }
-  fields->Ignore({"parallel_tool_calls", "reasoning_effort", "verbosity"});
+  fields->Ignore({"reasoning_effort", "verbosity"});
 }
 
 void ReadResponseFormat(FieldReader* fields, FieldErrors* errors, GenerationSpec* spec) {

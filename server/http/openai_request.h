@@ -30,8 +30,8 @@ struct OpenAiRequest {
                                                          absl::string_view body,
                                                          const SpecLimits& limits);
 
-// The fields that make a chat's prompt: messages, tools, tool_choice, chat_template_kwargs,
-// add_generation_prompt.
+// The fields that make a chat's prompt: messages, tools, tool_choice,
+// parallel_tool_calls, chat_template_kwargs, add_generation_prompt.
 [[nodiscard]] ChatSpec ReadChat(FieldReader* fields, FieldErrors* errors);
 // The prompts of `field` in any of the four forms; a fault when there is none.
 [[nodiscard]] std::vector<PromptSpec> ReadPrompts(FieldReader* fields, const char* field);

@@ -191,6 +191,7 @@ TEST(RequestTranslator, Chats) {
     tool_choice: "auto"
     template_args { fields { key: "think" value { bool_value: true } } }
     add_generation_prompt: false
+    parallel_tool_calls: false
     generation { model: "m" sampling { n: 2 } })");
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->model, "m");
@@ -212,8 +213,10 @@ TEST(RequestTranslator, Chats) {
   EXPECT_EQ(chat.tool_choice, "auto");
   EXPECT_EQ(chat.template_args_json, "{\"think\":true}");
   EXPECT_FALSE(chat.add_generation_prompt);
+  EXPECT_FALSE(chat.parallel_tool_calls);
   const StatusOr<GenerationSpec> plain = Chat("messages { role: \"user\" }");
   ASSERT_TRUE(plain.ok());
+  EXPECT_TRUE(plain->chat->parallel_tool_calls);
   EXPECT_TRUE(plain->chat->add_generation_prompt);
   EXPECT_EQ(plain->chat->tools_json, "");
   EXPECT_EQ(plain->chat->template_args_json, "");

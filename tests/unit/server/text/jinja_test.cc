@@ -73,7 +73,7 @@ TEST(Jinja, ErrorsNameTheirLine) {
     return std::string(result.status().message());
   };
   EXPECT_EQ(error("a\nb {{ 1 + }}"),
-            "chat template failed; where: line 2; why: an expression ends too early");
+            "chat template failed; where: line 2, column 10; why: an expression ends too early");
   EXPECT_EQ(error("\n\n{{ nobody.name }}"),
             "chat template failed; where: line 3; why: 'nobody' is undefined");
   EXPECT_EQ(error("\n{{ 'x' |\n nope }}"),
