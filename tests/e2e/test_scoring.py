@@ -9,7 +9,7 @@ import grpc
 import openai
 import pytest
 from client import details, pb, reason, together
-from command import FAILED, NOT_FOUND, UNAVAILABLE, as_json, fails
+from command import NOT_FOUND, UNAVAILABLE, USAGE, as_json, fails
 from google.rpc import error_details_pb2
 
 import daemon
@@ -184,8 +184,7 @@ def test_vectors_by_the_openai_client(api, shared, stories):
     floats = api.embeddings.create(model=stories, input=texts, encoding_format="float")
     packed = api.embeddings.create(model=stories, input=texts, encoding_format="base64")
     for one, two, wanted in zip(floats.data, packed.data, expected):
-        assert one.embedding == wanted
-        assert list(struct.unpack("<64f", base64.b64decode(two.embedding))) == wanted
+        assert struct.pack("<64f", *one.embedding) == base64.b64decode(two.embedding) == struct.pack("<64f", *wanted)
     single = api.embeddings.create(model=stories, input=tokens_of(shared, stories, "Tim"), dimensions=8)
     assert len(single.data) == 1 and len(single.data[0].embedding) == 8
     mean = api.embeddings.create(model=stories, input="Tim", extra_body={"pooling": "mean", "normalize": False})
@@ -232,10 +231,10 @@ def test_perplexity_is_that_of_the_scores(zoo, shared, shared_daemon, stories, s
 def test_perplexity_says_what_is_wrong(zoo, stories, story_file, tmp_path):
     base = ("perplexity", "--zoo", zoo, "--model", stories, "--file")
     assert "no-such-file" in fails(NOT_FOUND, *base, tmp_path / "no-such-file")
-    assert "too few" in fails(FAILED, *base, story_file, "--context", 512, "--tokens", 600)
-    assert "takes 512 tokens" in fails(FAILED, *base, story_file, "--context", 600, "--tokens", 1300)
+    assert "too few" in fails(USAGE, *base, story_file, "--context", 512, "--tokens", 600)
+    assert "takes 512 tokens" in fails(USAGE, *base, story_file, "--context", 600, "--tokens", 1300)
     fails(NOT_FOUND, "perplexity", "--zoo", zoo, "--model", "nobody", "--file", story_file)
-    assert "--model" in fails(FAILED, "perplexity", "--zoo", zoo, "--file", story_file)
+    assert "--model" in fails(USAGE, "perplexity", "--zoo", zoo, "--file", story_file)
     fails(UNAVAILABLE, "perplexity", "-e", "127.0.0.1:1", "--model", stories, "--file", story_file)
 
 

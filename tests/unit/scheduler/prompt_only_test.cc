@@ -2,7 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
+#include <thread>
 
 #include "tests/support/engine_fixture.h"
 
@@ -130,35 +131,36 @@ TEST_F(PromptOnlyTest, MeanAndFirstFollowFromTheLastOfEachPrefix) {
   EXPECT_EQ(Pooled(chain, prompt, Pooling::kFirst), first);
 }
 
+// Sequences that decode grow into the room of the prompt that is computed beside them.
 TEST_F(PromptOnlyTest, AVectorIsTheSameInAnyBatchAndAfterPreemptions) {
   constexpr Pooling kKinds[] = {Pooling::kMean, Pooling::kLast, Pooling::kFirst};
+  constexpr uint32_t kVectors = 12, kDecoding = 3;
   Start({.prefix_reuse = false});
   ChainId chain = Add("a", manifest_);
   std::vector<std::vector<float>> alone;
-  for (uint32_t i = 0; i < 9; ++i) {
-    alone.push_back(Pooled(chain, Prompt(i, 300 + i), kKinds[i % 3]));
+  for (uint32_t i = 0; i < kVectors; ++i) {
+    alone.push_back(Pooled(chain, Prompt(i, 500 + i), kKinds[i % 3]));
   }
   EXPECT_NE(alone[0], alone[1]);
-  // Room for about two of the sequences that decode beside them.
   const uint64_t one = Bind(manifest_)->cache_layout()->BytesFor(800);
-  Start({.cache_bytes = one * 5 / 2 + (1 << 20), .max_batch_tokens = 29});
+  Start({.cache_bytes = one * 5 / 2, .max_batch_tokens = 13});
   chain = Add("a", manifest_);
-  uint32_t preemptions = 0;
-  for (int round = 0; round < 3; ++round) {
-    std::vector<std::unique_ptr<Reader>> decoding, embedding;
-    for (uint32_t i = 0; i < 9; ++i) {
-      if (i % 3 == 0) decoding.push_back(Submit(Ask(chain, Prompt(50 + i, 400), 400)));
-      embedding.push_back(Submit(Embed(chain, Prompt(i, 300 + i), kKinds[i % 3])));
-    }
-    for (uint32_t i = 0; i < 9; ++i) {
-      const Answer answer = embedding[i]->Wait();
-      ASSERT_TRUE(answer.error.ok()) << answer.error;
-      EXPECT_EQ(answer.pooled, alone[i]) << i;
-      preemptions += answer.finished[0].preemptions;
-    }
-    for (const auto& reader : decoding) EXPECT_TRUE(reader->Wait().error.ok());
+  std::vector<std::unique_ptr<Reader>> decoding, embedding;
+  for (uint32_t i = 0; i < kDecoding; ++i) {
+    decoding.push_back(Submit(Ask(chain, Prompt(50 + i, 100), 700)));
   }
-  EXPECT_GT(preemptions, 0u) << "the test's cache is too large";
+  for (uint32_t i = 0; i < kVectors; ++i) {
+    embedding.push_back(Submit(Embed(chain, Prompt(i, 500 + i), kKinds[i % 3])));
+  }
+  uint32_t preemptions = 0;
+  for (uint32_t i = 0; i < kVectors; ++i) {
+    const Answer answer = embedding[i]->Wait();
+    ASSERT_TRUE(answer.error.ok()) << answer.error;
+    EXPECT_EQ(answer.pooled, alone[i]) << i;
+    preemptions += answer.finished[0].preemptions;
+  }
+  for (const auto& reader : decoding) EXPECT_TRUE(reader->Wait().error.ok());
+  EXPECT_GT(preemptions, 0u) << "of a cache of " << one * 5 / 2 << " bytes";
 }
 
 TEST_F(PromptOnlyTest, OneThatIsCancelledOrLateLeavesNothing) {
@@ -193,15 +195,16 @@ TEST_F(PromptOnlyTest, ChainsInOneStepPoolApart) {
   TinyShape narrow;
   narrow.width = 32;
   const blockzoo::ChainManifest small = tiny_.Make("o", narrow, {5}, 8);
+  const std::vector<const blockzoo::ChainManifest*> manifests = {&manifest_, &other, &small};
   std::vector<std::vector<float>> alone;
-  for (const blockzoo::ChainManifest* manifest : {&manifest_, &other, &small}) {
+  for (const blockzoo::ChainManifest* manifest : manifests) {
     Start();
     const ChainId chain = Add("x", *manifest);
     alone.push_back(Pooled(chain, Prompt(1, 100), Pooling::kMean));
   }
   Start();
   std::vector<std::unique_ptr<Reader>> readers;
-  for (const blockzoo::ChainManifest* manifest : {&manifest_, &other, &small}) {
+  for (const blockzoo::ChainManifest* manifest : manifests) {
     const ChainId chain = Add(manifest->name, *manifest);
     readers.push_back(Submit(Ask(chain, Prompt(2, 30), 4)));
     readers.push_back(Submit(Embed(chain, Prompt(1, 100), Pooling::kMean)));

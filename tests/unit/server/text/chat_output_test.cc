@@ -11,6 +11,7 @@
 #include "server/text/chat_output/call_reader.h"
 #include "server/text/chat_output/json_scanner.h"
 #include "server/text/utf8.h"
+#include "tests/unit/server/text/chat_output_examples.h"
 
 namespace tessera::server {
 namespace {
@@ -22,16 +23,6 @@ constexpr char kTools[] = R"([
     {"place": {"type": "string"}, "days": {"type": "integer"}, "raw": {"type": ["string", "null"]},
      "list": {"type": "array"}}}}},
   {"type": "function", "function": {"name": "größe"}}, {"type": "other"}, 7])";
-
-struct Example {
-  const char* format;
-  std::string answer;
-  std::string text;
-  std::string reasoning;
-  std::vector<std::pair<std::string, std::string>> calls;  // name, arguments
-  std::string prompt;
-  std::string chat_template = "</think>";  // what it mentions
-};
 
 // Control tokens of a vocabulary that has some of every family's.
 TokenBytes Vocabulary() {
@@ -73,7 +64,7 @@ TokenBytes Vocabulary() {
   return tokens;
 }
 
-std::shared_ptr<const ChatOutput> OutputOf(const Example& example) {
+std::shared_ptr<const ChatOutput> OutputOf(const AnswerExample& example) {
   const auto output = ChatOutput::Choose(example.format, example.chat_template, Vocabulary());
   EXPECT_TRUE(output.ok()) << output.status();
   return output.ok() ? *output : nullptr;
@@ -96,7 +87,7 @@ Pieces PiecesOf(const ChatOutput& output, absl::string_view answer) {
   return pieces;
 }
 
-AnswerOptions OptionsOf(const Example& example) {
+AnswerOptions OptionsOf(const AnswerExample& example) {
   AnswerOptions options;
   options.tools = OfferedTools(kTools);
   options.prompt = example.prompt;
@@ -137,232 +128,8 @@ std::string Show(const ChatParts& parts) {
   return shown;
 }
 
-const std::vector<Example>& Examples() {
-  static const auto& examples = *new std::vector<Example>{
-      {"hermes", "Plain text.\n", "Plain text.\n"},
-      {"hermes", " \n ", " \n "},
-      {"hermes", "a <think> b", "a <think> b"},
-      {"hermes", "<think>\nhm,\n\nyes\n</think>\n\nYes.", "Yes.", "hm,\n\nyes"},
-      {"hermes", "so\n</think>\n\nYes. ", "Yes. ", "so", {}, "<|im_start|>assistant\n<think>\n"},
-      {"hermes", "never ends ", "", "never ends ", {}, "<think>"},
-      {"hermes",
-       "Let me see.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": {\"place\": "
-       "\"Z\\u00fcrich\", "
-       "\"list\": [1, {\"x\": null}, -2.5e3]}}\n</tool_call>",
-       "Let me see.",
-       "",
-       {{"weather", R"({"place": "Z\u00fcrich", "list": [1, {"x": null}, -2.5e3]})"}}},
-      {"hermes",
-       "<think>r</think>\n<tool_call>\n{\"arguments\": {\"place\": \"</tool_call>\"}, \"name\": "
-       "\"größe\"}\n</tool_call>\n<tool_call>{\"name\":\"weather\"}</tool_call>\n",
-       "",
-       "r",
-       {{"größe", R"({"place": "</tool_call>"})"}, {"weather", "{}"}}},
-      // Arguments as text, a forgotten end, text after a call.
-      {"hermes",
-       "<tool_call>{\"name\": \"f\", \"arguments\": \"{\\\"a\\\": 1}\"} ok",
-       "ok",
-       "",
-       {{"f", R"({"a": 1})"}}},
-      {"hermes",
-       "<tool_call>{\"name\": \"f\", \"arguments\": {}</tool_call> then",
-       "then",
-       "",
-       {{"f", "{}"}}},
-      {"hermes",
-       "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}, \"parameters\": {}}</tool_call>",
-       "",
-       "",
-       {{"f", "{\"a\": 1}"}}},
-      // No calls after all: nothing is lost.
-      {"hermes", "see <tool_call>oops</tool_call>", "see <tool_call>oops</tool_call>"},
-      {"hermes", "<tool_call>{\"nome\": \"f\"}</tool_call>",
-       "<tool_call>{\"nome\": \"f\"}</tool_call>"},
-      {"hermes", "<tool_call>{\"name\": \"f\"", "<tool_call>{\"name\": \"f\""},
-      {"hermes", "<tool_call>\n", "<tool_call>\n"},
-      {"hermes",
-       "<tool_call>[1] <tool_call>{\"name\": \"f\"}</tool_call>",
-       "<tool_call>[1]",
-       "",
-       {{"f", "{}"}}},
-      {"hermes", "a <tool_cal", "a <tool_cal"},
-      // Arguments that are no JSON are passed on as they are.
-      {"hermes",
-       "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": tru}}</tool_call> x",
-       "x",
-       "",
-       {{"f", "{\"a\": tru}}"}}},
-      {"hermes",
-       "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"cut",
-       "",
-       "",
-       {{"f", "{\"a\": \"cut"}}},
-      {"qwen3_coder",
-       "I look.\n\n<tool_call>\n<function=weather>\n<parameter=place>\nA "
-       "\"b\"\n\nc\\\n</parameter>\n"
-       "<parameter=days>\n3\n</parameter>\n<parameter=list>\n[1, \"x\"]\n</parameter>\n"
-       "<parameter=other>\n5\n</parameter>\n</function>\n</tool_call>",
-       "I look.",
-       "",
-       {{"weather", R"({"place": "A \"b\"\n\nc\\", "days": 3, "list": [1, "x"], "other": "5"})"}}},
-      {"qwen3_coder",
-       "<tool_call>\n<function=größe>\n</function>\n</tool_call>\n<function=weather>"
-       "<parameter=days>three</parameter></function></tool_call>",
-       "",
-       "",
-       {{"größe", "{}"}, {"weather", R"({"days": "three"})"}}},
-      {"qwen3_coder",
-       "<tool_call>\n<function=weather>\n<parameter=place>\n</parameter>\nwhat",
-       "what",
-       "",
-       {{"weather", R"({"place": ""})"}}},
-      {"qwen3_coder", "<tool_call>no</tool_call>", "<tool_call>no</tool_call>"},
-      {"minimax",
-       "<minimax:tool_call>\n<invoke name=\"weather\">\n<parameter name=\"days\">2</parameter>\n"
-       "<parameter name=\"place\">x\n</parameter>\n</invoke>\n<invoke name=\"größe\">\n</invoke>\n"
-       "</minimax:tool_call>",
-       "",
-       "",
-       {{"weather", R"({"days": 2, "place": "x\n"})"}, {"größe", "{}"}}},
-      {"glm",
-       "<think></think>\nOk.\n<tool_call>weather\n<arg_key>place</arg_key>\n<arg_value>Ulm</"
-       "arg_value>\n"
-       "<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_call>\n<tool_call>größe</"
-       "tool_call>",
-       "Ok.",
-       "",
-       {{"weather", R"({"place": "Ulm", "days": 2})"}, {"größe", "{}"}}},
-      {"llama3",
-       "{\"name\": \"weather\", \"parameters\": {\"place\": \"Ulm\"}}",
-       "",
-       "",
-       {{"weather", R"({"place": "Ulm"})"}}},
-      {"llama3",
-       "\n{\"name\": \"weather\", \"parameters\": {}}; {\"name\": \"größe\", \"parameters\": {}}",
-       "",
-       "",
-       {{"weather", "{}"}, {"größe", "{}"}}},
-      {"llama3",
-       "<|python_tag|>{\"type\": \"function\", \"name\": \"other\", \"parameters\": {}}",
-       "",
-       "",
-       {{"other", "{}"}}},
-      {"llama3",
-       "<function=weather>{\"place\": \"a</function>\"}</function>",
-       "",
-       "",
-       {{"weather", R"({"place": "a</function>"})"}}},
-      // JSON that is the answer.
-      {"llama3", " {\"name\": \"Ann\", \"parameters\": {}}",
-       " {\"name\": \"Ann\", \"parameters\": {}}"},
-      {"llama3", "[1, 2]", "[1, 2]"},
-      {"llama3", "It is {\"name\": \"weather\", \"parameters\": {}}",
-       "It is {\"name\": \"weather\", \"parameters\": {}}"},
-      {"llama3", "{\"name\": \"weather\"", "{\"name\": \"weather\""},
-      {"mistral",
-       "[TOOL_CALLS][{\"name\": \"weather\", \"arguments\": {\"days\": 1}, \"id\": \"abcdefghi\"}, "
-       "{\"name\": \"größe\", \"arguments\": {}}]",
-       "",
-       "",
-       {{"weather", R"({"days": 1})"}, {"größe", "{}"}}},
-      {"mistral",
-       "[THINK]why[/THINK]So:[TOOL_CALLS]weather[ARGS]{\"days\": 1}[TOOL_CALLS]größe"
-       "[CALL_ID]123456789[ARGS]{}",
-       "So:",
-       "why",
-       {{"weather", R"({"days": 1})"}, {"größe", "{}"}},
-       "",
-       "[/THINK]"},
-      {"deepseek",
-       "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n{"
-       "\"days\": "
-       "1}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>größe\n```json\n{}"
-       "\n```"
-       "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
-       "",
-       "",
-       {{"weather", R"({"days": 1})"}, {"größe", "{}"}}},
-      {"deepseek",
-       "hm</think>Yes.<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>{\"days\": 1}"
-       "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
-       "Yes.",
-       "hm",
-       {{"weather", R"({"days": 1})"}},
-       "<｜Assistant｜><think>"},
-      {"deepseek_v32",
-       "</think>Yes.\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke "
-       "name=\"weather\">\n<｜DSML｜parameter "
-       "name=\"place\" string=\"true\">7\n</｜DSML｜parameter>\n<｜DSML｜parameter name=\"x\" "
-       "string=\"false\">[1]</｜DSML｜parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke "
-       "name=\"größe\">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>",
-       "Yes.",
-       "",
-       {{"weather", R"({"place": "7\n", "x": [1]})"}, {"größe", "{}"}},
-       "<think>"},
-      {"kimi",
-       "<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_"
-       "begin|>"
-       "{\"days\": "
-       "1}<|tool_call_end|><|tool_call_begin|>functions.größe:1<|tool_call_argument_begin|>"
-       "{}<|tool_call_end|><|tool_calls_section_end|>",
-       "",
-       "",
-       {{"weather", R"({"days": 1})"}, {"größe", "{}"}}},
-      {"granite",
-       "<|tool_call|>[{\"name\": \"weather\", \"arguments\": {}}]",
-       "",
-       "",
-       {{"weather", "{}"}}},
-      {"granite", "<think>r</think>\n<response>Yes.</response>", "Yes.", "r"},
-      {"tool_list",
-       "<tool_calls>\n{\"name\": \"weather\", \"arguments\": {}}\n{\"name\": \"größe\", "
-       "\"arguments\": {}}\n</tool_calls>",
-       "",
-       "",
-       {{"weather", "{}"}, {"größe", "{}"}}},
-      {"phi4",
-       "<|tool_call|>[{\"name\": \"weather\", \"arguments\": {}}]<|/tool_call|>",
-       "",
-       "",
-       {{"weather", "{}"}}},
-      {"cohere",
-       "<|START_THINKING|>I will look.<|END_THINKING|><|START_ACTION|>[\n    {\"tool_call_id\": "
-       "\"0\", "
-       "\"tool_name\": \"weather\", \"parameters\": {\"days\": 1}}\n]<|END_ACTION|>",
-       "",
-       "I will look.",
-       {{"weather", R"({"days": 1})"}}},
-      {"cohere", "<|START_RESPONSE|>Yes.<|END_RESPONSE|>", "Yes."},
-      {"harmony",
-       "<|channel|>analysis<|message|>Think.<|end|><|start|>assistant<|channel|>final<|message|>"
-       "Yes.",
-       "Yes.",
-       "Think.",
-       {},
-       "<|start|>assistant"},
-      {"harmony",
-       "<|channel|>analysis<|message|>T<|end|><|start|>assistant<|channel|>commentary "
-       "to=functions.weather <|constrain|>json<|message|>{\"days\": 1}<|call|>",
-       "",
-       "T",
-       {{"weather", R"({"days": 1})"}},
-       "<|start|>assistant"},
-      {"harmony",
-       " to=functions.weather<|channel|>commentary json<|message|>{}<|call|><|start|>assistant"
-       "<|channel|>commentary<|message|>Next.<|end|>",
-       "Next.",
-       "",
-       {{"weather", "{}"}},
-       "<|start|>assistant"},
-      {"harmony", "No channel.", "No channel.", "", {}, "<|start|>assistant"},
-      {"harmony", "Yes.", "Yes.", "", {}, "<|start|>assistant<|channel|>final<|message|>"},
-      {"harmony", "to", "to", "", {}, "<|start|>assistant"},
-  };
-  return examples;
-}
-
 TEST(ChatOutput, AnswersAreTakenApart) {
-  for (const Example& example : Examples()) {
+  for (const AnswerExample& example : AnswerExamples()) {
     const auto output = OutputOf(example);
     const ChatParts parts = Parse(*output, OptionsOf(example), PiecesOf(*output, example.answer));
     EXPECT_EQ(parts.text, example.text) << example.answer;
@@ -379,7 +146,7 @@ TEST(ChatOutput, AnswersAreTakenApart) {
 
 TEST(ChatOutput, PartsDoNotDependOnWhereTheTextIsCut) {
   std::mt19937 random(1);
-  for (const Example& example : Examples()) {
+  for (const AnswerExample& example : AnswerExamples()) {
     const auto output = OutputOf(example);
     const Pieces pieces = PiecesOf(*output, example.answer);
     const std::string whole = Show(Parse(*output, OptionsOf(example), {absl::StrJoin(pieces, "")}));
@@ -396,7 +163,7 @@ TEST(ChatOutput, RandomAnswersAreCutAnywhere) {
   std::mt19937 random(2);
   for (const AnswerFormat& format : AnswerFormats()) {
     Pieces parts = {"\n", " ", "x", "{", "}", "\"", "name", "[", "]", ",", ";", ":", "```", "é"};
-    for (const Example& example : Examples()) {
+    for (const AnswerExample& example : AnswerExamples()) {
       if (std::string(example.format) != format.name) continue;
       const auto output = OutputOf(example);
       const Pieces pieces = PiecesOf(*output, example.answer);
@@ -407,7 +174,7 @@ TEST(ChatOutput, RandomAnswersAreCutAnywhere) {
         parts.push_back(std::move(part));
       }
     }
-    const Example any{.format = format.name, .prompt = random() % 2 == 0 ? "<think>" : ""};
+    const AnswerExample any{.format = format.name, .prompt = random() % 2 == 0 ? "<think>" : ""};
     const auto output = OutputOf(any);
     for (int round = 0; round < 300; ++round) {
       std::string answer;
@@ -430,7 +197,7 @@ TEST(ChatOutput, RandomAnswersAreCutAnywhere) {
 }
 
 TEST(ChatOutput, NoMoreIsHeldBackThanMayBecomeMarkup) {
-  const Example hermes{.format = "hermes"};
+  const AnswerExample hermes{.format = "hermes"};
   const auto output = OutputOf(hermes);
   const auto parser = output->MakeParser(OptionsOf(hermes));
   const auto push = [&](absl::string_view text) {
@@ -447,7 +214,7 @@ TEST(ChatOutput, NoMoreIsHeldBackThanMayBecomeMarkup) {
 }
 
 TEST(ChatOutput, TextThatSpellsAControlTokenIsText) {
-  const Example mistral{.format = "mistral"};
+  const AnswerExample mistral{.format = "mistral"};
   const auto output = OutputOf(mistral);
   const std::string spelled = "[TOOL_CALLS][{\"name\": \"weather\", \"arguments\": {}}]";
   const ChatParts parts = Parse(*output, OptionsOf(mistral), {spelled});
@@ -456,9 +223,9 @@ TEST(ChatOutput, TextThatSpellsAControlTokenIsText) {
 }
 
 TEST(ChatOutput, WithoutToolsACallIsText) {
-  const Example hermes{.format = "hermes", .chat_template = ""};
+  const AnswerExample hermes{.format = "hermes", .chat_template = ""};
   EXPECT_EQ(OutputOf(hermes)->MakeParser({}), nullptr);
-  const Example thinks{.format = "hermes"};
+  const AnswerExample thinks{.format = "hermes"};
   const std::string call = "<tool_call>{\"name\": \"f\"}</tool_call>";
   const ChatParts parts = Parse(*OutputOf(thinks), {}, {"<think>x</think>" + call});
   EXPECT_EQ(parts.text, call);
@@ -466,7 +233,7 @@ TEST(ChatOutput, WithoutToolsACallIsText) {
 }
 
 TEST(ChatOutput, OneCallWhenMoreAreNotWanted) {
-  const Example hermes{.format = "hermes"};
+  const AnswerExample hermes{.format = "hermes"};
   AnswerOptions options = OptionsOf(hermes);
   options.calls = AnswerOptions::Calls::kOne;
   const std::string call = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}</tool_call>";
@@ -476,7 +243,7 @@ TEST(ChatOutput, OneCallWhenMoreAreNotWanted) {
 }
 
 TEST(ChatOutput, IdsDifferByCallAndSeed) {
-  const Example hermes{.format = "hermes"};
+  const AnswerExample hermes{.format = "hermes"};
   const std::string call = "<tool_call>{\"name\": \"f\"}</tool_call>";
   AnswerOptions options = OptionsOf(hermes);
   const ChatParts first = Parse(*OutputOf(hermes), options, {call + call});
@@ -487,7 +254,7 @@ TEST(ChatOutput, IdsDifferByCallAndSeed) {
   EXPECT_NE(first.calls[0].id, first.calls[1].id);
   EXPECT_NE(first.calls[0].id, second.calls[0].id);
   // A model's own id is kept.
-  const Example kimi{.format = "kimi"};
+  const AnswerExample kimi{.format = "kimi"};
   const ChatParts own = Parse(*OutputOf(kimi), OptionsOf(kimi),
                               {ControlMarker("<|tool_call_begin|>"), "functions.f:3",
                                ControlMarker("<|tool_call_argument_begin|>"), "{}"});
@@ -496,7 +263,7 @@ TEST(ChatOutput, IdsDifferByCallAndSeed) {
 }
 
 TEST(ChatOutput, HugeHeadsAreNoCalls) {
-  const Example hermes{.format = "hermes"};
+  const AnswerExample hermes{.format = "hermes"};
   const std::string head = "<tool_call>{\"x\": \"" + std::string(CallReader::kMaxHeadBytes, 'a');
   EXPECT_EQ(Parse(*OutputOf(hermes), OptionsOf(hermes), {head}).text, head);
   std::string deep = "<tool_call>{\"x\": " + std::string(JsonScanner::kMaxDepth + 1, '[');

@@ -85,8 +85,9 @@ TEST(Jinja, ErrorsNameTheirLine) {
             "fields to assign");
   EXPECT_EQ(error("\n{{ raise_exception('only ' ~ list | length) }}"),
             "refused by the chat template; where: line 2; why: only 3");
-  EXPECT_EQ(error("{% include 'x' %}"),
-            "chat template failed; where: line 1; why: the tag 'include' is not supported");
+  EXPECT_EQ(
+      error("{% include 'x' %}"),
+      "chat template failed; where: line 1, column 4; why: the tag 'include' is not supported");
   // A macro's error is where it happens, not where it is called.
   EXPECT_TRUE(absl::StrContains(error("{% macro m() %}\n{{ 1 / 0 }}\n{% endmacro %}\n\n{{ m() }}"),
                                 "line 2"));
