@@ -232,7 +232,8 @@ def test_perplexity_says_what_is_wrong(zoo, stories, story_file, tmp_path):
     base = ("perplexity", "--zoo", zoo, "--model", stories, "--file")
     assert "no-such-file" in fails(NOT_FOUND, *base, tmp_path / "no-such-file")
     assert "too few" in fails(USAGE, *base, story_file, "--context", 512, "--tokens", 600)
-    assert "takes 512 tokens" in fails(USAGE, *base, story_file, "--context", 600, "--tokens", 1300)
+    assert "takes 512 tokens" in fails(USAGE, "perplexity", "--zoo", zoo, "--model", "tiny", "--file", story_file,
+                                       "--context", 600, "--tokens", 1300)
     fails(NOT_FOUND, "perplexity", "--zoo", zoo, "--model", "nobody", "--file", story_file)
     assert "--model" in fails(USAGE, "perplexity", "--zoo", zoo, "--file", story_file)
     fails(UNAVAILABLE, "perplexity", "-e", "127.0.0.1:1", "--model", stories, "--file", story_file)
