@@ -103,6 +103,9 @@ def answer_of(source, message):
     answer = after[cut:]
     # A prompt may begin reasoning of which the history has the end alone, or nothing.
     prompt = before if answer.startswith("</") else before[:cut]
+    mark = answer[:answer.find(">") + 1]
+    if prompt == before and before.rstrip().endswith(mark):
+        answer = answer[len(mark):]  # both have the end: it is the prompt's
     answer = answer.split("<|start|>functions")[0]
     for end in ENDS:
         at = answer.find(end)
