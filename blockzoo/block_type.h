@@ -63,7 +63,7 @@ struct Launch {
   LaunchScratch* scratch = nullptr;
   std::span<const LaunchMember> members;  // ascending and gapless rows; equal signatures
   int32_t rows = 0;
-  const int32_t* step_rows = nullptr;  // [rows]
+  const int32_t* step_rows = nullptr;  // [rows]; null: the same row
   float* residual = nullptr;           // [step rows, width]
   const TokenId* tokens = nullptr;     // [step rows]; read by the embedding
   const int32_t* positions = nullptr;  // [step rows]; read by an embedding of positions

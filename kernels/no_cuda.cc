@@ -7,7 +7,7 @@ namespace tessera::kernels {
 
 std::vector<std::string> CudaDevices() { return {}; }
 
-StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int /*device*/) {
+StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int /*device*/, std::string /*costs_file*/) {
   return Error(
       absl::StatusCode::kUnimplemented,
       {.what = "this binary has no CUDA backend",

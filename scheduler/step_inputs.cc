@@ -180,6 +180,7 @@ bool StepInputs::GatherRows(const StageInfo& info, const StepPlan& plan, uint32_
   const size_t member_begin = members_.size();
   uint32_t compact = 0;
   Mirrored<int32_t> step_rows;
+  bool in_order = true;
   for (uint32_t s : info.stage->segments) {
     const blockzoo::Segment& segment = info.graph->graph.segments()[s];
     const auto run_begin = static_cast<uint32_t>(runs_.size());
@@ -198,6 +199,7 @@ bool StepInputs::GatherRows(const StageInfo& info, const StepPlan& plan, uint32_
                        .first_block = use->first_block,
                        .table = table_of_[i]});
       for (uint32_t r = 0; r < planned.rows; ++r) {
+        in_order = in_order && planned.first_row + r == compact;
         step_rows.host[compact++] = static_cast<int32_t>(planned.first_row + r);
       }
     }
@@ -218,7 +220,8 @@ bool StepInputs::GatherRows(const StageInfo& info, const StepPlan& plan, uint32_
   stage.chain = runs_.front().planned->sequence->chain->info.chain.get();
   stage.members = std::span(members_).subspan(member_begin);
   stage.rows = static_cast<int32_t>(compact);
-  stage.step_rows = step_rows.device;
+  // Kernels write rows in order at once, where others pass through scratch.
+  stage.step_rows = in_order ? nullptr : step_rows.device;
   return true;
 }
 
@@ -389,7 +392,8 @@ void StepInputs::AddHead(Head head, const Logits& logits, StepPlan& plan) {
 void StepInputs::FinishKey(uint32_t rows) {
   key_.push_back(rows);
   for (const Stage& stage : stages_) {
-    key_.push_back(static_cast<uint32_t>(stage.members.size()));
+    key_.push_back(static_cast<uint32_t>(stage.members.size()) * 2 +
+                   (stage.step_rows == nullptr ? 1 : 0));
     for (const Member& member : stage.members) {
       key_.push_back(member.index);
       key_.push_back(static_cast<uint32_t>(member.row_begin));

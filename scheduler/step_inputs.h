@@ -40,7 +40,7 @@ class StepInputs {
     const blockzoo::Chain* chain;  // of its first row: all have equal shapes
     std::span<const Member> members;
     int32_t rows = 0;
-    const int32_t* step_rows = nullptr;
+    const int32_t* step_rows = nullptr;   // [rows]; null: the same rows in order
     uint32_t stride = 0;                  // of append_page
     const PageId* append_page = nullptr;  // [stateful blocks, stride]
     const uint8_t* append_slot = nullptr;

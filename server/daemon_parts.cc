@@ -47,7 +47,7 @@ StatusOr<std::unique_ptr<DaemonParts>> DaemonParts::Make(const DaemonOptions& op
 DaemonParts::~DaemonParts() { Stop(SystemClock().Now()); }
 
 Status DaemonParts::MakeEngine(const Settings& settings) {
-  TESSERA_ASSIGN_OR_RETURN(backend_, MakeBackend(settings.engine));
+  TESSERA_ASSIGN_OR_RETURN(backend_, MakeBackend(settings.engine, settings.store));
   plan_ = PlanMemory(settings.engine, FreeMemoryBytes(*backend_));
   scheduler::EngineOptions options = EngineOptionsOf(settings.engine, *backend_);
   options.cache_bytes = plan_.cache_bytes;

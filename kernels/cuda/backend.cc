@@ -22,7 +22,8 @@ bool IsInt4(DType dtype) { return dtype >= DType::kI4G128 && dtype <= DType::kI4
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(const DeviceInfo& device) : device_(device), memory_(device) {
+  CudaBackend(const DeviceInfo& device, std::string costs_file)
+      : device_(device), memory_(device), costs_(std::move(costs_file)) {
     Registry registry(catalog_, device_);
     RegisterCudaKernels(registry);
   }
@@ -89,7 +90,7 @@ class CudaBackend final : public Backend {
   DeviceInfo device_;
   Catalog catalog_;
   mutable DeviceMemory memory_;
-  mutable CostTable costs_;  // used by the thread that makes contexts
+  mutable KeptCosts costs_;  // used by the thread that makes contexts
 };
 
 }  // namespace
@@ -106,9 +107,10 @@ std::vector<std::string> CudaDevices() {
   return lines;
 }
 
-StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device) {
+StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device, std::string costs_file) {
   TESSERA_ASSIGN_OR_RETURN(const cuda::DeviceInfo found, cuda::FindDevice(device));
-  return std::unique_ptr<Backend>(std::make_unique<cuda::CudaBackend>(found));
+  return std::unique_ptr<Backend>(
+      std::make_unique<cuda::CudaBackend>(found, std::move(costs_file)));
 }
 
 }  // namespace tessera::kernels

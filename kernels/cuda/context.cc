@@ -22,7 +22,7 @@ constexpr size_t kMaxPrepared = 4096;
 }  // namespace
 
 StatusOr<std::unique_ptr<CudaContext>> CudaContext::Create(const DeviceInfo& device,
-                                                           DeviceMemory& memory, CostTable& costs,
+                                                           DeviceMemory& memory, KeptCosts& costs,
                                                            ThreadPool& pool,
                                                            const Backend::ContextNeeds& needs) {
   auto context = std::unique_ptr<CudaContext>(new CudaContext(device, memory, costs, pool));
@@ -68,14 +68,17 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
                                                       .library_directories = {}}));
   std::vector<ProductGroup> groups;
   for (const LinearGroup& product : needs.products) groups.push_back(GroupOf(product));
+  const CostKey key = CostKeyOf(device_, *gemm_);
+  costs_.Load(key);
   // Memory that is short costs speed: what was not measured goes by rules.
   const Status measured = CalibrateCosts(
       groups, static_cast<int32_t>(needs.max_rows),
       {.gemm = *gemm_,
        .skinny_workspace = skinny_workspace_ == nullptr ? nullptr : skinny_workspace_->data(),
        .memory = memory_},
-      costs_);
+      costs_.table);
   if (!measured.ok() && !absl::IsResourceExhausted(measured)) return measured;
+  costs_.Save(key);
   // One for each shape of each stage.
   prepared_.reserve(kMaxPrepared);
   sample_slots_.reserve(needs.max_rows + needs.max_sequences);

@@ -20,6 +20,7 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/linear/cost_table.h"
 #include "kernels/cuda/linear/gemm.h"
+#include "kernels/cuda/linear/kept_costs.h"
 #include "kernels/cuda/ops/sample.h"
 #include "kernels/exec_context.h"
 
@@ -38,7 +39,7 @@ struct PreparedAttention {
 class CudaContext final : public ExecContext {
  public:
   [[nodiscard]] static StatusOr<std::unique_ptr<CudaContext>> Create(
-      const DeviceInfo& device, DeviceMemory& memory, CostTable& costs, ThreadPool& pool,
+      const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs, ThreadPool& pool,
       const Backend::ContextNeeds& needs);
   ~CudaContext() override;
 
@@ -74,7 +75,7 @@ class CudaContext final : public ExecContext {
     return sample_slots_;
   }
   [[nodiscard]] GemmEngine& gemm() { return *gemm_; }
-  [[nodiscard]] const CostTable& costs() const { return costs_; }
+  [[nodiscard]] const CostTable& costs() const { return costs_.table; }
   // Rows on the e4m3 grid, for the products of many rows: codes [rows, width], scales [rows].
   [[nodiscard]] uint8_t* row_codes() const {
     return reinterpret_cast<uint8_t*>(row_codes_->data());
@@ -115,7 +116,7 @@ class CudaContext final : public ExecContext {
     uint64_t used = 0;  // when it was last played
   };
 
-  CudaContext(const DeviceInfo& device, DeviceMemory& memory, CostTable& costs, ThreadPool& pool)
+  CudaContext(const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs, ThreadPool& pool)
       : ExecContext(pool, 0), device_(device), memory_(memory), costs_(costs) {}
   Status Allocate(const Backend::ContextNeeds& needs);
   Status AllocateAttention(std::span<const AttentionShape> shapes);
@@ -125,7 +126,7 @@ class CudaContext final : public ExecContext {
 
   DeviceInfo device_;
   DeviceMemory& memory_;
-  CostTable& costs_;  // the backend's
+  KeptCosts& costs_;  // the backend's
   cudaStream_t stream_ = nullptr;
   Status error_;
   std::array<MarkEvents, kMarks> marks_;

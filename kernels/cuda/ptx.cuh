@@ -62,6 +62,15 @@ __device__ __forceinline__ void BarrierExpect(uint64_t* barrier, uint32_t bytes)
 __device__ __forceinline__ void BarrierArrive(uint64_t* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(SharedAddress(barrier)) : "memory");
 }
+// The same where `arrives`, without a branch: those that lie between products of a warpgroup whose
+// fragments are in registers make the assembler run the products one by one.
+__device__ __forceinline__ void BarrierArriveIf(bool arrives, uint64_t* barrier) {
+  asm volatile(
+      "{\n.reg .pred p;\nsetp.ne.u32 p, %1, 0;\n"
+      "@p mbarrier.arrive.shared::cta.b64 _, [%0];\n}\n" ::"r"(SharedAddress(barrier)),
+      "r"(uint32_t{arrives})
+      : "memory");
+}
 __device__ __forceinline__ bool BarrierTest(uint64_t* barrier, uint32_t parity) {
   uint32_t done;
   asm volatile(
@@ -159,18 +168,6 @@ __device__ __forceinline__ void ArriveNamed(int barrier, int threads) {
 __device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool inside = true) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(SharedAddress(shared)),
                "l"(global), "r"(inside ? 16 : 0)
-               : "memory");
-}
-// With a cache policy, and 8 bytes.
-__device__ __forceinline__ void CopyAsync16(void* shared, const void* global, bool inside,
-                                            uint64_t policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(
-                   SharedAddress(shared)),
-               "l"(global), "r"(inside ? 16 : 0), "l"(policy)
-               : "memory");
-}
-__device__ __forceinline__ void CopyAsync8(void* shared, const void* global) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(SharedAddress(shared)), "l"(global)
                : "memory");
 }
 __device__ __forceinline__ void CopyAsyncCommit() {

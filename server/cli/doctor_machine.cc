@@ -62,7 +62,8 @@ Finding CheckDevice(const Settings& settings) {
   if (settings.engine.device == DeviceKind::kAuto && devices.empty()) {
     return {Verdict::kGood, "device", "no CUDA device: the processor computes", ""};
   }
-  const StatusOr<std::shared_ptr<const kernels::Backend>> backend = MakeBackend(settings.engine);
+  const StatusOr<std::shared_ptr<const kernels::Backend>> backend =
+      MakeBackend(settings.engine, settings.store);
   if (!backend.ok()) {
     const ErrorParts parts = PartsOf(backend.status());
     return {Verdict::kFailure, "device", absl::StrCat(parts.what, ": ", parts.why), parts.fix};

@@ -46,7 +46,7 @@ Status RunPlan(const PlanOptions& options) {
   TESSERA_ASSIGN_OR_RETURN(const std::unique_ptr<blockzoo::Zoo> zoo,
                            OpenZooToServe(settings->store));
   TESSERA_ASSIGN_OR_RETURN(const std::shared_ptr<const kernels::Backend> backend,
-                           MakeBackend(settings->engine));
+                           MakeBackend(settings->engine, settings->store));
   blockzoo::ChainBinder binder(backend, CacheChoiceOf(settings->engine.kv));
   TESSERA_ASSIGN_OR_RETURN(const std::vector<scheduler::PlanSequence> sequences,
                            BindSequences(groups, *zoo, binder));

@@ -61,7 +61,7 @@ class Reader {
 StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(
     const std::shared_ptr<const Settings>& settings, blockzoo::Zoo* zoo, const std::string& chain) {
   auto local = std::unique_ptr<LocalModel>(new LocalModel);
-  TESSERA_ASSIGN_OR_RETURN(local->backend_, MakeBackend(settings->engine));
+  TESSERA_ASSIGN_OR_RETURN(local->backend_, MakeBackend(settings->engine, settings->store));
   local->settings_ = std::make_unique<SettingsStore>(settings, "", Overrides{});
   local->binder_ =
       std::make_unique<blockzoo::ChainBinder>(local->backend_, CacheChoiceOf(settings->engine.kv));

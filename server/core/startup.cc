@@ -19,7 +19,8 @@ kernels::CpuIsa IsaOf(CpuIsa isa) {
   return kernels::CpuIsa::kAuto;
 }
 
-StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(const EngineSettings& settings) {
+StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(const EngineSettings& settings,
+                                                              const StoreSettings& store) {
   const bool cuda = settings.device == DeviceKind::kCuda ||
                     (settings.device == DeviceKind::kAuto && !kernels::CudaDevices().empty());
   if (!cuda) {
@@ -28,7 +29,8 @@ StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(const EngineSettin
     return cpu;
   }
   TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const kernels::Backend> backend,
-                           kernels::MakeCudaBackend(static_cast<int>(settings.device_index)));
+                           kernels::MakeCudaBackend(static_cast<int>(settings.device_index),
+                                                    store.root + "/device-costs.txt"));
   return backend;
 }
 

@@ -14,9 +14,10 @@ namespace tessera::server {
 
 [[nodiscard]] kernels::CpuIsa IsaOf(CpuIsa isa);
 // The backend that engine.device names. UNIMPLEMENTED, NOT_FOUND or FAILED_PRECONDITION where a
-// CUDA device is asked for and this build or machine has none that will do.
+// CUDA device is asked for and this build or machine has none that will do. What is measured of a
+// device's kernels is kept in the store's directory.
 [[nodiscard]] StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(
-    const EngineSettings& settings);
+    const EngineSettings& settings, const StoreSettings& store);
 // engine.max_batch_tokens, or what suits the backend.
 [[nodiscard]] uint32_t BatchTokensOf(const EngineSettings& settings,
                                      const kernels::Backend& backend);

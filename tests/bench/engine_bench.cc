@@ -125,8 +125,9 @@ class CountingReader {
 class Bench {
  public:
   explicit Bench(const Options& options) : options_(options) {
-    backend_ = options.device == "cuda" ? Need(kernels::MakeCudaBackend(0))
-                                        : Need(kernels::MakeCpuBackend(kernels::CpuIsa::kAuto));
+    backend_ = options.device == "cuda"
+                   ? Need(kernels::MakeCudaBackend(0, options.zoo + "/device-costs.txt"))
+                   : Need(kernels::MakeCpuBackend(kernels::CpuIsa::kAuto));
     zoo_ =
         Need(blockzoo::Zoo::Open({.directory = options.zoo, .mode = blockzoo::ZooMode::kReadOnly}));
     blockzoo::CacheChoice cache;

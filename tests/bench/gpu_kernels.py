@@ -61,25 +61,21 @@ WANTED = {("bf16", 1): 0.88, ("bf16", 8): 0.88, ("bf16", 16): 0.88, ("bf16", 64)
 
 
 def skinny_products(_arguments):
-    """Lines of skinny_check --bench: type method rows, then four products, their sum and a chain: us (share of C)."""
+    """Lines of skinny_check --bench: type rows, then four products, their sum and a chain: us (share of C)."""
     theirs = peers("products")
-    best = {}
     for line in gpu.run(gpu.BUNDLE / "gpu" / "skinny_check", "--bench").splitlines():
-        found = re.match(r"(bf16|fp8 channel|int4 128)\s+(tiled|narrow)\s+(\d+)\s+(.*)", line)
+        found = re.match(r"(bf16|fp8 channel|int4 128)\s+(\d+)\s+(.*)", line)
         if not found:
             continue
-        pairs = re.findall(r"([\d.]+) \(([\d.]+)\)", found.group(4))
-        sums = (float(pairs[4][0]), float(pairs[4][1]), float(pairs[5][1]), found.group(2))
-        key = found.group(1).split()[0], int(found.group(3))
-        if key not in best or sums[0] < best[key][0]:
-            best[key] = sums
-    for (dtype, rows), (us, share, chain, method) in best.items():
+        dtype, rows = found.group(1).split()[0], int(found.group(2))
         if rows == 32:
             continue
+        pairs = re.findall(r"([\d.]+) \(([\d.]+)\)", found.group(3))
+        us, share, chain = float(pairs[4][0]), float(pairs[4][1]), float(pairs[5][1])
         wanted = WANTED.get((dtype, rows), 0.80 if dtype == "fp8" else 0.70)
         parts = [theirs.get(f"{shape}x{rows}") for shape in SHAPES]
         peer = None if None in parts else sum(parts)
-        yield Row(f"g products {dtype} M={rows}", f"{us:.1f} us, {share:.3f} C ({chain:.3f} in a chain), {method}",
+        yield Row(f"g products {dtype} M={rows}", f"{us:.1f} us, {share:.3f} C ({chain:.3f} in a chain)",
                   text_of(peer, "us, bf16"), None if peer is None else peer / us, f">= {wanted} C", share >= wanted)
 
 

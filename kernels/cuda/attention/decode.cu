@@ -30,16 +30,6 @@ int32_t ColumnsOf(int32_t max_q_rows, int32_t q_heads, int32_t kv_heads, int32_t
   return std::min(max_q_rows, std::max(1, MaxDecodeColumns(head_dim) / group)) * group;
 }
 
-cudaError_t ReadDevice(DecodeDevice& device) {
-  int current = 0;
-  cudaError_t error = cudaGetDevice(&current);
-  if (error != cudaSuccess) return error;
-  error = cudaDeviceGetAttribute(&device.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin,
-                                 current);
-  if (error != cudaSuccess) return error;
-  return cudaDeviceGetAttribute(&device.major, cudaDevAttrComputeCapabilityMajor, current);
-}
-
 }  // namespace
 
 size_t DecodeWorkspaceBytes(size_t partials, int32_t max_q_rows, int32_t q_heads, int32_t kv_heads,
@@ -86,11 +76,8 @@ cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream) {
   kernel.window = args.window;
   kernel.scale_log2 = args.scale * kLog2E;
   kernel.history = args.history;
-  DecodeDevice device;
-  const cudaError_t error = ReadDevice(device);
-  if (error != cudaSuccess) return error;
   const auto launch = args.kv_type == DType::kBF16 ? LaunchDecodeBf16 : LaunchDecodeE4m3;
-  return launch(kernel, args.head_dim, columns, args.grid, device, stream);
+  return launch(kernel, args.head_dim, columns, args.grid, stream);
 }
 
 }  // namespace tessera::kernels::cuda

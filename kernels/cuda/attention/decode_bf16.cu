@@ -3,8 +3,8 @@
 namespace tessera::kernels::cuda {
 
 cudaError_t LaunchDecodeBf16(const DecodeKernelArgs& args, int32_t head_dim, int32_t columns,
-                             uint32_t grid, const DecodeDevice& device, cudaStream_t stream) {
-  return LaunchElement<__nv_bfloat16>(args, head_dim, columns, grid, device, stream);
+                             uint32_t grid, cudaStream_t stream) {
+  return LaunchElement<__nv_bfloat16>(args, head_dim, columns, grid, stream);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -10,6 +10,10 @@
 
 namespace tessera::kernels::cuda {
 
+// Half of what Hopper's multiprocessors have, less what the device keeps of each block's: the next
+// product fills its ring of weights beside this.
+inline constexpr int kDecodeSharedLimit = 113 * 1024;
+
 // Places in dynamic shared memory, bytes; the ring comes first.
 template <typename Shape>
 struct DecodeShared {
@@ -26,6 +30,11 @@ struct DecodeShared {
   static constexpr int Slots(int limit) {
     const int slots = (limit - kFixedBytes) / kSlotBytes / 4 * 4;
     return slots < kMaxSlots ? slots : kMaxSlots;
+  }
+  // The same of the half, where that is enough for planes of two pages.
+  static constexpr int SlotsIn(int limit) {
+    const int half = Slots(limit < kDecodeSharedLimit ? limit : kDecodeSharedLimit);
+    return half >= 4 ? half : Slots(limit);
   }
   static constexpr int Bytes(int slots) { return kFixedBytes + slots * kSlotBytes; }
 };

@@ -8,6 +8,7 @@
 #include <cuda_fp8.h>
 
 #include "kernels/cuda/attention/prefill_tile.cuh"
+#include "kernels/cuda/launch.cuh"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -210,38 +211,23 @@ template <int kDim, bool kE4m3>
 cudaError_t Launch(const PrefillArgs& args, cudaStream_t stream) {
   struct Facts {
     cudaError_t error;
-    int blocks;
-    bool dependent;
+    int resident;
   };
   constexpr int kBytes = Shape<kDim, kE4m3>::kSharedBytes;
   static const Facts facts = [] {
-    int device = 0;
-    int multiprocessors = 0;
-    int major = 0;
     int resident = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
     cudaError_t error = cudaFuncSetAttribute(PrefillMmaKernel<kDim, kE4m3>,
                                              cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
     if (error == cudaSuccess) {
       error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
           &resident, PrefillMmaKernel<kDim, kE4m3>, kThreads, kBytes);
     }
-    return Facts{error, multiprocessors * resident, major >= 9};
+    return Facts{error, resident};
   }();
   if (facts.error != cudaSuccess) return facts.error;
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(facts.blocks);
-  config.blockDim = dim3(kThreads);
-  config.dynamicSmemBytes = kBytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = facts.dependent ? 1 : 0;
-  return cudaLaunchKernelEx(&config, PrefillMmaKernel<kDim, kE4m3>, prefill::MakeKernelArgs(args));
+  return LaunchDependent(PrefillMmaKernel<kDim, kE4m3>,
+                         dim3(CurrentDeviceFacts().multiprocessors * facts.resident),
+                         dim3(kThreads), kBytes, 1, stream, prefill::MakeKernelArgs(args));
 }
 
 template <bool kE4m3>

@@ -7,6 +7,7 @@
 // of the earlier tile's weights and values; between consumers, one issues its products while the
 // other does its softmax (the scheme of FlashAttention-3, arXiv 2407.08608, 3.1 and 3.2).
 #include "kernels/cuda/attention/prefill_wgmma_load.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace tessera::kernels::cuda {
@@ -336,25 +337,9 @@ cudaError_t Launch(const PrefillArgs& args, cudaStream_t stream) {
   static const cudaError_t raised = cudaFuncSetAttribute(
       prefill::PrefillWgmmaKernel<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (raised != cudaSuccess) return raised;
-  static const int multiprocessors = [] {
-    int device = 0;
-    int count = 0;
-    cudaGetDevice(&device);
-    cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
-    return count;
-  }();
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config = {};
-  config.gridDim = dim3(multiprocessors);
-  config.blockDim = dim3(prefill::kThreads);
-  config.dynamicSmemBytes = kBytes;
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, prefill::PrefillWgmmaKernel<kDim>,
-                            prefill::MakeKernelArgs(args));
+  return LaunchDependent(prefill::PrefillWgmmaKernel<kDim>,
+                         dim3(CurrentDeviceFacts().multiprocessors), dim3(prefill::kThreads),
+                         kBytes, 1, stream, prefill::MakeKernelArgs(args));
 }
 
 }  // namespace

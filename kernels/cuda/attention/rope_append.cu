@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/attention/rope_append.h"
 #include "kernels/cuda/kv_layout.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
 
 namespace tessera::kernels::cuda {
@@ -175,23 +176,11 @@ __global__ void __launch_bounds__(kMaxThreads)
 
 template <bool kE4m3, RopeStyle kStyle, int kVector>
 cudaError_t Launch(const RopeAppendArgs& args, cudaStream_t stream) {
-  int device = 0;
-  int major = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error != cudaSuccess) return error;
-  error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
-  if (error != cudaSuccess) return error;
   const int units = (args.q_heads + 2 * args.kv_heads) * args.head_dim / kVector;
-  cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(args.rows);
-  config.blockDim = static_cast<unsigned>(std::clamp((units + 31) / 32 * 32, 64, kMaxThreads));
-  config.stream = stream;
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = major >= 9 ? 1 : 0;
-  return cudaLaunchKernelEx(&config, RopeAppendKernel<kE4m3, kStyle, kVector>, args);
+  const int threads = std::clamp((units + 31) / 32 * 32, 64, kMaxThreads);
+  return LaunchDependent(RopeAppendKernel<kE4m3, kStyle, kVector>,
+                         dim3(static_cast<unsigned>(args.rows)),
+                         dim3(static_cast<unsigned>(threads)), 0, 1, stream, args);
 }
 
 template <bool kE4m3, RopeStyle kStyle>

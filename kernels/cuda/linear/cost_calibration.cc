@@ -4,7 +4,6 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <array>
 #include <functional>
 #include <limits>
 #include <memory>
@@ -137,13 +136,14 @@ class ProductTrial {
   }
 
   // Measures a group with one number of rows.
-  [[nodiscard]] uint32_t Measure(const ProductGroup& group, int32_t rows, ProductWay way) {
-    return Nanoseconds(Time(group, [&](uint64_t offset) {
-      if (way == ProductWay::kGemm) return LaunchGemm(group, rows, offset);
-      return LaunchPasses(
-          group, rows, offset,
-          way == ProductWay::kNarrow ? SkinnyMethod::kNarrow : SkinnyMethod::kTiled);
-    }));
+  [[nodiscard]] ProductCost Measure(const ProductGroup& group, int32_t rows, bool tries_skinny) {
+    ProductCost cost;
+    cost.gemm_ns =
+        Nanoseconds(Time(group, [&](uint64_t offset) { return LaunchGemm(group, rows, offset); }));
+    if (!tries_skinny) return cost;
+    cost.skinny_ns = Nanoseconds(
+        Time(group, [&](uint64_t offset) { return LaunchPasses(group, rows, offset); }));
+    return cost;
   }
 
  private:
@@ -190,13 +190,12 @@ class ProductTrial {
     return best;
   }
 
-  bool LaunchPasses(const ProductGroup& group, int32_t rows, uint64_t offset, SkinnyMethod method) {
+  bool LaunchPasses(const ProductGroup& group, int32_t rows, uint64_t offset) {
     for (int32_t done = 0; done < rows; done += kSkinnyMaxRows) {
       SkinnyArgs args{.dtype = group.dtype, .in = group.in};
       args.rows = std::min(kSkinnyMaxRows, rows - done);
       args.x = reinterpret_cast<const Bf16*>(x_->data()) + int64_t{done} * group.in;
       args.epilogue = SkinnyEpilogueOf(group.form);
-      args.method = method;
       args.workspace = tools_.skinny_workspace;
       const std::byte* weight = weights_->data() + offset;
       std::byte* y = y_->data();
@@ -229,26 +228,31 @@ class ProductTrial {
     }
     args.weight = weights_->data() + offset;
     std::byte* y = y_->data();
+    std::vector<GemmArgs> products;
     for (const int32_t out : OutsOf(group)) {
       args.out = out;
       args.y = y;
       args.y_stride = (out + 7) / 8 * 8;
       y += 4 * kMaxTrialRows * args.y_stride;
-      if (!tools_.gemm.Run(args, stream_).ok()) return false;
+      products.push_back(args);
       args.weight += WeightBytes(group.dtype, out, group.in);
       if (!IsGated(group)) continue;
-      auto* gate = static_cast<Bf16*>(args.y);
       args.y = up_->data();
-      if (!tools_.gemm.Run(args, stream_).ok()) return false;
-      const GatedActivationArgs activation{.gate = gate,
-                                           .up = static_cast<const Bf16*>(args.y),
-                                           .gate_stride = args.y_stride,
-                                           .up_stride = args.y_stride,
-                                           .rows = rows,
-                                           .width = out,
-                                           .out = {.y = gate, .stride = args.y_stride}};
-      if (LaunchGatedActivation(activation, stream_) != cudaSuccess) return false;
+      products.push_back(args);
       args.weight += WeightBytes(group.dtype, out, group.in);
+    }
+    if (!tools_.gemm.RunTogether(products, stream_).ok()) return false;
+    for (size_t i = 0; IsGated(group) && i < products.size(); i += 2) {
+      const GemmArgs& first = products[i];
+      auto* gate = static_cast<Bf16*>(first.y);
+      const GatedActivationArgs activation{.gate = gate,
+                                           .up = static_cast<const Bf16*>(products[i + 1].y),
+                                           .gate_stride = first.y_stride,
+                                           .up_stride = first.y_stride,
+                                           .rows = rows,
+                                           .width = first.out,
+                                           .out = {.y = gate, .stride = first.y_stride}};
+      if (LaunchGatedActivation(activation, stream_) != cudaSuccess) return false;
     }
     return true;
   }
@@ -262,26 +266,18 @@ class ProductTrial {
 
 Status MeasureGroup(const ProductGroup& group, int32_t max_rows, const ProductTools& tools,
                     ProductTrial& trial, CostTable& table) {
-  const bool streams = tools.skinny_workspace != nullptr && TakenBySkinny(group);
-  // Whether a way is still worth a trial with more rows.
-  std::array<bool, kProductWays> tries = {streams, streams, true};
+  bool tries_skinny = tools.skinny_workspace != nullptr && TakenBySkinny(group);
   for (size_t i = 0; i < CostTable::kRows.size(); ++i) {
-    const int32_t rows = CostTable::kRows[i];
-    if (rows > kSkinnyNarrowRows) tries[static_cast<size_t>(ProductWay::kNarrow)] = false;
-    ProductCost cost;
-    for (size_t way = 0; way < kProductWays; ++way) {
-      if (tries[way]) cost.ns[way] = trial.Measure(group, rows, static_cast<ProductWay>(way));
-    }
-    if (cost.known()) {
-      table.Set(group, i, cost);
-    } else {
+    const ProductCost cost = trial.Measure(group, CostTable::kRows[i], tries_skinny);
+    if (cost.skinny_ns == 0 && cost.gemm_ns == 0) {
       TESSERA_RETURN_IF_ERROR(StatusOf(cudaDeviceSynchronize(), "measuring a product"));
+    } else {
+      table.Set(group, i, cost);
     }
-    const uint64_t gemm_ns = cost.of(ProductWay::kGemm);
-    for (size_t way = 0; way + 1 < kProductWays && gemm_ns != 0; ++way) {
-      if (uint64_t{2} * cost.ns[way] > kHopeless * gemm_ns) tries[way] = false;
+    if (cost.gemm_ns != 0 && uint64_t{2} * cost.skinny_ns > kHopeless * cost.gemm_ns) {
+      tries_skinny = false;
     }
-    if (rows >= max_rows) break;
+    if (CostTable::kRows[i] >= max_rows) break;
   }
   return absl::OkStatus();
 }

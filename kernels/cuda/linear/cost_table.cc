@@ -14,15 +14,13 @@ namespace tessera::kernels::cuda {
 namespace {
 
 // One more with every change of the text or of how fast our kernels are.
-constexpr absl::string_view kVersionLine = "tessera product costs 2";
+constexpr absl::string_view kVersionLine = "tessera product costs 1";
 constexpr size_t kMaxTextBytes = size_t{4} << 20;
 constexpr uint32_t kMaxNs = 1'000'000'000;
 constexpr uint32_t kMaxIn = 65536;
 constexpr uint32_t kMaxOut = 524288;
 constexpr uint32_t kMaxBucket = 1 << 20;
 
-// By ProductWay.
-constexpr const char* kWays[kProductWays] = {"tiled", "narrow", "gemm"};
 constexpr const char* kForms[] = {"store", "logits", "residual", "gated"};
 constexpr const char* kOperands[] = {"bf16", "f8_channel", "f8_block128"};
 constexpr const char* kOutputs[] = {"bf16", "f32"};
@@ -69,13 +67,10 @@ std::vector<std::string> KeyLines(const CostKey& key) {
 
 std::string LineOf(const ProductGroup& group, int32_t rows, const ProductCost& cost) {
   const auto last = std::find(group.outs.begin(), group.outs.end(), 0);
-  std::string line = absl::StrCat("product ", InfoOf(group.dtype).name, " ",
-                                  kForms[static_cast<int>(group.form)], " ", group.in, " ",
-                                  absl::StrJoin(group.outs.begin(), last, ","), " rows ", rows);
-  for (size_t way = 0; way < kProductWays; ++way) {
-    absl::StrAppend(&line, " ", kWays[way], " ", NsText(cost.ns[way]));
-  }
-  return line + "\n";
+  return absl::StrCat("product ", InfoOf(group.dtype).name, " ",
+                      kForms[static_cast<int>(group.form)], " ", group.in, " ",
+                      absl::StrJoin(group.outs.begin(), last, ","), " rows ", rows, " skinny ",
+                      NsText(cost.skinny_ns), " gemm ", NsText(cost.gemm_ns), "\n");
 }
 
 std::string LineOf(const GemmAlgorithm& algorithm) {
@@ -96,24 +91,24 @@ bool ReadOuts(absl::string_view word, std::array<int32_t, kMaxProducts>& outs) {
   return true;
 }
 
-// product TYPE FORM IN OUTS rows N tiled NS narrow NS gemm NS
+// product TYPE FORM IN OUTS rows N skinny NS gemm NS
 bool ReadProduct(const Words& words, CostTable& table) {
-  constexpr size_t kFirst = 7;
-  if (words.size() != kFirst + 2 * kProductWays || words[5] != "rows") return false;
+  if (words.size() != 11 || words[5] != "rows" || words[7] != "skinny" || words[9] != "gemm") {
+    return false;
+  }
   ProductGroup group;
   const std::optional<DType> dtype = DTypeFromName(words[1]);
   int32_t rows = 0;
   ProductCost cost;
-  bool read = dtype.has_value() && Read(words[2], kForms, group.form) &&
-              ReadSize(words[3], kMaxIn, group.in) && ReadOuts(words[4], group.outs) &&
-              ReadSize(words[6], CostTable::kRows.back(), rows);
-  for (size_t way = 0; way < kProductWays; ++way) {
-    read = read && words[kFirst + 2 * way] == kWays[way] &&
-           ReadNs(words[kFirst + 2 * way + 1], cost.ns[way]);
+  if (!dtype.has_value() || !Read(words[2], kForms, group.form) ||
+      !ReadSize(words[3], kMaxIn, group.in) || !ReadOuts(words[4], group.outs) ||
+      !ReadSize(words[6], CostTable::kRows.back(), rows) || !ReadNs(words[8], cost.skinny_ns) ||
+      !ReadNs(words[10], cost.gemm_ns)) {
+    return false;
   }
-  const auto at = std::find(CostTable::kRows.begin(), CostTable::kRows.end(), rows);
-  if (!read || at == CostTable::kRows.end() || !cost.known()) return false;
   group.dtype = *dtype;
+  const auto at = std::find(CostTable::kRows.begin(), CostTable::kRows.end(), rows);
+  if (at == CostTable::kRows.end() || (cost.skinny_ns == 0 && cost.gemm_ns == 0)) return false;
   table.Set(group, static_cast<size_t>(at - CostTable::kRows.begin()), cost);
   return true;
 }
@@ -137,13 +132,11 @@ bool ReadAlgorithm(const Words& words, std::vector<GemmAlgorithm>& algorithms) {
   return read;
 }
 
-// A measured group's way: of equals the first.
-ProductWay Fastest(const ProductCost& cost) {
-  size_t best = kProductWays;
-  for (size_t way = 0; way < kProductWays; ++way) {
-    if (cost.ns[way] != 0 && (best == kProductWays || cost.ns[way] < cost.ns[best])) best = way;
-  }
-  return static_cast<ProductWay>(best);
+// A measured group's way; the library where neither was tried, which Set never says.
+ProductWay Faster(const ProductCost& cost) {
+  if (cost.skinny_ns == 0) return ProductWay::kGemm;
+  return cost.gemm_ns == 0 || cost.skinny_ns <= cost.gemm_ns ? ProductWay::kSkinny
+                                                             : ProductWay::kGemm;
 }
 
 // Up to this many rows passes of the streaming kernels win, or nearly, on the products of usual
@@ -189,16 +182,16 @@ ProductWay CostTable::Choose(const ProductGroup& group, int32_t rows) const {
   const auto found = costs_.find(group);
   if (found != costs_.end()) {
     const ProductCost& cost = found->second[static_cast<size_t>(at - kRows.begin())];
-    if (cost.known()) return Fastest(cost);
+    if (cost.skinny_ns != 0 || cost.gemm_ns != 0) return Faster(cost);
   }
-  return rows <= UsualSkinnyRows(group.dtype) ? ProductWay::kTiled : ProductWay::kGemm;
+  return rows <= UsualSkinnyRows(group.dtype) ? ProductWay::kSkinny : ProductWay::kGemm;
 }
 
 bool CostTable::Has(const ProductGroup& group, int32_t max_rows) const {
   const auto found = costs_.find(group);
   if (found == costs_.end()) return false;
   for (size_t i = 0; i < kRows.size() && (i == 0 || kRows[i - 1] < max_rows); ++i) {
-    if (!found->second[i].known()) return false;
+    if (found->second[i].skinny_ns == 0 && found->second[i].gemm_ns == 0) return false;
   }
   return true;
 }
@@ -207,7 +200,7 @@ std::string CostTable::Text(const CostKey& key) const {
   std::string text = absl::StrCat(kVersionLine, "\n", absl::StrJoin(KeyLines(key), "\n"), "\n");
   for (const auto& [group, costs] : costs_) {
     for (size_t i = 0; i < kRows.size(); ++i) {
-      if (!costs[i].known()) continue;
+      if (costs[i].skinny_ns == 0 && costs[i].gemm_ns == 0) continue;
       text += LineOf(group, kRows[i], costs[i]);
     }
   }

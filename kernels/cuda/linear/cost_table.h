@@ -1,6 +1,6 @@
-// Which kernels make a product: what the streaming kernels (skinny.h, two methods) and the matrix
-// library (gemm.h) were measured to take on this device, and the library's algorithms that were
-// found with it. A plain value without a header of CUDA; its text outlives the process.
+// Which kernels make a product: what the streaming kernels (skinny.h) and the matrix library
+// (gemm.h) were measured to take on this device, and the library's algorithms that were found with
+// it. A plain value without a header of CUDA; its text outlives the process.
 //
 // A group is the products of one launch: q, k and v of a block, or gate and up. Its costs are known
 // for some numbers of rows; others cost what the next of these does. A group that was not measured
@@ -8,12 +8,12 @@
 //
 // Text: a line each for the version, the key, every group and number of rows ("-": not tried), and
 // every algorithm; then "end".
-//   tessera product costs 2
+//   tessera product costs 1
 //   device NVIDIA H200
 //   capability 9.0
 //   driver 13000
 //   cublaslt 130100
-//   product F8_CHANNEL gated 4096 14336 rows 16 tiled 61234 narrow 58012 gemm 85012
+//   product F8_CHANNEL gated 4096 14336 rows 64 skinny 61234 gemm 85012
 //   algorithm f8_channel bf16 plain no_bias 14336 4096 rows 64 : 66 21 1 0 0 0 36 0 5
 //   end
 #pragma once
@@ -49,15 +49,12 @@ struct ProductGroup {
   auto operator<=>(const ProductGroup&) const = default;
 };
 
-enum class ProductWay : uint8_t { kTiled, kNarrow, kGemm };
-inline constexpr size_t kProductWays = 3;
+enum class ProductWay : uint8_t { kSkinny, kGemm };
 
-// Nanoseconds of the whole group by each way; 0: not tried.
+// Nanoseconds of the whole group; 0: not tried.
 struct ProductCost {
-  std::array<uint32_t, kProductWays> ns{};
-
-  [[nodiscard]] uint32_t of(ProductWay way) const { return ns[static_cast<size_t>(way)]; }
-  [[nodiscard]] bool known() const { return ns != std::array<uint32_t, kProductWays>{}; }
+  uint32_t skinny_ns = 0;
+  uint32_t gemm_ns = 0;
 };
 
 // What costs depend on beside the kernels of this version.

@@ -14,10 +14,12 @@ namespace tessera::kernels::cuda {
 namespace {
 
 constexpr size_t kLibraryBytes = size_t{32} << 20;  // what cuBLASLt asks for on Hopper
+constexpr int kLanes = 3;                           // q, k and v
+constexpr int32_t kTogetherRows = 512;              // more fill the device one by one
 constexpr size_t kSmallBytes = size_t{2} << 20;
 constexpr size_t kWeightsBytes = size_t{64} << 20;
 constexpr size_t kActivationsBytes = size_t{128} << 20;
-static_assert(kLibraryBytes + kSmallBytes + kWeightsBytes + kActivationsBytes ==
+static_assert(kLanes * kLibraryBytes + kSmallBytes + kWeightsBytes + kActivationsBytes ==
               kGemmWorkspaceBytes);
 
 constexpr int64_t kMaxIn = 65536;
@@ -82,6 +84,7 @@ struct GemmEngine::Slice {
   const float* scales = nullptr;
   int32_t begin = 0;
   int32_t count = 0;
+  int lane = 0;
 };
 
 // Rows [begin, begin + count) of a product and where their operand lies.
@@ -117,15 +120,18 @@ StatusOr<std::unique_ptr<GemmEngine>> GemmEngine::Create(const GemmOptions& opti
   TESSERA_ASSIGN_OR_RETURN(
       std::unique_ptr<GemmPlanner> planner,
       GemmPlanner::Create(library, options.numerics, options.workspace, kLibraryBytes));
-  return std::unique_ptr<GemmEngine>(new GemmEngine(options, major, std::move(planner)));
+  TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<SideStreams> sides, SideStreams::Create(kLanes - 1));
+  return std::unique_ptr<GemmEngine>(
+      new GemmEngine(options, major, std::move(planner), std::move(sides)));
 }
 
 GemmEngine::GemmEngine(const GemmOptions& options, int device_major,
-                       std::unique_ptr<GemmPlanner> planner)
+                       std::unique_ptr<GemmPlanner> planner, std::unique_ptr<SideStreams> sides)
     : device_major_(device_major),
       numerics_(options.numerics),
       planner_(std::move(planner)),
-      small_(options.workspace + kLibraryBytes),
+      sides_(std::move(sides)),
+      small_(options.workspace + kLanes * kLibraryBytes),
       weights_(small_ + kSmallBytes),
       activations_(weights_ + kWeightsBytes) {}
 
@@ -215,11 +221,41 @@ Status GemmEngine::Run(const GemmArgs& args, cudaStream_t stream) {
   }
   const Route route = RouteOf(args.dtype, args.out, args.in);
   return route == Route::kDequantize ? RunDequantized(args, stream)
-                                     : RunNative(args, route, stream);
+                                     : RunNative(args, route, 0, stream);
 }
 
-Status GemmEngine::RunNative(const GemmArgs& args, Route route, cudaStream_t stream) {
+bool GemmEngine::NeedsNoScratch(const GemmArgs& args) const {
+  const Route route = RouteOf(args.dtype, args.out, args.in);
+  const bool codes = route == Route::kF8Outer && args.x_codes != nullptr;
+  if (route != Route::kBf16 && !codes) return false;
+  return args.bias == nullptr && args.addend == nullptr && args.y_rows == nullptr &&
+         IsAligned(args.y, args.y_stride * static_cast<int64_t>(OutputBytes(args.epilogue)));
+}
+
+Status GemmEngine::RunTogether(std::span<const GemmArgs> products, cudaStream_t stream) {
+  const auto alone = [&](const GemmArgs& args) {
+    return args.rows == 0 || args.rows > kTogetherRows || !NeedsNoScratch(args);
+  };
+  const bool together = products.size() > 1 && products.size() <= size_t{kLanes} &&
+                        std::none_of(products.begin(), products.end(), alone);
+  const int sides = together ? static_cast<int>(products.size()) - 1 : 0;
+  if (together) RETURN_IF_CUDA_ERROR(sides_->Fork(stream, sides));
+  Status status;
+  for (size_t i = 0; i < products.size(); ++i) {
+    const GemmArgs& args = products[i];
+    const int lane = together ? static_cast<int>(i) : 0;
+    status.Update(lane == 0 ? Run(args, stream)
+                            : RunNative(args, RouteOf(args.dtype, args.out, args.in), lane,
+                                        sides_->stream(lane - 1)));
+  }
+  // Also after an error: a capture must not end with streams that are forked.
+  if (together) RETURN_IF_CUDA_ERROR(sides_->Join(stream, sides));
+  return status;
+}
+
+Status GemmEngine::RunNative(const GemmArgs& args, Route route, int lane, cudaStream_t stream) {
   Slice slice;
+  slice.lane = lane;
   slice.weight = args.weight;
   slice.count = args.out;
   if (route == Route::kBf16) return RunSlice(args, slice, stream);
@@ -368,6 +404,7 @@ Status GemmEngine::StoreDirect(const GemmArgs& args, const Slice& slice, const C
   buffers.x = chunk.x;
   buffers.x_scales = chunk.x_scales;
   buffers.d = y;
+  buffers.lane = slice.lane;
   buffers.d_stride = args.y_stride;
   if (args.epilogue == GemmEpilogue::kResidual) {
     kind.addition = ProductAddition::kC;

@@ -30,6 +30,7 @@
 
 #include "config/foundation/status.h"
 #include "kernels/cuda/linear/product_kind.h"
+#include "kernels/cuda/side_streams.h"
 #include "kernels/dtype.h"
 
 namespace tessera::kernels::cuda {
@@ -98,7 +99,7 @@ struct GemmOptions {
   size_t workspace_bytes = 0;                    // at least kGemmWorkspaceBytes
   std::vector<std::string> library_directories;  // searched for cuBLASLt first
 };
-inline constexpr size_t kGemmWorkspaceBytes = size_t{226} << 20;
+inline constexpr size_t kGemmWorkspaceBytes = size_t{290} << 20;
 
 class GemmPlanner;
 struct ProductBuffers;
@@ -130,6 +131,10 @@ class GemmEngine {
   // not prepared is planned on the host at its first use (0.1 ms) by the heuristic.
   [[nodiscard]] Status Run(const GemmArgs& args, cudaStream_t stream);
 
+  // Products that do not need one another, as Run. With few rows each leaves multiprocessors idle:
+  // they run together where none of them needs scratch.
+  [[nodiscard]] Status RunTogether(std::span<const GemmArgs> products, cudaStream_t stream);
+
   // True where Run reads x_codes and x_scales when they are given.
   [[nodiscard]] bool ReadsCodes(DType dtype, int32_t out, int32_t in) const;
 
@@ -142,7 +147,8 @@ class GemmEngine {
   struct Chunk;
   enum class Route : uint8_t { kBf16, kF8Outer, kF8Block, kDequantize };
 
-  GemmEngine(const GemmOptions& options, int device_major, std::unique_ptr<GemmPlanner> planner);
+  GemmEngine(const GemmOptions& options, int device_major, std::unique_ptr<GemmPlanner> planner,
+             std::unique_ptr<SideStreams> sides);
 
   // The plain products that a shape is made of.
   [[nodiscard]] std::vector<ProductKind> KindsOf(const GemmShape& shape) const;
@@ -150,7 +156,9 @@ class GemmEngine {
   [[nodiscard]] Route RouteOf(DType dtype, int32_t out, int32_t in) const;
   // Output channels made bf16 at once.
   [[nodiscard]] static int32_t SliceChannels(int32_t out, int32_t in);
-  [[nodiscard]] Status RunNative(const GemmArgs& args, Route route, cudaStream_t stream);
+  // Whether the library alone makes y.
+  [[nodiscard]] bool NeedsNoScratch(const GemmArgs& args) const;
+  [[nodiscard]] Status RunNative(const GemmArgs& args, Route route, int lane, cudaStream_t stream);
   [[nodiscard]] Status RunDequantized(const GemmArgs& args, cudaStream_t stream);
   [[nodiscard]] Status RunSlice(const GemmArgs& args, const Slice& slice, cudaStream_t stream);
   [[nodiscard]] Status RunChunk(const GemmArgs& args, const Slice& slice, Chunk chunk,
@@ -165,6 +173,7 @@ class GemmEngine {
   const int device_major_;
   const GemmNumerics numerics_;
   std::unique_ptr<GemmPlanner> planner_;
+  std::unique_ptr<SideStreams> sides_;
   std::byte* small_;        // bias as bf16, padded block scales
   std::byte* weights_;      // a slice of a weight as bf16
   std::byte* activations_;  // codes and scales of rows, then a product on its way to y

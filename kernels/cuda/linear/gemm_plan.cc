@@ -73,7 +73,8 @@ struct GemmPlanner::Descriptors {
 };
 
 StatusOr<std::unique_ptr<GemmPlanner>> GemmPlanner::Create(const CublasLt& library,
-                                                           GemmNumerics numerics, void* workspace,
+                                                           GemmNumerics numerics,
+                                                           std::byte* workspace,
                                                            size_t workspace_bytes) {
   cublasLtHandle_t handle = nullptr;
   const cublasStatus_t status = library.create(&handle);
@@ -88,7 +89,7 @@ StatusOr<std::unique_ptr<GemmPlanner>> GemmPlanner::Create(const CublasLt& libra
 }
 
 GemmPlanner::GemmPlanner(const CublasLt& library, cublasLtHandle_t handle, GemmNumerics numerics,
-                         void* workspace, size_t workspace_bytes)
+                         std::byte* workspace, size_t workspace_bytes)
     : library_(library),
       handle_(handle),
       numerics_(numerics),
@@ -332,8 +333,8 @@ cublasStatus_t GemmPlanner::Launch(const ProductKind& kind, int32_t rows,
   const float beta = has_c ? 1.0f : 0.0f;
   return library_.matmul(handle_, &descriptors.operation, &one, buffers.weight, &descriptors.weight,
                          buffers.x, &descriptors.x, &beta, has_c ? buffers.c : buffers.d,
-                         &descriptors.c, buffers.d, &descriptors.d, &algorithm, workspace_,
-                         workspace_bytes_, stream);
+                         &descriptors.c, buffers.d, &descriptors.d, &algorithm,
+                         workspace_ + buffers.lane * workspace_bytes_, workspace_bytes_, stream);
 }
 
 cublasStatus_t GemmPlanner::Replace(const ProductKind& kind, int32_t rows,

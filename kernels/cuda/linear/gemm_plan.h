@@ -28,6 +28,7 @@ struct ProductBuffers {
   int64_t c_stride = 0;
   void* d = nullptr;
   int64_t d_stride = 0;
+  int lane = 0;  // whose workspace: products of different lanes may run together
 };
 
 // Products of more rows are limited by the card's power, which a short trial does not show: there
@@ -37,9 +38,10 @@ inline constexpr int32_t kTimedRows = 256;
 // Chooses and remembers an algorithm for each kind and bucket of rows, and launches it.
 class GemmPlanner {
  public:
-  // Owns a library handle for the current device; `workspace` stays the caller's.
+  // Owns a library handle for the current device; `workspace` (of `workspace_bytes` for each lane)
+  // stays the caller's.
   static StatusOr<std::unique_ptr<GemmPlanner>> Create(const CublasLt& library,
-                                                       GemmNumerics numerics, void* workspace,
+                                                       GemmNumerics numerics, std::byte* workspace,
                                                        size_t workspace_bytes);
   ~GemmPlanner();
   GemmPlanner(const GemmPlanner&) = delete;
@@ -95,7 +97,7 @@ class GemmPlanner {
   };
 
   GemmPlanner(const CublasLt& library, cublasLtHandle_t handle, GemmNumerics numerics,
-              void* workspace, size_t workspace_bytes);
+              std::byte* workspace, size_t workspace_bytes);
 
   [[nodiscard]] Descriptors Describe(const ProductKind& kind, int32_t rows,
                                      const ProductBuffers& buffers) const;
@@ -114,7 +116,7 @@ class GemmPlanner {
   const CublasLt library_;
   const cublasLtHandle_t handle_;
   const GemmNumerics numerics_;
-  void* const workspace_;
+  std::byte* const workspace_;
   const size_t workspace_bytes_;
   std::map<Key, Plan> plans_;
 };

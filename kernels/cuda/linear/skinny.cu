@@ -1,11 +1,9 @@
 #include <cuda.h>
 
 #include <algorithm>
-#include <optional>
 #include <string>
 
 #include "kernels/cuda/linear/skinny.h"
-#include "kernels/cuda/linear/skinny_narrow.h"
 #include "kernels/cuda/linear/skinny_plan.h"
 #include "kernels/weight_planes.h"
 
@@ -67,7 +65,7 @@ bool ArgumentsHold(const SkinnyArgs& args) {
   }
   if (args.x == nullptr &&
       !(args.residual != nullptr && args.norm_weight != nullptr && IsAligned(args.residual) &&
-        IsAligned(args.norm_weight) && SkinnyFusesNorm(args.rows, args.in, args.method))) {
+        IsAligned(args.norm_weight) && SkinnyFusesNorm(args.rows, args.in))) {
     return false;
   }
   if (!IsAligned(args.x)) return false;
@@ -78,61 +76,31 @@ bool ArgumentsHold(const SkinnyArgs& args) {
   });
 }
 
-SkinnyPlanTask PlanTask(const SkinnyArgs& args, const SkinnyTask& task) {
+// The task's part of the plan; false where a map cannot be made.
+bool PlanTask(const SkinnyArgs& args, const SkinnyTask& task, SkinnyPlanTask* to,
+              CUtensorMap (&maps)[2]) {
+  const bool gated = IsGated(args.epilogue);
   const WeightPlanes planes = PlanesOf(args.dtype, task.out, args.in);
-  SkinnyPlanTask to{};
   const std::byte* weights[2] = {task.weight, task.up};
-  for (int part = 0; part < 2; ++part) {
-    to.weight[part] = weights[part];
-    if (weights[part] == nullptr || IsInt4(args.dtype)) continue;
-    to.scales[part] = reinterpret_cast<const float*>(weights[part] + planes.scales_offset);
-  }
-  to.bias[0] = task.bias;
-  to.bias[1] = task.up_bias;
-  to.addend[0] = task.addend;
-  to.addend[1] = task.up_addend;
-  to.addend_stride = task.addend_stride;
-  to.y = task.y;
-  to.y_stride = task.y_stride;
-  to.out = task.out;
-  return to;
-}
-
-// The tasks cut into runs of `tile_rows` outputs, and what all methods read; the number of tiles.
-int64_t PlanJob(const SkinnyArgs& args, int tile_rows, SkinnyJob& job) {
-  int64_t tiles = 0;
-  for (int i = 0; i < args.task_count; ++i) {
-    job.tasks[i] = PlanTask(args, args.tasks[i]);
-    job.tasks[i].first_tile = static_cast<int32_t>(tiles);
-    tiles += (args.tasks[i].out + tile_rows - 1) / tile_rows;
-  }
-  job.task_count = args.task_count;
-  job.in = args.in;
-  job.rows = args.rows;
-  job.gated = IsGated(args.epilogue) ? 1 : 0;
-  job.epilogue = args.epilogue;
-  job.x = args.x;
-  job.residual = args.residual;
-  job.norm_weight = args.norm_weight;
-  job.epsilon = args.epsilon;
-  job.x_rows = args.x_rows;
-  job.y_rows = args.y_rows;
-  return tiles;
-}
-
-// Maps for the copy engine; false where one cannot be made.
-bool EncodeMaps(const SkinnyArgs& args, int columns, SkinnyPlan& plan) {
-  const uint64_t element_bytes = args.dtype == DType::kBF16 ? 2 : 1;
-  for (int i = 0; i < args.task_count && !IsInt4(args.dtype); ++i) {
-    for (int part = 0; part < 1 + plan.gated; ++part) {
-      if (!EncodeRows(&plan.weight_maps[i][part], plan.tasks[i].weight[part], plan.tasks[i].out,
-                      args.in * element_bytes, plan.gated != 0 ? 64 : kSkinnyGroupRows)) {
-        return false;
-      }
+  for (int part = 0; part < (gated ? 2 : 1); ++part) {
+    to->weight[part] = weights[part];
+    if (IsInt4(args.dtype)) continue;
+    to->scales[part] = reinterpret_cast<const float*>(weights[part] + planes.scales_offset);
+    const uint64_t element_bytes = args.dtype == DType::kBF16 ? 2 : 1;
+    if (!EncodeRows(&maps[part], weights[part], task.out, args.in * element_bytes,
+                    gated ? 64 : kSkinnyGroupRows)) {
+      return false;
     }
   }
-  return args.x == nullptr ||
-         EncodeRows(&plan.x_map, args.x, args.rows, uint64_t(args.in) * 2, columns);
+  to->bias[0] = task.bias;
+  to->bias[1] = task.up_bias;
+  to->addend[0] = task.addend;
+  to->addend[1] = task.up_addend;
+  to->addend_stride = task.addend_stride;
+  to->y = task.y;
+  to->y_stride = task.y_stride;
+  to->out = task.out;
+  return true;
 }
 
 cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
@@ -148,32 +116,6 @@ cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blo
     default:
       return LaunchSkinnyI4(plan, dtype, columns, blocks, stream);
   }
-}
-
-cudaError_t LaunchTiled(const SkinnyArgs& args, cudaStream_t stream) {
-  const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, args.rows);
-  const int tile_rows = geometry.groups * kSkinnyGroupRows / (IsGated(args.epilogue) ? 2 : 1);
-  SkinnyPlan plan{};
-  const int64_t tiles = PlanJob(args, tile_rows, plan);
-  if (tiles > kSkinnyMaxTiles) return cudaErrorInvalidValue;
-  if (!EncodeMaps(args, geometry.columns, plan)) return cudaErrorNotSupported;
-  plan.tile_units = (args.in + geometry.unit_k - 1) / geometry.unit_k;
-  const int units = static_cast<int>(tiles) * plan.tile_units;
-  const int blocks = std::clamp(units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
-  plan.block_units = units / blocks;
-  plan.extra_units = units % blocks;
-  plan.pieces = reinterpret_cast<float*>(args.workspace);
-  return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
-}
-
-cudaError_t LaunchNarrow(const SkinnyArgs& args, cudaStream_t stream) {
-  SkinnyJob job{};
-  const int64_t units = PlanJob(args, IsGated(args.epilogue) ? 8 : 16, job);
-  int blocks = 0;
-  const std::optional<NarrowPlan> plan =
-      PlanNarrow(job, args.dtype, units, Multiprocessors(), &blocks);
-  if (!plan.has_value()) return cudaErrorInvalidValue;
-  return LaunchNarrow(*plan, args.dtype, blocks, stream);
 }
 
 }  // namespace
@@ -203,15 +145,46 @@ std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows) {
   return "";
 }
 
-bool SkinnyFusesNorm(int64_t rows, int64_t in, SkinnyMethod method) {
-  return rows <= 8 && (method == SkinnyMethod::kTiled || rows * in <= kNarrowMaxNormed);
-}
+bool SkinnyFusesNorm(int64_t rows, int64_t) { return rows <= 8; }
 
 cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) return cudaErrorNotSupported;
   if (!ArgumentsHold(args)) return cudaErrorInvalidValue;
-  return args.method == SkinnyMethod::kNarrow ? LaunchNarrow(args, stream)
-                                              : LaunchTiled(args, stream);
+  const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, args.rows);
+  const bool gated = IsGated(args.epilogue);
+  SkinnyPlan plan{};
+  const int tile_rows = geometry.groups * kSkinnyGroupRows / (gated ? 2 : 1);
+  int64_t tiles = 0;
+  for (int i = 0; i < args.task_count; ++i) {
+    if (!PlanTask(args, args.tasks[i], &plan.tasks[i], plan.weight_maps[i])) {
+      return cudaErrorNotSupported;
+    }
+    plan.tasks[i].first_tile = static_cast<int32_t>(tiles);
+    tiles += (args.tasks[i].out + tile_rows - 1) / tile_rows;
+  }
+  if (tiles > kSkinnyMaxTiles) return cudaErrorInvalidValue;
+  if (args.x != nullptr &&
+      !EncodeRows(&plan.x_map, args.x, args.rows, uint64_t(args.in) * 2, geometry.columns)) {
+    return cudaErrorNotSupported;
+  }
+  plan.task_count = args.task_count;
+  plan.tile_units = (args.in + geometry.unit_k - 1) / geometry.unit_k;
+  const int units = static_cast<int>(tiles) * plan.tile_units;
+  const int blocks = std::clamp(units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
+  plan.block_units = units / blocks;
+  plan.extra_units = units % blocks;
+  plan.in = args.in;
+  plan.rows = args.rows;
+  plan.gated = gated ? 1 : 0;
+  plan.epilogue = args.epilogue;
+  plan.x = args.x;
+  plan.residual = args.residual;
+  plan.norm_weight = args.norm_weight;
+  plan.epsilon = args.epsilon;
+  plan.x_rows = args.x_rows;
+  plan.y_rows = args.y_rows;
+  plan.pieces = reinterpret_cast<float*>(args.workspace);
+  return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -8,7 +8,7 @@
 // add, and the runs' sums are added in the order of `in`. Codes 0x7f and 0xff of e4m3 (not a
 // number) are read as +-480.
 // A row's bits depend neither on the other rows nor, between calls with the same tasks on the same
-// device, on the number of rows within a class: kTiled 1..8, 9..16, 17..32, 33..64; kNarrow 1..16.
+// device, on the number of rows within a class: 1..8, 9..16, 17..32, 33..64.
 //
 // Layouts. kBF16, kF8Channel, kF8Block128 and kI8Channel are read in canonical bytes
 // (weight_planes.h), the int4 types packed as skinny_int4.h says.
@@ -26,7 +26,6 @@
 namespace tessera::kernels::cuda {
 
 inline constexpr int kSkinnyMaxRows = 64;
-inline constexpr int kSkinnyNarrowRows = 16;  // of SkinnyMethod::kNarrow
 inline constexpr int kSkinnyMaxTasks = 4;
 
 enum class SkinnyEpilogue : uint8_t {
@@ -35,12 +34,6 @@ enum class SkinnyEpilogue : uint8_t {
   kResidual,       // float32 y += acc
   kGatedSilu,      // bfloat16 y = silu(acc) * acc of `up`
   kGatedGeluTanh,  // bfloat16 y = gelu_tanh(acc) * acc of `up`
-};
-
-// How the work is divided, which decides the order of sums and the speed, nothing else.
-enum class SkinnyMethod : uint8_t {
-  kTiled,   // blocks share the sums of tiles of 128 or 256 rows of weights (skinny_plan.h)
-  kNarrow,  // a block has 16 rows of weights and all of `in` (skinny_narrow.h); few rows
 };
 
 // One weight. All pointers are device pointers; weights are aligned to 16 bytes.
@@ -71,7 +64,6 @@ struct SkinnyArgs {
   SkinnyTask tasks[kSkinnyMaxTasks];
   int32_t task_count = 0;
   SkinnyEpilogue epilogue = SkinnyEpilogue::kStore;
-  SkinnyMethod method = SkinnyMethod::kTiled;
   const int32_t* y_rows = nullptr;  // row of y for each row, all different; null: the same row
   // SkinnyWorkspaceBytes of device memory, aligned to 256 bytes, zeroed once before the first
   // launch. One launch at a time may use it: launches of one stream share one, whatever their
@@ -86,8 +78,8 @@ struct SkinnyArgs {
 // 64"). `in` 64..65536 in multiples of 64 (128 with groups of 128), `out` 1..524288, rows 1..64.
 [[nodiscard]] std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows);
 
-// Whether a launch of `rows` may normalise its input by itself. kNarrow keeps the normalised rows.
-[[nodiscard]] bool SkinnyFusesNorm(int64_t rows, int64_t in, SkinnyMethod method);
+// Whether a launch of `rows` may normalise its input by itself.
+[[nodiscard]] bool SkinnyFusesNorm(int64_t rows, int64_t in);
 
 // Starts with programmatic dependent launch where the device has it: it reads weights, scales and
 // norm_weight before earlier kernels of the stream have ended, so these must be older than the

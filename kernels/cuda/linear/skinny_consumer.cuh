@@ -93,14 +93,53 @@ struct SkinnyCodeSource {
       }
     }
   }
+  // The same for the product of a warpgroup, of one block.
+  __device__ __forceinline__ auto LoadSteps(const uint8_t* slot, int half, int b) const {
+    const int warp = threadIdx.x >> 5 & 3;
+    const uint8_t* block = slot + b * Format::kBlockBytes;
+    if constexpr (Format::kPacked) {
+      return Format::LoadSteps(block, records[b], half, warp, LaneId());
+    } else {
+      return Format::LoadSteps(block, half, warp, LaneId());
+    }
+  }
   // Scales of rows g and g + 8 for the columns that `codes` are of.
-  __device__ __forceinline__ void TakeScales(const typename Format::Codes& codes, int b, int unit,
+  template <typename Codes>
+  __device__ __forceinline__ void TakeScales(const Codes& codes, int b, int unit,
                                              float (&scale)[2]) const {
     if constexpr (Format::kScale == SkinnyScale::kGroup) {
       scale[0] = codes.scale[0];
       scale[1] = codes.scale[1];
     } else if constexpr (Format::kScale == SkinnyScale::kBlock) {
       scale[0] = scale[1] = __shfl_sync(0xffffffffu, chunk[b], unit & 31);
+    }
+  }
+};
+
+// What the products of a warpgroup under way read and write, of each block of 64 rows: fragments
+// and, of grouped types, the sums of the group under way with the scales that they are to have.
+template <typename Tile>
+struct SkinnyFlight {
+  SkinnyFragments a[2];
+  float part[2][Tile::kGrouped ? Tile::kRegisters : 1] = {};
+  float scale[2][2] = {};
+
+  __device__ __forceinline__ void PinFragments(int b) {
+#pragma unroll
+    for (int step = 0; step < 4; ++step) WgmmaPin(a[b][step]);
+  }
+  // When the products of block `b` have ended, and where `ends_group` all of a group.
+  __device__ __forceinline__ void Land(int b, bool ends_group, SkinnySums<Tile>& sums) {
+    PinFragments(b);
+    if constexpr (Tile::kGrouped) {
+      WgmmaPin(part[b]);
+      if (!ends_group) return;
+#pragma unroll
+      for (int i = 0; i < Tile::kRegisters; ++i) {
+        sums.acc[b][i] = fmaf(scale[b][i >> 1 & 1], part[b][i], sums.acc[b][i]);
+      }
+    } else {
+      WgmmaPin(sums.acc[b]);
     }
   }
 };
@@ -121,11 +160,11 @@ struct SkinnyConsumer {
 
   __device__ __forceinline__ void ReleaseWeights(int slot) {
     __syncwarp();
-    if (lane == 0) BarrierArrive(&shared.weights_empty[slot]);
+    BarrierArriveIf(lane == 0, &shared.weights_empty[slot]);
   }
-  __device__ __forceinline__ void ReleaseInput(int slot) {
+  __device__ __forceinline__ void ReleaseInput(int slot, bool is_held = true) {
     __syncwarp();
-    if (lane == 0) BarrierArrive(&shared.input_empty[slot]);
+    BarrierArriveIf(lane == 0 && is_held, &shared.input_empty[slot]);
   }
   __device__ __forceinline__ void WaitForInput(SkinnySums<Tile>& sums) {
     BarrierWait(&shared.input_full[input.slot], input.parity);
@@ -177,8 +216,67 @@ struct SkinnyConsumer {
     WgmmaPin(sums.acc[1]);
   }
 
-  // Weights through registers, 64 columns at a time, by products of single warps: those of a
-  // warpgroup take as long for 8 tokens as for 64, and nothing may be converted beside them.
+  // Weights through registers, for many tokens: 64 columns of a block are converted while the
+  // products of the other block run.
+  __device__ __forceinline__ void SumWide(const SkinnyPiece& piece, SkinnyCodeSource<Tile>& source,
+                                          SkinnySums<Tile>& sums) {
+    // Codes are loaded before the products that they wait for have ended, if registers suffice.
+    constexpr bool kEarly = Tile::kGeometry.resident == 1;
+    SkinnyFlight<Tile> flight;
+    for (int unit = piece.unit_begin; unit < piece.unit_end; ++unit) {
+      BarrierWait(&shared.weights_full[weights.slot], weights.parity);
+      source.Advance(unit);
+      const uint8_t* slot = shared.weights[weights.slot];
+      auto codes = source.LoadSteps(slot, 0, 0);
+#pragma unroll
+      for (int turn = 0; turn < 4; ++turn) {
+        const int half = turn >> 1, b = turn & 1;
+        const bool begins_group = half == 0 || Tile::kGroupColumns == 64;
+        if (!kEarly && turn > 0) codes = source.LoadSteps(slot, half, b);
+        Format::ConvertSteps(codes, flight.a[b]);
+        if (begins_group) source.TakeScales(codes, b, unit, flight.scale[b]);
+        if (b == 0) WaitForInput(sums);
+        // Products of the unit before: the assembler cannot tell which of them have ended.
+        if (Tile::kGrouped && turn == 0) WgmmaWait<0>();
+        MultiplyWide(b, begins_group, flight, sums);
+        if (kEarly && turn < 3) codes = source.LoadSteps(slot, (turn + 1) >> 1, 1 - b);
+        if (turn == (kEarly ? 2 : 3)) ReleaseWeights(weights.slot);
+        // All have ended but those that began just now.
+        WgmmaWait<1>();
+        flight.Land(1 - b, turn == 0 || turn == 3 || Tile::kGroupColumns == 64, sums);
+        if (b == 0) {
+          ReleaseInput(input.Last(), half == 1 || unit != piece.unit_begin);
+        } else {
+          input.Advance();
+        }
+      }
+      weights.Advance(Tile::kGroups);
+    }
+    WgmmaWait<0>();
+    ReleaseInput(input.Last());
+    flight.Land(1, true, sums);
+  }
+  // Starts the products of a block's fragments with the input slot.
+  __device__ __forceinline__ void MultiplyWide(int b, bool begins_group, SkinnyFlight<Tile>& flight,
+                                               SkinnySums<Tile>& sums) {
+    const uint64_t columns = InputDescriptor();
+    flight.PinFragments(b);
+    WgmmaFence();
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+      const uint64_t at = WgmmaAdvance(columns, 32 * step);
+      if constexpr (Tile::kGrouped) {
+        Product::template Registers<__nv_bfloat16>(flight.part[b], flight.a[b][step], at,
+                                                   step > 0 || !begins_group);
+      } else {
+        Product::template Registers<__nv_bfloat16>(sums.acc[b], flight.a[b][step], at, true);
+      }
+    }
+    WgmmaCommit();
+  }
+
+  // Weights through registers, for few tokens, 64 columns at a time, by products of single warps:
+  // those of a warpgroup take as long for 8 tokens as for 32.
   __device__ __forceinline__ void SumConverted(const SkinnyPiece& piece,
                                                SkinnyCodeSource<Tile>& source,
                                                SkinnySums<Tile>& sums) {

@@ -3,7 +3,9 @@
 // one block and half of 64 columns (rows g and g + 8 of its warp's 16, g = lane / 4), Convert makes
 // fragments of mma.m16n8k16 for a pair of steps of 16 columns (two pairs a half), and LoadColumns
 // the fragments of eight tokens that go with them. Which column of the half is which of a step is
-// the format's choice.
+// the format's choice. Products of a warpgroup read x where it lies, so that LoadSteps and
+// ConvertSteps, their pair, give lane t of a quad the columns 2 t, 2 t + 1, 2 t + 8 and 2 t + 9 of
+// each of the half's four steps.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -50,6 +52,9 @@ __device__ __forceinline__ void LoadLaneColumns(const uint8_t* input, int first_
   b[1][1] = v.w;
 }
 
+// Fragments of the row operand of four steps of 16 columns.
+using SkinnyFragments = uint32_t[4][4];
+
 struct SkinnyBf16 {
   static constexpr DType kDType = DType::kBF16;
   static constexpr int kHalves = 1;  // runs of 64 columns of a unit
@@ -85,6 +90,35 @@ struct SkinnyByteCodes {
                                                      int pair, int lane, uint32_t (&b)[2][2]) {
     LoadLaneColumns(input, first_token, pair, lane, b);
   }
+  // Two codes each, in the fragments' places. The rows of one read lie in different banks, whatever
+  // their order.
+  struct StepCodes {
+    uint16_t pair[4][4];
+  };
+  static __device__ __forceinline__ StepCodes LoadSteps(const uint8_t* block, int half, int warp,
+                                                        int lane) {
+    const uint32_t row = RowOf(lane >> 2);
+    const uint32_t first = (warp * 16 + row) * 128 + row * 16 + (lane & 3) * 2;
+    StepCodes codes;
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+      const uint8_t* from = block + (first ^ (half * 4 + step) * 16);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        codes.pair[step][i] =
+            *reinterpret_cast<const uint16_t*>(from + (i & 1) * 1024 + (i >> 1) * 8);
+      }
+    }
+    return codes;
+  }
+  template <typename Pair>
+  static __device__ __forceinline__ void ConvertPairs(const StepCodes& codes, SkinnyFragments& a) {
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) a[step][i] = Pair::Low(codes.pair[step][i]);
+    }
+  }
   // Fragments by Pair::Low and Pair::High: the first and the last two codes of a word.
   template <typename Pair>
   static __device__ __forceinline__ void ConvertWords(const Codes& codes, int pair,
@@ -119,6 +153,9 @@ struct SkinnyF8 : SkinnyByteCodes {
                                                  uint32_t (&a)[2][4]) {
     ConvertWords<SkinnyF8>(codes, pair, a);
   }
+  static __device__ __forceinline__ void ConvertSteps(const StepCodes& codes, SkinnyFragments& a) {
+    ConvertPairs<SkinnyF8>(codes, a);
+  }
 };
 struct SkinnyF8Channel : SkinnyF8 {
   static constexpr DType kDType = DType::kF8Channel;
@@ -147,6 +184,9 @@ struct SkinnyI8 : SkinnyByteCodes {
   static __device__ __forceinline__ void Convert(const Codes& codes, int pair,
                                                  uint32_t (&a)[2][4]) {
     ConvertWords<SkinnyI8>(codes, pair, a);
+  }
+  static __device__ __forceinline__ void ConvertSteps(const StepCodes& codes, SkinnyFragments& a) {
+    ConvertPairs<SkinnyI8>(codes, a);
   }
 };
 
@@ -177,6 +217,12 @@ struct SkinnyI4 {
         {*reinterpret_cast<const uint2*>(from), *reinterpret_cast<const uint2*>(from + 256)},
         {0x43084308u, 0x43084308u},
         {0, 0}};
+    LoadScales(block, record, half, row, codes);
+    return codes;
+  }
+  template <typename AnyCodes>
+  static __device__ __forceinline__ void LoadScales(const uint8_t* block, const Int4Record& record,
+                                                    int half, uint32_t row, AnyCodes& codes) {
     const uint32_t index = (kGroup == 64 ? half * record.rows : 0) + row;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -186,7 +232,43 @@ struct SkinnyI4 {
         codes.zero[r] = 0x43004300u | block[record.zeros + index + 8 * r] * 0x00010001u;
       }
     }
+  }
+  // All codes of the rows: a word's pair t, which lane t masks out, is of neighbouring columns.
+  struct StepCodes {
+    uint4 row[2][2];
+    uint32_t zero[2];
+    float scale[2];
+  };
+  static __device__ __forceinline__ StepCodes LoadSteps(const uint8_t* block,
+                                                        const Int4Record& record, int half,
+                                                        int warp, int lane) {
+    const uint32_t row = warp * 16 + (lane >> 2);
+    const uint8_t* from = block + (half * record.rows + row) * 32;
+    StepCodes codes{{}, {0x43084308u, 0x43084308u}, {0, 0}};
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      codes.row[r][0] = *reinterpret_cast<const uint4*>(from + r * 256);
+      codes.row[r][1] = *reinterpret_cast<const uint4*>(from + r * 256 + 16);
+    }
+    LoadScales(block, record, half, row, codes);
     return codes;
+  }
+  static __device__ __forceinline__ void ConvertSteps(const StepCodes& codes, SkinnyFragments& a) {
+    const int shift = (LaneId() & 3) * 4;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+#pragma unroll
+      for (int step = 0; step < 4; ++step) {
+        const uint4& v = codes.row[r][step >> 1];
+        a[step][r] = Decode(((step & 1) == 0 ? v.x : v.z) >> shift, codes.zero[r]);
+        a[step][r + 2] = Decode(((step & 1) == 0 ? v.y : v.w) >> shift, codes.zero[r]);
+      }
+    }
+  }
+  // The codes in bits 0..3 and 16..19, less the zero point.
+  static __device__ __forceinline__ uint32_t Decode(uint32_t word, uint32_t zero) {
+    const uint32_t code = MaskOr(word, 0x000f000fu, 0x43004300u);
+    return AsBits(__hsub2(AsBf162(code), AsBf162(zero)));
   }
   static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
                                                      int pair, int lane, uint32_t (&b)[2][2]) {
@@ -199,8 +281,7 @@ struct SkinnyI4 {
       const uint32_t word = pair == 0 ? codes.row[r].x : codes.row[r].y;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const uint32_t code = MaskOr(word >> (4 * i), 0x000f000fu, 0x43004300u);
-        a[i >> 1][r + 2 * (i & 1)] = AsBits(__hsub2(AsBf162(code), AsBf162(codes.zero[r])));
+        a[i >> 1][r + 2 * (i & 1)] = Decode(word >> (4 * i), codes.zero[r]);
       }
     }
   }
@@ -217,16 +298,23 @@ struct SkinnyTile {
   static constexpr int kRegisters = kColumns / 2;  // accumulators a thread and block
   static constexpr bool kGrouped =
       Format::kScale == SkinnyScale::kBlock || Format::kScale == SkinnyScale::kGroup;
+  // Columns of a scale, where grouped.
+  static constexpr int kGroupColumns = kGrouped ? ScaleGroup(Format::kDType) : 0;
+  // Whether converted weights are multiplied by whole warpgroups.
+  static constexpr bool kWide = Format::kRegisters && kColumns >= 32;
   // Only this class may normalise its input.
   static constexpr bool kNorm = kColumns == 8;
   static constexpr int kParts = kNorm ? 3 : 2;  // words a thread and group of 8 tokens (epilogue)
 
   static constexpr uint32_t kSlotBytes = 2 * Format::kBlockBytes;
   static constexpr uint32_t kInputBytes = kColumns * 128;  // 64 columns of x
-  static constexpr int kInputSlots = kColumns == 8                          ? 8
-                                     : kColumns == 16                       ? 6
-                                     : kColumns == 32 || Format::kRegisters ? 4
-                                                                            : 2;
+  // Wide products hold two slots from unit to unit: eight leave six under way, and cost the ring of
+  // a block that has the multiprocessor for itself nothing (32 columns) or two slots of ten.
+  static constexpr int kInputSlots = kColumns == 8                      ? 8
+                                     : kColumns == 16                   ? 6
+                                     : kWide && kGeometry.resident == 1 ? 8
+                                     : kColumns == 32                   ? 4
+                                                                        : 2;
   // Two blocks and 2 KB that the device keeps share 228 KB.
   static constexpr uint32_t kSharedLimit = (kGeometry.resident == 2 ? 113 : 200) * 1024;
   static constexpr uint32_t kBudget = kSharedLimit - 1024;
@@ -236,7 +324,7 @@ struct SkinnyTile {
   static_assert(kSlots >= 4 && kSlots <= 32);
 
   // Of a thread, where the two roles divide what a kernel of 384 threads starts with.
-  static constexpr int kProducerRegisters = kNorm || kGeometry.resident == 1 ? 40 : 24;
+  static constexpr int kProducerRegisters = kNorm || kGeometry.resident == 1 ? 40 : 32;
   static constexpr int kConsumerRegisters =
       (kGeometry.resident == 2 ? 240 - kProducerRegisters : 464) / 16 * 8;
 };
@@ -266,6 +354,8 @@ struct RingCursor {
       parity ^= 1;
     }
   }
+  // The slot before.
+  __device__ __forceinline__ int Last() const { return (slot == 0 ? kSlots : slot) - 1; }
 };
 
 }  // namespace tessera::kernels::cuda

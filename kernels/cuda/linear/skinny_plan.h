@@ -35,6 +35,9 @@ constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
   if (dtype == DType::kBF16) {
     geometry.groups = geometry.columns == 64 ? 2 : 1;
     geometry.unit_k = 64;
+  } else if (dtype == DType::kF8Block128 && geometry.columns <= 16) {
+    // With its scales, half of the registers are too few.
+    geometry.groups = 1;
   } else if (geometry.columns == 64) {
     geometry.resident = 1;
   } else if (geometry.columns == 32) {
@@ -56,10 +59,12 @@ struct SkinnyPlanTask {
   int32_t first_tile;
 };
 
-// What both ways of running a product read.
-struct SkinnyJob {
+struct SkinnyPlan {
+  CUtensorMap weight_maps[kSkinnyMaxTasks][2];  // bytes [out, row bytes]; unused for int4
+  CUtensorMap x_map;                            // bytes [rows, row bytes]; unused without x
   SkinnyPlanTask tasks[kSkinnyMaxTasks];
   int32_t task_count;
+  int32_t tile_units;   // units of a tile
   int32_t block_units;  // of each block; the first `extra_units` blocks have one more
   int32_t extra_units;
   int32_t in;
@@ -72,33 +77,22 @@ struct SkinnyJob {
   float epsilon;
   const int32_t* x_rows;
   const int32_t* y_rows;
+  float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
   // First unit of `block`.
   TESSERA_HOST_DEVICE int UnitBegin(int block) const {
     return block * block_units + (block < extra_units ? block : extra_units);
   }
-  // The task that has `tile`.
-  TESSERA_HOST_DEVICE int IndexOf(int tile) const {
-    int task = 0;
-    while (task + 1 < task_count && tile >= tasks[task + 1].first_tile) ++task;
-    return task;
-  }
-};
-
-struct SkinnyPlan : SkinnyJob {
-  CUtensorMap weight_maps[kSkinnyMaxTasks][2];  // bytes [out, row bytes]; unused for int4
-  CUtensorMap x_map;                            // bytes [rows, row bytes]; unused without x
-  int32_t tile_units;                           // units of a tile
-  float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
-
   // The block that has `unit`.
   TESSERA_HOST_DEVICE int BlockOf(int unit) const {
     const int longer = extra_units * (block_units + 1);
     return unit < longer ? unit / (block_units + 1) : extra_units + (unit - longer) / block_units;
   }
   TESSERA_HOST_DEVICE const SkinnyPlanTask& TaskOf(int tile, int* index) const {
-    *index = IndexOf(tile);
-    return tasks[*index];
+    int task = 0;
+    while (task + 1 < task_count && tile >= tasks[task + 1].first_tile) ++task;
+    *index = task;
+    return tasks[task];
   }
 };
 

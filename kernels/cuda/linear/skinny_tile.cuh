@@ -9,11 +9,11 @@
 #include <atomic>
 #include <cstdint>
 
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear/skinny_consumer.cuh"
 #include "kernels/cuda/linear/skinny_epilogue.cuh"
 #include "kernels/cuda/linear/skinny_format.cuh"
 #include "kernels/cuda/linear/skinny_input.cuh"
-#include "kernels/cuda/linear/skinny_launch.h"
 
 namespace tessera::kernels::cuda {
 
@@ -99,7 +99,10 @@ struct GroupSource {
 
 // Units that are asked into L2 when the ring is full for the first time: mostly while the kernel
 // before the last adds its pieces and nothing else reads.
-inline constexpr int kPrefetchUnits = 2;
+#ifndef PFU
+#define PFU 2
+#endif
+inline constexpr int kPrefetchUnits = PFU;
 
 // One thread. Its own arithmetic a slot bounds the whole stream, so divisions stay out of the loop.
 template <typename Tile>
@@ -157,7 +160,11 @@ __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Til
     if constexpr (Tile::Format::kRegisters) {
       SkinnyCodeSource<Tile> source(plan, task, piece, group);
       if (piece.is_first) WaitForPrior();
-      consumer.SumConverted(piece, source, sums);
+      if constexpr (Tile::kWide) {
+        consumer.SumWide(piece, source, sums);
+      } else {
+        consumer.SumConverted(piece, source, sums);
+      }
     } else {
       if (piece.is_first) WaitForPrior();
       consumer.SumShared(piece, sums);
@@ -197,14 +204,11 @@ template <typename Tile>
 cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   static_assert(sizeof(SkinnyShared<Tile>) <= Tile::kSharedLimit);
   static std::atomic<uint64_t> prepared{0};  // a bit a device
-  const cudaError_t error =
-      PrepareSkinnyKernel(reinterpret_cast<const void*>(&SkinnyKernel<Tile>),
-                          static_cast<int>(sizeof(SkinnyShared<Tile>)), prepared);
+  const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&SkinnyKernel<Tile>),
+                                          static_cast<int>(sizeof(SkinnyShared<Tile>)), prepared);
   if (error != cudaSuccess) return error;
-  cudaLaunchAttribute attribute;
-  const cudaLaunchConfig_t config =
-      SkinnyLaunchConfig(blocks, Tile::kThreads, sizeof(SkinnyShared<Tile>), stream, &attribute);
-  return cudaLaunchKernelEx(&config, SkinnyKernel<Tile>, plan);
+  return LaunchDependent(SkinnyKernel<Tile>, dim3(blocks), dim3(Tile::kThreads),
+                         sizeof(SkinnyShared<Tile>), 1, stream, plan);
 }
 
 // The kernel of `columns` for a weight type.

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/ops/generic_linear.h"
-#include "kernels/cuda/ops/launch.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ops/weight_decode.cuh"
 #include "kernels/cuda/ptx.cuh"
 

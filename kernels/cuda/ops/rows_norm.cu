@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "kernels/cuda/ops/launch.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ops/row_math.cuh"
 #include "kernels/cuda/ops/rows.h"
 #include "kernels/cuda/ptx.cuh"

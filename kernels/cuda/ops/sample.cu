@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "kernels/cuda/ops/launch.cuh"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ops/sample.h"
 #include "kernels/cuda/ops/sample_change.cuh"
 #include "kernels/cuda/ops/sample_select.cuh"

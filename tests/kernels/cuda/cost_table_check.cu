@@ -2,7 +2,6 @@
 // them and prints both ways' times, then has a second engine take the table from its text, which
 // must need no trial, say the same and compute the same.
 // Arguments: [--all] [folder that holds cuBLASLt]...; without --all bf16, e4m3 and int4.
-#include <array>
 #include <chrono>
 #include <memory>
 
@@ -123,8 +122,8 @@ class CostTableCheck {
     for (size_t i = 0; i < CostTable::kRows.size(); ++i) {
       double before = 0, after = 0;
       for (const ProductGroup& group : groups) {
-        before += table.costs().at(group)[i].of(ProductWay::kGemm) * 1e-3;
-        after += repeated.costs().at(group)[i].of(ProductWay::kGemm) * 1e-3;
+        before += table.costs().at(group)[i].gemm_ns * 1e-3;
+        after += repeated.costs().at(group)[i].gemm_ns * 1e-3;
       }
       report_.Case(after < before * 1.15, "%s gemm, %3d rows: %.1f us, restored %.1f", name,
                    CostTable::kRows[i], before, after);
@@ -145,8 +144,9 @@ class CostTableCheck {
     const CostTable::Costs& costs = table.costs().at(group);
     for (size_t i = 0; i < costs.size(); ++i) {
       const int rows = CostTable::kRows[i];
-      std::printf("  %d: %.1f %.1f %.1f %c", rows, costs[i].ns[0] * 1e-3, costs[i].ns[1] * 1e-3,
-                  costs[i].ns[2] * 1e-3, "tng"[static_cast<int>(table.Choose(group, rows))]);
+      std::printf("  %d: %.1f%s%.1f", rows, costs[i].skinny_ns * 1e-3,
+                  table.Choose(group, rows) == ProductWay::kSkinny ? " < " : " > ",
+                  costs[i].gemm_ns * 1e-3);
     }
     std::printf("\n");
   }
@@ -154,22 +154,19 @@ class CostTableCheck {
   // Sums over the layer's groups: each way alone ("-" where it was given up), and the choice.
   static void PrintLayer(const std::vector<ProductGroup>& groups, const CostTable& table) {
     for (size_t i = 0; i < CostTable::kRows.size(); ++i) {
-      std::array<double, kernels::cuda::kProductWays> sums{};
-      std::array<bool, kernels::cuda::kProductWays> whole = {true, true, true};
-      double chosen = 0;
+      double skinny = 0, gemm = 0, chosen = 0;
+      bool whole = true;
       for (const ProductGroup& group : groups) {
         if (group.form == ProductForm::kLogits) continue;
         const kernels::cuda::ProductCost cost = table.costs().at(group)[i];
-        for (size_t way = 0; way < sums.size(); ++way) {
-          whole[way] = whole[way] && cost.ns[way] != 0;
-          sums[way] += cost.ns[way] * 1e-3;
-        }
-        chosen += cost.of(table.Choose(group, CostTable::kRows[i])) * 1e-3;
+        whole &= cost.skinny_ns != 0;
+        skinny += cost.skinny_ns * 1e-3;
+        gemm += cost.gemm_ns * 1e-3;
+        const bool takes_skinny = table.Choose(group, CostTable::kRows[i]) == ProductWay::kSkinny;
+        chosen += (takes_skinny ? cost.skinny_ns : cost.gemm_ns) * 1e-3;
       }
-      std::printf(
-          "      layer, %3d rows: tiled %7.1f%s narrow %7.1f%s gemm %7.1f chosen %7.1f us\n",
-          CostTable::kRows[i], sums[0], whole[0] ? " " : "-", sums[1], whole[1] ? " " : "-",
-          sums[2], chosen);
+      std::printf("      layer, %3d rows: skinny %7.1f%s gemm %7.1f chosen %7.1f us\n",
+                  CostTable::kRows[i], skinny, whole ? " " : "-", gemm, chosen);
     }
   }
 

@@ -83,7 +83,6 @@ class SkinnyBench {
   }
 
   double copy_bandwidth() const { return copy_; }
-  void set_method(kernels::cuda::SkinnyMethod method) { method_ = method; }
 
   static size_t Bytes(kernels::DType dtype, Kind kind) {
     switch (kind) {
@@ -107,7 +106,6 @@ class SkinnyBench {
     args.rows = rows;
     args.in = kind == kDown ? kInner : kWidth;
     args.workspace = workspace_;
-    args.method = method_;
     args.x = reinterpret_cast<const __nv_bfloat16*>(activations_.get());
     if (fuse_norm && (kind == kQkv || kind == kGateUp)) {
       args.x = nullptr;
@@ -156,8 +154,7 @@ class SkinnyBench {
       size_t offset = 0;
       for (int layer = 0; layer < layers; ++layer) {
         for (const Kind kind : kinds) {
-          Launch(dtype, kind, rows, offset, kernels::cuda::SkinnyFusesNorm(rows, kWidth, method_),
-                 stream);
+          Launch(dtype, kind, rows, offset, kernels::cuda::SkinnyFusesNorm(rows, kWidth), stream);
           offset += Bytes(dtype, kind);
         }
       }
@@ -167,7 +164,6 @@ class SkinnyBench {
 
  private:
   std::byte* workspace_;
-  kernels::cuda::SkinnyMethod method_ = kernels::cuda::SkinnyMethod::kTiled;
   DeviceBuffer<uint8_t> arena_;
   DeviceBuffer<uint16_t> activations_;
   DeviceBuffer<float> residual_, gain_;
@@ -175,46 +171,35 @@ class SkinnyBench {
   double copy_ = 0;
 };
 
-// The four products, their sum, and a layer in a chain, with the fraction of C of each.
-inline void BenchLine(SkinnyBench& bench, kernels::DType dtype, int rows) {
-  const double copy = bench.copy_bandwidth();
-  double total_us = 0;
-  size_t total = 0;
-  for (int kind = 0; kind < 4; ++kind) {
-    const auto which = static_cast<SkinnyBench::Kind>(kind);
-    const size_t bytes = SkinnyBench::Bytes(dtype, which);
-    const double us = bench.ProductUs(dtype, which, rows);
-    std::printf("  %6.2f (%.3f)", us, bytes / (us * 1e-6) / copy);
-    total_us += us;
-    total += bytes;
-  }
-  const double layer = bench.LayerUs(dtype, rows, 32);
-  std::printf("  %6.2f (%.3f)  %6.2f (%.3f)\n", total_us, total / (total_us * 1e-6) / copy, layer,
-              total / (layer * 1e-6) / copy);
-}
-
 // `only_type` (its number) and `only_rows`: 0 means all.
 inline int BenchSkinny(std::byte* workspace, int only_type, int only_rows) {
   using kernels::DType;
   SkinnyBench bench(workspace);
-  std::printf("%s, copy %.0f GB/s (C)\n", DeviceName().c_str(), bench.copy_bandwidth() * 1e-9);
+  const double copy = bench.copy_bandwidth();
+  std::printf("%s, copy %.0f GB/s (C)\n", DeviceName().c_str(), copy * 1e-9);
   std::printf(
       "us (fraction of C):      rows  qkv            o              gate+up        down    "
       "       sum            layer in a chain\n");
   const DType types[] = {DType::kBF16,      DType::kF8Channel, DType::kF8Block128,
                          DType::kI8Channel, DType::kI4G128,    DType::kI4G64Zero};
-  using kernels::cuda::SkinnyMethod;
   for (const DType dtype : types) {
     for (const int rows : {1, 8, 16, 32, 64}) {
       if (only_type != 0 && only_type != static_cast<int>(dtype)) continue;
       if (only_rows != 0 && only_rows != rows) continue;
-      for (const SkinnyMethod method : {SkinnyMethod::kTiled, SkinnyMethod::kNarrow}) {
-        if (method == SkinnyMethod::kNarrow && rows > 16) continue;
-        bench.set_method(method);
-        std::printf("%-14s %-7s %6d", NameOf(dtype),
-                    method == SkinnyMethod::kNarrow ? "narrow" : "tiled", rows);
-        BenchLine(bench, dtype, rows);
+      std::printf("%-22s %6d", NameOf(dtype), rows);
+      double total_us = 0;
+      size_t total = 0;
+      for (int kind = 0; kind < 4; ++kind) {
+        const auto which = static_cast<SkinnyBench::Kind>(kind);
+        const size_t bytes = SkinnyBench::Bytes(dtype, which);
+        const double us = bench.ProductUs(dtype, which, rows);
+        std::printf("  %6.2f (%.3f)", us, bytes / (us * 1e-6) / copy);
+        total_us += us;
+        total += bytes;
       }
+      const double layer = bench.LayerUs(dtype, rows, 32);
+      std::printf("  %6.2f (%.3f)  %6.2f (%.3f)\n", total_us, total / (total_us * 1e-6) / copy,
+                  layer, total / (layer * 1e-6) / copy);
     }
   }
   return 0;

@@ -172,11 +172,10 @@ struct TaskData {
 
 class CaseRun {
  public:
-  CaseRun(const Case& c, SkinnyMethod method, std::byte* workspace)
+  CaseRun(const Case& c, std::byte* workspace)
       : case_(c), rng_(c.in * 131 + c.rows + 7919 * int(c.dtype) + c.outs[0]) {
     MakeInput();
     args_.workspace = workspace;
-    args_.method = method;
     args_.dtype = c.dtype;
     args_.in = c.in;
     args_.rows = c.rows;
@@ -387,24 +386,19 @@ class CaseRun {
   std::vector<double> want_[kSkinnyMaxTasks];
 };
 
-const char* NameOf(SkinnyMethod method) {
-  return method == SkinnyMethod::kTiled ? "tiled" : "narrow";
-}
-
-void RunCase(const Case& c, SkinnyMethod method, std::byte* workspace, Report& report) {
-  CaseRun run(c, method, workspace);
+void RunCase(const Case& c, std::byte* workspace, Report& report) {
+  CaseRun run(c, workspace);
   std::string problem;
   const Distance distance = run.Run(&problem);
   const double l2_limit = IsFloat(c.epilogue) ? 2e-5 : 4e-3;
   const double max_limit = IsFloat(c.epilogue) ? 2e-3 : 0.15;
   report.Case(distance.l2 <= l2_limit && distance.max <= max_limit && problem.empty(),
-              "%s %s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype),
-              NameOf(method), c.name, c.in, c.outs[0], c.outs.size(), c.rows, distance.l2,
-              distance.max, problem.c_str());
+              "%s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype), c.name,
+              c.in, c.outs[0], c.outs.size(), c.rows, distance.l2, distance.max, problem.c_str());
 }
 
 // Row i of a launch of any size has the bits that it has in the largest launch of its class.
-void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Report& report) {
+void CheckInvariance(DType dtype, std::byte* workspace, Report& report) {
   constexpr int kIn = 1024, kOut = 700;
   Rng rng(5);
   Weight weight(dtype, kOut, kIn, rng);
@@ -421,7 +415,6 @@ void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Rep
     args.task_count = 1;
     args.epilogue = SkinnyEpilogue::kStoreFloat;
     args.workspace = workspace;
-    args.method = method;
     args.tasks[0].weight = weight.data();
     args.tasks[0].y = y.get();
     args.tasks[0].y_stride = kOut;
@@ -437,11 +430,9 @@ void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Rep
     return std::memcmp(&a[a_row * kOut], &b[b_row * kOut], rows * kOut * sizeof(float)) == 0;
   };
   bool within = true, across = true;
-  const bool narrow = method == SkinnyMethod::kNarrow;
-  const std::vector<float> all = run(0, narrow ? 16 : 64);
-  const int classes[5][3] = {{8, 1, 5}, {16, 9, 12}, {32, 17, 30}, {64, 33, 50}, {16, 1, 8}};
-  for (int c = narrow ? 4 : 0; c < (narrow ? 5 : 4); ++c) {
-    const int(&sizes)[3] = classes[c];
+  const std::vector<float> all = run(0, 64);
+  const int classes[4][3] = {{8, 1, 5}, {16, 9, 12}, {32, 17, 30}, {64, 33, 50}};
+  for (const auto& sizes : classes) {
     const std::vector<float> largest = run(0, sizes[0]);
     across = across && same(all, 0, largest, 0, sizes[0]);
     for (int i = 1; i < 3; ++i) {
@@ -451,8 +442,8 @@ void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Rep
     }
     within = within && same(run(0, sizes[0]), 0, largest, 0, sizes[0]);
   }
-  report.Case(within, "%s %s: a row's bits in any launch of its class%s", NameOf(dtype),
-              NameOf(method), across ? ", and in any launch" : "");
+  report.Case(within, "%s: a row's bits in any launch of its class%s", NameOf(dtype),
+              across ? ", and in any launch" : "");
 }
 
 void Checks(std::byte* workspace, Report& report) {
@@ -460,7 +451,7 @@ void Checks(std::byte* workspace, Report& report) {
                          DType::kI4G128, DType::kI4G64,     DType::kI4G128Zero, DType::kI4G64Zero};
   for (const DType dtype : types) {
     const bool wide = ScaleGroup(dtype) == 128 && dtype != DType::kF8Block128;
-    const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704;
+    const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704, deep = wide ? 4224 : 4160;
     const Case cases[] = {
         {"least", dtype, narrow, {1}, 1},
         {"one row", dtype, odd, {300}, 1},
@@ -479,13 +470,13 @@ void Checks(std::byte* workspace, Report& report) {
         {"deep", dtype, 14336, {320}, 5, SkinnyEpilogue::kResidual, false, false, 40},
         {"tall", dtype, 256, {20000}, 4, SkinnyEpilogue::kStoreFloat, false, false, 40},
         {"tall", dtype, 256, {20000}, 64, SkinnyEpilogue::kStore, false, false, 40},
+        {"least", dtype, narrow, {1}, 17},
+        {"least", dtype, narrow, {65}, 33},
+        {"long", dtype, deep, {6001}, 17, SkinnyEpilogue::kStoreFloat, false, false, 40},
+        {"long", dtype, deep, {6001}, 33, SkinnyEpilogue::kStoreFloat, false, false, 40},
     };
-    for (const SkinnyMethod method : {SkinnyMethod::kTiled, SkinnyMethod::kNarrow}) {
-      for (const Case& c : cases) {
-        if (method == SkinnyMethod::kTiled || c.rows <= 16) RunCase(c, method, workspace, report);
-      }
-      CheckInvariance(dtype, method, workspace, report);
-    }
+    for (const Case& c : cases) RunCase(c, workspace, report);
+    CheckInvariance(dtype, workspace, report);
   }
 }
 

@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "kernels/cuda/linear/kept_costs.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -25,10 +28,10 @@ size_t IndexOf(int32_t rows) {
 
 CostTable SomeTable() {
   CostTable table;
-  for (size_t i = 0; i < CostTable::kRows.size(); ++i) table.Set(kQkv, i, {{10, 0, 20}});
-  table.Set(kQkv, IndexOf(64), {{30, 0, 20}});
-  table.Set(kQkv, IndexOf(512), {{0, 0, 20}});
-  table.Set(kGated, IndexOf(16), {{7, 5, 0}});
+  for (size_t i = 0; i < CostTable::kRows.size(); ++i) table.Set(kQkv, i, {10, 20});
+  table.Set(kQkv, IndexOf(64), {30, 20});
+  table.Set(kQkv, IndexOf(512), {0, 20});
+  table.Set(kGated, IndexOf(16), {7, 0});
   GemmAlgorithm algorithm;
   algorithm.kind.operands = ProductOperands::kF8Block;
   algorithm.kind.output = ProductOutput::kFloat;
@@ -43,10 +46,49 @@ CostTable SomeTable() {
 }
 
 constexpr absl::string_view kHead =
-    "tessera product costs 2\ndevice NVIDIA H200\ncapability 9.0\ndriver 13000\ncublaslt 130100\n";
+    "tessera product costs 1\ndevice NVIDIA H200\ncapability 9.0\ndriver 13000\ncublaslt 130100\n";
 
 StatusOr<CostTable> ParseLine(absl::string_view line) {
   return CostTable::Parse(absl::StrCat(kHead, line, "\nend\n"), kKey);
+}
+
+TEST(KeptCostsTest, ASecondProcessReadsWhatTheFirstMeasured) {
+  const std::string file = ::testing::TempDir() + "/costs.txt";
+  std::filesystem::remove(file);
+  KeptCosts first(file);
+  first.Load(kKey);
+  EXPECT_TRUE(first.table.costs().empty());
+  first.table = SomeTable();
+  first.Save(kKey);
+  KeptCosts second(file);
+  second.Load(kKey);
+  EXPECT_EQ(second.table.Text(kKey), SomeTable().Text(kKey));
+  CostKey other = kKey;
+  other.driver_version += 10;
+  KeptCosts elsewhere(file);
+  elsewhere.Load(other);
+  EXPECT_TRUE(elsewhere.table.costs().empty());
+}
+
+TEST(KeptCostsTest, ADamagedFileIsWrittenAnew) {
+  const std::string file = ::testing::TempDir() + "/damaged.txt";
+  std::ofstream(file) << "tessera product costs";
+  KeptCosts costs(file);
+  costs.Load(kKey);
+  EXPECT_TRUE(costs.table.costs().empty());
+  costs.table = SomeTable();
+  costs.Save(kKey);
+  KeptCosts again(file);
+  again.Load(kKey);
+  EXPECT_FALSE(again.table.costs().empty());
+}
+
+TEST(KeptCostsTest, WithoutAFileNothingIsKept) {
+  KeptCosts costs("");
+  costs.table = SomeTable();
+  costs.Save(kKey);
+  costs.Load(kKey);
+  EXPECT_FALSE(costs.table.costs().empty());
 }
 
 TEST(CostTableTest, TextRoundTrips) {
@@ -63,9 +105,9 @@ TEST(CostTableTest, TextRoundTrips) {
 TEST(CostTableTest, TextIsAsTheHeaderSays) {
   const std::string text = SomeTable().Text(kKey);
   EXPECT_EQ(text.substr(0, kHead.size()), kHead);
-  EXPECT_NE(text.find("product F8_CHANNEL gated 4096 14336 rows 16 tiled 7 narrow 5 gemm -\n"),
+  EXPECT_NE(text.find("product F8_CHANNEL gated 4096 14336 rows 16 skinny 7 gemm -\n"),
             std::string::npos);
-  EXPECT_NE(text.find("product BF16 store 4096 4096,1024,1024 rows 8 tiled 10 narrow - gemm 20\n"),
+  EXPECT_NE(text.find("product BF16 store 4096 4096,1024,1024 rows 8 skinny 10 gemm 20\n"),
             std::string::npos);
   EXPECT_NE(text.find("algorithm f8_block128 f32 added bias 1024 4096 rows 192 : 66 21 1 0 1 0 "
                       "4294967295 3 5\nend\n"),
@@ -74,30 +116,30 @@ TEST(CostTableTest, TextIsAsTheHeaderSays) {
 
 TEST(CostTableTest, ChoosesTheFasterWayOfTheNextMeasuredRows) {
   const CostTable table = SomeTable();
-  EXPECT_EQ(table.Choose(kQkv, 1), ProductWay::kTiled);
-  EXPECT_EQ(table.Choose(kQkv, 48), ProductWay::kTiled);
+  EXPECT_EQ(table.Choose(kQkv, 1), ProductWay::kSkinny);
+  EXPECT_EQ(table.Choose(kQkv, 48), ProductWay::kSkinny);
   EXPECT_EQ(table.Choose(kQkv, 49), ProductWay::kGemm);
   EXPECT_EQ(table.Choose(kQkv, 64), ProductWay::kGemm);
-  EXPECT_EQ(table.Choose(kQkv, 65), ProductWay::kTiled);
+  EXPECT_EQ(table.Choose(kQkv, 65), ProductWay::kSkinny);
   EXPECT_EQ(table.Choose(kQkv, 385), ProductWay::kGemm);
   EXPECT_EQ(table.Choose(kQkv, 513), ProductWay::kGemm);
-  EXPECT_EQ(table.Choose(kGated, 16), ProductWay::kNarrow);
+  EXPECT_EQ(table.Choose(kGated, 16), ProductWay::kSkinny);
 }
 
 TEST(CostTableTest, FollowsTheTypeWhereNothingWasMeasured) {
   ProductGroup group = kGated;
   const CostTable table;
-  EXPECT_EQ(table.Choose(group, 1), ProductWay::kTiled);
+  EXPECT_EQ(table.Choose(group, 1), ProductWay::kSkinny);
   EXPECT_EQ(table.Choose(group, 100), ProductWay::kGemm);
   group.dtype = DType::kI4G128;
-  EXPECT_EQ(table.Choose(group, 100), ProductWay::kTiled);
+  EXPECT_EQ(table.Choose(group, 100), ProductWay::kSkinny);
   EXPECT_EQ(table.Choose(group, 1000), ProductWay::kGemm);
 }
 
 TEST(CostTableTest, HasAllRowsUpToThoseAsked) {
   CostTable table;
   EXPECT_FALSE(table.Has(kQkv, 1));
-  for (const int32_t rows : {1, 4, 8, 16, 24}) table.Set(kQkv, IndexOf(rows), {{1, 0, 1}});
+  for (const int32_t rows : {8, 16, 24}) table.Set(kQkv, IndexOf(rows), {1, 1});
   EXPECT_TRUE(table.Has(kQkv, 1));
   EXPECT_TRUE(table.Has(kQkv, 17));
   EXPECT_TRUE(table.Has(kQkv, 24));
@@ -122,7 +164,7 @@ TEST(CostTableTest, RefusesTablesOfOtherConditions) {
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_EQ(PartsOf(status).where, "line 5");
   EXPECT_TRUE(absl::IsFailedPrecondition(
-      CostTable::Parse(absl::StrReplaceAll(text, {{"costs 2", "costs 1"}}), kKey).status()));
+      CostTable::Parse(absl::StrReplaceAll(text, {{"costs 1", "costs 0"}}), kKey).status()));
 }
 
 TEST(CostTableTest, RefusesDamagedText) {
@@ -131,20 +173,20 @@ TEST(CostTableTest, RefusesDamagedText) {
     EXPECT_FALSE(CostTable::Parse(text.substr(0, cut), kKey).ok()) << cut;
   }
   for (const char* line : {"product",
-                           "product BF16 store 4096 4096 rows 8 tiled 10 narrow 5 gemm",
+                           "product BF16 store 4096 4096 rows 8 skinny 10 gemm",
                            "",
-                           "product BF17 store 4096 4096 rows 8 tiled 10 narrow 5 gemm 20",
-                           "product BF16 stored 4096 4096 rows 8 tiled 10 narrow 5 gemm 20",
-                           "product BF16 store 0 4096 rows 8 tiled 10 narrow 5 gemm 20",
-                           "product BF16 store -4096 4096 rows 8 tiled 10 narrow 5 gemm 20",
-                           "product BF16 store 65537 4096 rows 8 tiled 10 narrow 5 gemm 20",
-                           "product BF16 store 4096 1,2,3,4,5 rows 8 tiled 10 narrow 5 gemm 20",
-                           "product BF16 store 4096 4096, rows 8 tiled 10 narrow 5 gemm 20",
-                           "product BF16 store 4096 524289 rows 8 tiled 10 narrow 5 gemm 20",
-                           "product BF16 store 4096 4096 rows 9 tiled 10 narrow 5 gemm 20",
-                           "product BF16 store 4096 4096 rows 8 tiled 0 narrow 5 gemm 20",
-                           "product BF16 store 4096 4096 rows 8 tiled - narrow - gemm -",
-                           "product BF16 store 4096 4096 rows 8 tiled 4294967296 narrow 5 gemm 20",
+                           "product BF17 store 4096 4096 rows 8 skinny 10 gemm 20",
+                           "product BF16 stored 4096 4096 rows 8 skinny 10 gemm 20",
+                           "product BF16 store 0 4096 rows 8 skinny 10 gemm 20",
+                           "product BF16 store -4096 4096 rows 8 skinny 10 gemm 20",
+                           "product BF16 store 65537 4096 rows 8 skinny 10 gemm 20",
+                           "product BF16 store 4096 1,2,3,4,5 rows 8 skinny 10 gemm 20",
+                           "product BF16 store 4096 4096, rows 8 skinny 10 gemm 20",
+                           "product BF16 store 4096 524289 rows 8 skinny 10 gemm 20",
+                           "product BF16 store 4096 4096 rows 9 skinny 10 gemm 20",
+                           "product BF16 store 4096 4096 rows 8 skinny 0 gemm 20",
+                           "product BF16 store 4096 4096 rows 8 skinny - gemm -",
+                           "product BF16 store 4096 4096 rows 8 skinny 4294967296 gemm 20",
                            "algorithm bf16 bf16 plain no_bias 8 8 rows 16 : 66 21 1 0 0 0 0 0",
                            "algorithm bf16 bf16 plain no_bias 8 8 rows 16 : 66 21 1 0 0 0 0 0 0 0",
                            "algorithm bf16 bf16 plain no_bias 8 8 rows 16 : 66 21 1 0 0 0 0 0 x",

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -13,6 +14,7 @@ namespace tessera::kernels::cuda {
 struct DeviceFacts {
   int major = 0;
   int multiprocessors = 0;
+  int shared_bytes = 0;  // that a thread block may have
 };
 inline const DeviceFacts& CurrentDeviceFacts() {
   static const DeviceFacts facts = [] {
@@ -21,21 +23,39 @@ inline const DeviceFacts& CurrentDeviceFacts() {
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&f.major, cudaDevAttrComputeCapabilityMajor, device);
     cudaDeviceGetAttribute(&f.multiprocessors, cudaDevAttrMultiProcessorCount, device);
+    cudaDeviceGetAttribute(&f.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
     return f;
   }();
   return facts;
 }
 
+// Once a kernel and device (a bit each in `prepared`): lets the kernel have `shared_bytes`.
+inline cudaError_t PrepareKernel(const void* kernel, int shared_bytes,
+                                 std::atomic<uint64_t>& prepared) {
+  int device = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  const uint64_t bit = uint64_t{1} << (device & 63);
+  if ((prepared.load(std::memory_order_relaxed) & bit) != 0) return cudaSuccess;
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  if (error != cudaSuccess) return error;
+  prepared.fetch_or(bit, std::memory_order_relaxed);
+  return cudaSuccess;
+}
+
 // Launches `kernel` with programmatic stream serialization where the device has it. `cluster`
-// blocks of the grid's x form a cluster; 1: none.
+// blocks of the grid's x form a cluster; 1: none. A multiprocessor drains before its shared memory
+// is divided anew: all kernels that are to overlap ask for the same division.
 template <typename... Params, typename... Args>
 cudaError_t LaunchDependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
                             unsigned cluster, cudaStream_t stream, Args&&... args) {
-  cudaLaunchAttribute attributes[2];
+  cudaLaunchAttribute attributes[3];
   unsigned count = 0;
   if (CurrentDeviceFacts().major >= 9) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+    attributes[count].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+    attributes[count++].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
   }
   if (cluster > 1) {
     attributes[count].id = cudaLaunchAttributeClusterDimension;
