@@ -158,6 +158,8 @@ class NormedInput {
   [[nodiscard]] LinearInput::Rows Take(Carver& carver, int64_t rows) const {
     return input_.Take(carver, rows);
   }
+  // True when the readers' kernels also norm: Begin then leaves its rows empty.
+  [[nodiscard]] bool fused() const { return fused_; }
   // True when the readers' kernels also gate.
   [[nodiscard]] bool gates() const { return gates_; }
   // The parameters that launches of the readers begin with.

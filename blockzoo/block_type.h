@@ -75,6 +75,8 @@ struct Launch {
   kernels::AttentionPlan attention_plan;  // prepared for the block's attention_shape()
   uint32_t attention_table = 0;           // AttentionOp::Params::table
   float* logits = nullptr;                // [rows, LogitsStride(vocab)]; by the lm_head
+  // Of the lm_head: its normed rows are added up by these tasks, and no logits are made.
+  std::span<const kernels::PoolRowsTask> pool;
 };
 
 // A block bound to one backend. Immutable, thread-safe; shared by every chain that names it.
@@ -112,6 +114,8 @@ class BoundBlock {
   [[nodiscard]] std::span<const Mapped> mapped() const { return mapped_; }
   // True for the lm_head: it runs over the rows that want logits only, and writes Launch::logits.
   [[nodiscard]] bool is_head() const { return is_head_; }
+  // Whether Launch::pool may be set: OK for an lm_head whose backend can, else why not.
+  [[nodiscard]] const Status& pooling() const { return pooling_; }
 
   // Engine thread only. All members have this block's signature; `launch.members[0].block` may be
   // any of them.
@@ -133,6 +137,7 @@ class BoundBlock {
   uint64_t max_positions_ = 0;
   std::vector<Mapped> mapped_;
   bool is_head_ = false;
+  Status pooling_ = absl::UnimplementedError("only an lm_head adds up rows");
 };
 
 // Where a chain's blocks live: a tensor-parallel rank of a device.

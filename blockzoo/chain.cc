@@ -156,6 +156,12 @@ void ChainBinder::FillLayout(Chain& chain) {
   chain.layout_ = std::move(layout);
 }
 
+Status ChainBinder::Pooling(const ChainManifest& manifest) const {
+  return impl_->backend->catalog()
+      .Find<kernels::PoolRowsOp>({.width = static_cast<int64_t>(manifest.width)})
+      .status();
+}
+
 uint64_t ChainBinder::LiveWeightBytes() const {
   const std::lock_guard lock(impl_->mutex);
   std::set<Digest> seen;

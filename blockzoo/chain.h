@@ -31,6 +31,9 @@ class Chain {
   [[nodiscard]] const std::vector<std::shared_ptr<const BoundBlock>>& blocks() const {
     return blocks_;
   }
+  // Whether final hidden states can be pooled (embeddings): UNIMPLEMENTED naming the missing
+  // kernel.
+  [[nodiscard]] const Status& pooling() const { return blocks_.back()->pooling(); }
   // First cache table of block b; a stateless block has the same as the next.
   [[nodiscard]] uint32_t first_table(size_t block) const { return first_table_[block]; }
   [[nodiscard]] const std::shared_ptr<const kvcache::CacheLayout>& cache_layout() const {
@@ -65,6 +68,9 @@ class ChainBinder {
   [[nodiscard]] StatusOr<std::shared_ptr<const Chain>> Bind(const ChainManifest& manifest,
                                                             WeightSource& source,
                                                             const Progress& progress = nullptr);
+
+  // What pooling() of the chain will say, as far as the backend alone decides it.
+  [[nodiscard]] Status Pooling(const ChainManifest& manifest) const;
 
   // Bytes of weights mapped by all live bound blocks, each tensor once.
   [[nodiscard]] uint64_t LiveWeightBytes() const;

@@ -198,6 +198,9 @@ const StructTable& ModelTable() {
                   "Most tokens of prompt and answer; auto: the chain's own"),
       TextField("chat_template", &S::chat_template, kRestart,
                 "artifact (the chain's own), none, or the path of a template"),
+      TextField("chat_output", &S::chat_output, kRestart,
+                "How calls and reasoning are read from answers: auto (by the template), none, or "
+                "a format"),
       StructField("defaults", &S::defaults, SamplingTable(), "Sampling where a request is silent"),
   }};
   return *table;

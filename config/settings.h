@@ -115,6 +115,7 @@ struct ModelSettings {
   bool preload = false;
   int64_t max_context = 0;                 // 0: the chain's own
   std::string chat_template = "artifact";  // `artifact`, `none` or a path
+  std::string chat_output = "auto";        // `auto`, `none` or an answer format
   SamplingDefaults defaults;
 
   // The chain's name in the zoo.

@@ -72,6 +72,7 @@ std::string Describe(const RotaryAnglesOp::Desc& desc) {
   return absl::StrCat("pairs ", desc.pairs);
 }
 std::string Describe(const StepTablesOp::Desc& /*desc*/) { return "any step"; }
+std::string Describe(const PoolRowsOp::Desc& desc) { return absl::StrCat("width ", desc.width); }
 std::string Describe(const CopyPagesOp::Desc& /*desc*/) { return "any pages"; }
 std::string Describe(const RouteExpertsOp::Desc& desc) {
   const ExpertRouter& router = desc.router;

@@ -23,6 +23,7 @@
 #include "kernels/ops/linear.h"
 #include "kernels/ops/norm.h"
 #include "kernels/ops/page_stats.h"
+#include "kernels/ops/pool_rows.h"
 #include "kernels/ops/quantize_rows.h"
 #include "kernels/ops/residual.h"
 #include "kernels/ops/rope_append.h"
@@ -92,7 +93,8 @@ class Catalog {
              std::vector<KernelEntry<ResidualOp>>, std::vector<KernelEntry<ScaleLogitsOp>>,
              std::vector<KernelEntry<RouteExpertsOp>>, std::vector<KernelEntry<GatherRowsOp>>,
              std::vector<KernelEntry<ClampedSwigluOp>>, std::vector<KernelEntry<CombineExpertsOp>>,
-             std::vector<KernelEntry<LatentAppendOp>>, std::vector<KernelEntry<LatentAttentionOp>>>
+             std::vector<KernelEntry<LatentAppendOp>>, std::vector<KernelEntry<LatentAttentionOp>>,
+             std::vector<KernelEntry<PoolRowsOp>>>
       entries_;
 };
 

@@ -459,7 +459,7 @@ void EngineLoop::CommitStep(TimePoint now) {
     TakeDraw(plan, i, now);
   }
   CountNewTokens();
-  FinishScored(plan, now);
+  FinishPrompts(plan, now);
   Retire();
 }
 
@@ -472,13 +472,24 @@ void EngineLoop::CountNewTokens() {
   }
 }
 
-void EngineLoop::FinishScored(const StepPlan& plan, TimePoint now) {
+// Ends those that wanted their prompt computed and no more.
+void EngineLoop::FinishPrompts(const StepPlan& plan, TimePoint now) {
   for (const PlannedRows& planned : plan.sequences) {
     Sequence& sequence = *planned.sequence;
-    if (!sequence.score_only || planned.position + planned.rows < sequence.tokens.size()) continue;
+    if (!sequence.prompt_only || planned.position + planned.rows < sequence.tokens.size()) continue;
     if (sequence.phase == SequencePhase::kFinished) continue;
+    if (!sequence.pooled.empty()) PushPooled(sequence);
     Finish(sequence, {.reason = FinishReason::kMaxTokens}, now);
   }
+}
+
+void EngineLoop::PushPooled(const Sequence& sequence) {
+  const bool mean = sequence.request->spec.pooling == Pooling::kMean;
+  const double count = mean ? sequence.prompt_tokens() : 1;
+  std::vector<float> pooled(sequence.pooled.size());
+  std::transform(sequence.pooled.begin(), sequence.pooled.end(), pooled.begin(),
+                 [count](double sum) { return static_cast<float>(sum / count); });
+  if (sequence.mailbox->PushPooled(std::move(pooled))) ready_.push_back(sequence.mailbox);
 }
 
 void EngineLoop::TakePromptSample(const StepPlan& plan, size_t index) {

@@ -85,7 +85,8 @@ class EngineLoop {
   void TakeDraw(const StepPlan& plan, size_t index, TimePoint now);
   void ForkChoices(Request& request);
   void CountNewTokens();
-  void FinishScored(const StepPlan& plan, TimePoint now);
+  void FinishPrompts(const StepPlan& plan, TimePoint now);
+  void PushPooled(const Sequence& sequence);
   void AppendToken(Sequence& sequence, const kernels::SampleResult& result,
                    std::span<const kernels::TokenLogprob> top, TimePoint now);
   bool EndByToken(Sequence& sequence, TokenEvent event, std::span<const kernels::TokenLogprob> top,

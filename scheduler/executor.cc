@@ -160,6 +160,7 @@ Status Executor::Submit(const LiveChains& chains, StepPlan& plan, int32_t slots)
     for (const StepInputs::Stage& stage : inputs_.stages()) {
       RunStage(stage);
       RunHeads(stage, plan);
+      RunPools(stage);
     }
   };
   records = records && inputs_.tiles() <= 1;
@@ -258,6 +259,25 @@ void Executor::RunHeads(const StepInputs::Stage& stage, StepPlan& plan) {
                      .residual = reinterpret_cast<float*>(residual_->data()),
                      .attention_plan = {},
                      .logits = head.logits});
+    kernel_ns_ += Nanoseconds() - start;
+  }
+}
+
+// The final norm of the rows that are pooled, added to their sequences' sums.
+void Executor::RunPools(const StepInputs::Stage& stage) {
+  for (size_t p = stage.pool_begin; p < stage.pool_end; ++p) {
+    const StepInputs::Pool& pool = inputs_.pools()[p];
+    const uint64_t start = Nanoseconds();
+    const blockzoo::LaunchMember member{
+        .block = pool.block, .row_begin = 0, .row_count = pool.rows};
+    pool.block->Run({.context = context_.get(),
+                     .scratch = &scratch_,
+                     .members = {&member, 1},
+                     .rows = pool.rows,
+                     .step_rows = pool.step_rows,
+                     .residual = reinterpret_cast<float*>(residual_->data()),
+                     .attention_plan = {},
+                     .pool = pool.tasks});
     kernel_ns_ += Nanoseconds() - start;
   }
 }

@@ -71,6 +71,7 @@ class Executor {
   void TakeOutputs(StepPlan& plan);
   void RunStage(const StepInputs::Stage& stage);
   void RunHeads(const StepInputs::Stage& stage, StepPlan& plan);
+  void RunPools(const StepInputs::Stage& stage);
   void Sample(StepPlan& plan, uint32_t tile);
   [[nodiscard]] bool Records(const StepPlan& plan) const;
 

@@ -56,6 +56,15 @@ struct OutputSettings {
   bool progress = false;  // prefill progress events
 };
 
+// What is made of a prompt's final hidden states (after the last norm), one vector of the chain's
+// width.
+enum class Pooling : uint8_t {
+  kNone,
+  kMean,   // of all tokens
+  kLast,   // the last token's
+  kFirst,  // the first token's
+};
+
 struct GenerationRequest {
   RequestId id;
   ChainId chain;
@@ -68,7 +77,9 @@ struct GenerationRequest {
   bool deterministic = false;
   Digest cache_scope;
   bool bypass_prefix_cache = false;
-  bool score_only = false;  // compute prompt log-probabilities and finish without sampling
+  bool prompt_only = false;  // compute the prompt and finish without sampling
+  // With prompt_only, and a chain whose pooling() is OK: the answer is MailboxBatch::pooled.
+  Pooling pooling = Pooling::kNone;
   TimePoint arrival;
   std::optional<TimePoint> deadline;        // hard: DEADLINE_EXCEEDED
   std::optional<TimePoint> queue_deadline;  // still waiting then: UNAVAILABLE

@@ -99,7 +99,7 @@ Sequence::Sequence(Request* owner, uint32_t index)
       prompt_length(static_cast<uint32_t>(owner->spec.prompt.size())),
       choice(index),
       max_length(MaxLength(*owner)),
-      score_only(owner->spec.score_only),
+      prompt_only(owner->spec.prompt_only),
       logprobs(owner->spec.output.logprobs.has_value()),
       progress(owner->spec.output.progress),
       penalties(HasPenalty(owner->spec.sampling)),

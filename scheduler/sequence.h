@@ -50,7 +50,7 @@ struct alignas(64) Sequence {
   uint8_t pending = 0;    // tokens that a step in flight draws
   uint8_t in_flight = 0;  // steps that name it
   SequencePhase phase = SequencePhase::kWaiting;
-  bool score_only;
+  bool prompt_only;
   bool logprobs;      // OutputSettings::logprobs
   bool progress;      // OutputSettings::progress
   bool penalties;     // `counts` is kept
@@ -93,6 +93,9 @@ struct alignas(64) Sequence {
     std::vector<kernels::TokenLogprob> top;
   };
   std::vector<Held> held;
+
+  // Sums of the hidden states that are pooled, [width] once admitted; empty without pooling.
+  std::vector<double> pooled;
 
   // Occurrences for the penalties, sorted by id; empty when no penalty is set.
   std::vector<kernels::TokenCount> counts;

@@ -80,7 +80,7 @@ Status StepInputs::Prepare(const LiveChains& chains, const kernels::ExecContext&
   uint64_t bytes = Bytes<TokenId>(max_rows) + 2 * Bytes<int32_t>(max_rows) +
                    Bytes<kernels::TableUpdate>(kMaxUpdates);
   for (const StageInfo& info : infos_) {
-    bytes += Bytes<int32_t>(max_rows) + Bytes<uint8_t>(max_rows) +
+    bytes += 2 * Bytes<int32_t>(max_rows) + Bytes<uint8_t>(max_rows) +
              Bytes<PageId>(info.stateful.size() * max_rows) + Bytes<int32_t>(max_samples_);
     for (const kernels::AttentionShape& shape : info.shapes) {
       bytes += context.AttentionPlanBytes(shape, max_rows);
@@ -92,6 +92,8 @@ Status StepInputs::Prepare(const LiveChains& chains, const kernels::ExecContext&
   attention_rows_.reserve(size_t{max_sequences} * infos_.size());
   updates_.reserve(tables_.copies() ? kMaxUpdates : 0);
   heads_.reserve(size_t{max_samples_} / 16 + 2 * infos_.size() + 16);
+  pools_.reserve(infos_.size() + chains.chains().size());
+  pool_tasks_.reserve(max_sequences);
   sample_order_.reserve(max_samples_);
   sample_row_.reserve(max_samples_);
   uint64_t entries = 0;
@@ -110,6 +112,8 @@ Status StepInputs::Gather(StepPlan& plan, uint32_t rows, const Logits& logits,
   plans_.clear();
   attention_rows_.clear();
   heads_.clear();
+  pools_.clear();
+  pool_tasks_.clear();
   sample_order_.clear();
   sample_row_.clear();
   logits_used_ = 0;
@@ -121,8 +125,13 @@ Status StepInputs::Gather(StepPlan& plan, uint32_t rows, const Logits& logits,
     if (!info.stateful.empty()) GatherState(info, rows, context, arena, stage);
     const blockzoo::Segment& segment = *stage.members.front().segment;
     stage.head_begin = heads_.size();
-    if (segment.blocks.back()->is_head()) GatherHeads(stage, logits, plan, arena);
+    stage.pool_begin = pools_.size();
+    if (segment.blocks.back()->is_head()) {
+      GatherHeads(stage, logits, plan, arena);
+      if (!plan.pools.empty()) GatherPools(stage, plan, arena);
+    }
     stage.head_end = heads_.size();
+    stage.pool_end = pools_.size();
     stages_.push_back(stage);
   }
   // Last: their number changes from step to step, and nothing else may move.
@@ -332,6 +341,33 @@ void StepInputs::GatherHeads(const Stage& stage, const Logits& logits, StepPlan&
       head_rows.host[filled++] = 0;
     }
     if (head.rows > 0) flush();
+  }
+}
+
+// Rows that are pooled, head by head: those of a sequence are one task.
+void StepInputs::GatherPools(const Stage& stage, const StepPlan& plan, StepArena& arena) {
+  const Mirrored<int32_t> rows = arena.Take<int32_t>(static_cast<size_t>(stage.rows));
+  int32_t filled = 0;
+  for (const Member& member : stage.members) {
+    const int32_t begin = filled;
+    const size_t task_begin = pool_tasks_.size();
+    auto pool = plan.pools.begin();
+    for (uint32_t r = member.run_begin; r < member.run_end; ++r) {
+      const PlannedRows& planned = *runs_[r].planned;
+      while (pool != plan.pools.end() && pool->row < planned.first_row) ++pool;
+      if (pool == plan.pools.end() || pool->sequence != planned.sequence) continue;
+      pool_tasks_.push_back({.sum = pool->sequence->pooled.data(),
+                             .row_begin = filled - begin,
+                             .row_count = static_cast<int32_t>(pool->rows)});
+      for (uint32_t i = 0; i < pool->rows; ++i) {
+        rows.host[filled++] = static_cast<int32_t>(pool->row + i);
+      }
+    }
+    if (filled == begin) continue;
+    pools_.push_back({.block = member.segment->blocks.back().get(),
+                      .step_rows = rows.device + begin,
+                      .rows = filled - begin,
+                      .tasks = std::span(pool_tasks_).subspan(task_begin)});
   }
 }
 

@@ -49,6 +49,7 @@ class StepInputs {
     std::span<const kernels::AttentionPlan> plans;
     std::span<const int32_t> plan_of_block;  // -1: no state
     size_t head_begin = 0, head_end = 0;     // into heads()
+    size_t pool_begin = 0, pool_end = 0;     // into pools()
   };
   // Logits of one head over some rows, made before the next tile's.
   struct Head {
@@ -59,6 +60,14 @@ class StepInputs {
     uint32_t tile;
     float* logits;
     size_t sample_begin, sample_end;  // into sample_order()
+  };
+
+  // Rows of one head whose final hidden states are added up.
+  struct Pool {
+    const blockzoo::BoundBlock* block;
+    const int32_t* step_rows;  // [rows]
+    int32_t rows;
+    std::span<const kernels::PoolRowsTask> tasks;  // one a sequence
   };
 
   // Where logits are made, and how many floats fit.
@@ -73,6 +82,7 @@ class StepInputs {
 
   [[nodiscard]] std::span<const Stage> stages() const { return stages_; }
   [[nodiscard]] std::span<const Head> heads() const { return heads_; }
+  [[nodiscard]] std::span<const Pool> pools() const { return pools_; }
   // Samples of plan.samples, head by head.
   [[nodiscard]] std::span<const uint32_t> sample_order() const { return sample_order_; }
   [[nodiscard]] kernels::StepTablesOp::Params& step_tables() { return step_tables_; }
@@ -110,6 +120,7 @@ class StepInputs {
                  uint8_t* append_slot, kernels::AttentionRow* attention) const;
   void GatherHeads(const Stage& stage, const Logits& logits, StepPlan& plan,
                    kernels::StepArena& arena);
+  void GatherPools(const Stage& stage, const StepPlan& plan, kernels::StepArena& arena);
   void AddHead(Head head, const Logits& logits, StepPlan& plan);
   void FinishKey(const StepPlan& plan, uint32_t rows);
 
@@ -127,6 +138,8 @@ class StepInputs {
   std::vector<kernels::AttentionPlan> plans_;
   std::vector<kernels::TableUpdate> updates_;
   std::vector<Head> heads_;
+  std::vector<Pool> pools_;
+  std::vector<kernels::PoolRowsTask> pool_tasks_;
   std::vector<uint32_t> sample_order_;
   std::vector<uint32_t> sample_row_;  // of each, in its head
   std::vector<uint32_t> key_;

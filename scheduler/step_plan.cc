@@ -40,6 +40,7 @@ void StepPlan::Reserve(uint32_t max_rows, uint32_t max_sequences, uint32_t strid
   const size_t max_samples = size_t{max_rows} + max_sequences;
   samples.reserve(max_samples);
   sample_rows.reserve(max_samples);
+  pools.reserve(max_sequences);
   top_stride = stride;
 }
 
@@ -50,6 +51,7 @@ void StepPlan::Clear() {
   positions.clear();
   samples.clear();
   sample_rows.clear();
+  pools.clear();
   decode_rows = 0;
   prefill_rows = 0;
   numerics = kernels::Numerics::kFast;
@@ -66,6 +68,9 @@ std::string Describe(const StepPlan& plan, const LiveChains& chains) {
                     ": ", request.chain->info.name, " request ", request.spec.id.value, " choice ",
                     planned.sequence->choice, " positions ", planned.position, "..",
                     planned.position + planned.rows - 1, "\n");
+  }
+  for (const PlannedPool& pool : plan.pools) {
+    absl::StrAppend(&text, "  pooled rows ", pool.row, "..", pool.row + pool.rows - 1, "\n");
   }
   for (const LiveChains::Graph& graph : chains.graphs()) {
     uint32_t number = 0;

@@ -39,6 +39,13 @@ struct PlannedSample {
   uint32_t prompt_index = 0;
 };
 
+// Rows whose final hidden states are added to their sequence's sums.
+struct PlannedPool {
+  Sequence* sequence = nullptr;
+  uint32_t row = 0;
+  uint32_t rows = 0;
+};
+
 struct StepPlan {
   std::vector<PlannedRows> sequences;  // by graph, chain slot, then order of admission
   std::vector<TokenId> tokens;         // [rows], as far as they are known
@@ -46,7 +53,8 @@ struct StepPlan {
   std::vector<uint32_t> positions;     // [rows]
   std::vector<PlannedSample> samples;  // ascending by row
   std::vector<kernels::SampleRow>
-      sample_rows;  // one for each of `samples`; logits set by the executor
+      sample_rows;                 // one for each of `samples`; logits set by the executor
+  std::vector<PlannedPool> pools;  // ascending by row
   uint32_t decode_rows = 0;
   uint32_t prefill_rows = 0;
   kernels::Numerics numerics = kernels::Numerics::kFast;

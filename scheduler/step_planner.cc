@@ -21,9 +21,10 @@ uint64_t BytesToGrow(const Sequence& sequence, uint32_t rows) {
   return wanted <= held ? 0 : layout.BytesFor(wanted) - layout.BytesFor(held);
 }
 
-// Tokens whose logits nobody asks for: they may come from the cache.
+// Tokens of which nobody asks for logits or hidden states: they may come from the cache.
 uint32_t ReusableTokens(const Sequence& sequence) {
   const GenerationRequest& spec = sequence.request->spec;
+  if (spec.pooling == Pooling::kMean || spec.pooling == Pooling::kFirst) return 0;
   uint32_t reusable = static_cast<uint32_t>(sequence.tokens.size()) - 1;
   if (spec.output.prompt_logprobs.has_value()) {
     reusable = std::min(reusable, spec.output.prompt_logprobs_from - 1);
@@ -167,6 +168,10 @@ void StepPlanner::Open(Sequence* sequence) {
        .max_published_tokens = sequence->deterministic ? sequence->prompt_tokens() : UINT32_MAX,
        .reuse = reuse ? Reuse::kReadWrite : Reuse::kNone});
   sequence->computed = sequence->cache.committed_tokens();
+  // Also after a preemption: its sums begin again.
+  if (spec.pooling != Pooling::kNone) {
+    sequence->pooled.assign(sequence->chain->info.chain->width(), 0);
+  }
 }
 
 void StepPlanner::Admit(TimePoint now, std::vector<Sequence*>& admitted) {
@@ -297,6 +302,7 @@ void StepPlanner::Emit(StepPlan& plan) {
     (decodes ? plan.decode_rows : plan.prefill_rows) += planned.rows;
     plan.sequences.push_back(planned);
     EmitSamples(planned, plan);
+    if (sequence.prompt_only && !sequence.pooled.empty()) EmitPool(planned, plan);
     row += planned.rows;
   }
 }
@@ -327,12 +333,24 @@ void StepPlanner::EmitSamples(const PlannedRows& planned, StepPlan& plan) const 
       }
     }
   }
-  if (planned.rows != sequence.uncomputed() || sequence.score_only) return;
+  if (planned.rows != sequence.uncomputed() || sequence.prompt_only) return;
   if (request.forked || request.spec.n == 1) {
     add(last, &sequence, 0);
     return;
   }
   for (const std::unique_ptr<Sequence>& choice : request.choices) add(last, choice.get(), 0);
+}
+
+void StepPlanner::EmitPool(const PlannedRows& planned, StepPlan& plan) {
+  const Pooling pooling = planned.sequence->request->spec.pooling;
+  uint32_t begin = planned.position;
+  uint32_t end = planned.position + planned.rows;
+  if (pooling == Pooling::kFirst) end = std::min(end, 1u);
+  if (pooling == Pooling::kLast) begin = std::max(begin, planned.sequence->prompt_tokens() - 1);
+  if (begin >= end) return;
+  plan.pools.push_back({.sequence = planned.sequence,
+                        .row = planned.first_row + (begin - planned.position),
+                        .rows = end - begin});
 }
 
 }  // namespace tessera::scheduler

@@ -70,6 +70,7 @@ class StepPlanner {
   [[nodiscard]] Sequence* Victim() const;
   void Emit(StepPlan& plan);
   void EmitSamples(const PlannedRows& planned, StepPlan& plan) const;
+  static void EmitPool(const PlannedRows& planned, StepPlan& plan);
 
   Limits limits_;
   kvcache::KvCache& cache_;

@@ -5,7 +5,7 @@
 namespace tessera::scheduler {
 
 bool MailboxBatch::empty() const {
-  return !started && !progress && tokens.empty() && finished.empty() && !error;
+  return !started && !progress && tokens.empty() && pooled.empty() && finished.empty() && !error;
 }
 
 void MailboxBatch::Clear() {
@@ -13,6 +13,7 @@ void MailboxBatch::Clear() {
   progress.reset();
   tokens.clear();
   top.clear();
+  pooled.clear();
   finished.clear();
   error.reset();
 }
@@ -51,6 +52,10 @@ bool StreamMailbox::PushToken(const TokenEvent& event, std::span<const kernels::
     pushed.top_count = static_cast<uint32_t>(top.size());
     backlog_.fetch_add(1, std::memory_order_relaxed);
   });
+}
+
+bool StreamMailbox::PushPooled(std::vector<float> pooled) {
+  return Push([&] { pending_.pooled = std::move(pooled); });
 }
 
 bool StreamMailbox::PushFinished(const FinishedEvent& event) {

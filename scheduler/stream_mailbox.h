@@ -18,6 +18,7 @@ namespace tessera::scheduler {
 struct MailboxBatch {
   std::vector<TokenEvent> tokens;
   std::vector<kernels::TokenLogprob> top;  // see TokenEvent::top_begin
+  std::vector<float> pooled;               // GenerationRequest::pooling; comes with the end
   std::vector<FinishedEvent> finished;     // follow all tokens of their choice
   std::optional<StartedEvent> started;
   std::optional<ProgressEvent> progress;  // the newest only
@@ -48,6 +49,7 @@ class StreamMailbox {
   [[nodiscard]] bool PushProgress(const ProgressEvent& event);
   // `top` belongs to `event`; its top_begin and top_count are set here.
   [[nodiscard]] bool PushToken(const TokenEvent& event, std::span<const kernels::TokenLogprob> top);
+  [[nodiscard]] bool PushPooled(std::vector<float> pooled);
   [[nodiscard]] bool PushFinished(const FinishedEvent& event);
   [[nodiscard]] bool PushError(Status error);
   // Tokens pushed and not yet drained.

@@ -61,12 +61,9 @@ DaemonParts::~DaemonParts() { Stop(SystemClock().Now()); }
 Status DaemonParts::MakeEngine(const Settings& settings) {
   TESSERA_ASSIGN_OR_RETURN(backend_, MakeBackend(settings.engine, settings.store));
   plan_ = PlanMemory(settings.engine, FreeMemoryBytes(*backend_));
-  scheduler::EngineOptions options;
-  options.threads = static_cast<int>(settings.engine.threads);
+  scheduler::EngineOptions options = EngineOptionsOf(settings.engine, *backend_);
   options.cache_bytes = plan_.cache_bytes;
   options.prefix_reuse = settings.prefix_cache.enabled;
-  options.max_batch_tokens = BatchTokensOf(settings.engine, *backend_);
-  options.max_running = static_cast<uint32_t>(settings.engine.max_running);
   options.inbox = InboxLimits(settings.admission);
   options.park_above_tokens = static_cast<uint32_t>(settings.limits.stream_buffer.tokens);
   options.park_limit = settings.limits.stream_buffer.stall;

@@ -176,7 +176,10 @@ fuzz() {
 goldens() {
   venv .cache/venv-golden tests/golden/requirements.txt ||
     { echo "the Python packages of tests/golden/requirements.txt could not be installed"; count 0 1 0; return 1; }
-  if .cache/venv-golden/bin/python tests/golden/make_goldens.py --compare; then count 1 0 0; else count 0 1 0; fi
+  local maker
+  for maker in make_goldens make_scoring_goldens; do
+    if .cache/venv-golden/bin/python "tests/golden/$maker.py" --compare; then count 1 0 0; else count 0 1 0; fi
+  done
 }
 
 sanitized() {

@@ -1,5 +1,5 @@
 // The lm_head block: final norm and the product with the output table, scaled and capped, for the
-// rows that want logits.
+// rows that want logits; or the final norm alone and the sum over rows, for those that are pooled.
 #include <memory>
 
 #include "blockzoo/block_parts.h"
@@ -32,6 +32,7 @@ class LmHeadBlock final : public BoundBlock {
                          .outs = {vocab},
                          .epilogue = kernels::Epilogue::kLogits}};
     block->is_head_ = true;
+    block->BindPooling(context);
     block->max_width_ = std::max(width, vocab);
     block->workspace_bytes_per_row_ = block->input_.workspace_bytes_per_row();
     return std::unique_ptr<BoundBlock>(std::move(block));
@@ -40,9 +41,8 @@ class LmHeadBlock final : public BoundBlock {
   void Run(const Launch& launch) const override {
     Carver carver(launch.scratch->workspace);
     const LinearInput::Rows rows = input_.Take(carver, launch.rows);
-    kernels::LinearOp::Params params = input_.Begin(
-        launch, rows,
-        [](const LaunchMember& member) -> const BoundNorm& { return Of(member).norm_; });
+    if (!launch.pool.empty()) return Pool(launch, rows);
+    kernels::LinearOp::Params params = input_.Begin(launch, rows, NormOf);
     std::vector<kernels::LinearTask>& tasks = launch.scratch->linear;
     tasks.clear();
     for (const LaunchMember& member : launch.members) {
@@ -68,9 +68,27 @@ class LmHeadBlock final : public BoundBlock {
   }
 
  private:
+  // A backend without it serves all the same.
+  void BindPooling(const BindContext& context) {
+    const auto pool = context.backend.catalog().Find<kernels::PoolRowsOp>({.width = head_.in});
+    pooling_ = pool.status();
+    if (!pool.ok()) return;
+    if (input_.fused()) {
+      pooling_ = absl::UnimplementedError("the backend makes normed rows only inside of products");
+      return;
+    }
+    pool_ = *pool;
+  }
+
+  void Pool(const Launch& launch, const LinearInput::Rows& rows) const {
+    (void)input_.Begin(launch, rows, NormOf);
+    pool_(*launch.context, {.tasks = launch.pool, .x = rows.x, .width = head_.in});
+  }
+
   static const LmHeadBlock& Of(const LaunchMember& member) {
     return static_cast<const LmHeadBlock&>(*member.block);
   }
+  static const BoundNorm& NormOf(const LaunchMember& member) { return Of(member).norm_; }
 
   Status BindScale(const BindContext& context) {
     const Attributes& attributes = context.manifest.attributes;
@@ -92,6 +110,7 @@ class LmHeadBlock final : public BoundBlock {
   float softcap_ = 0;
   BoundWeight head_;
   NormedInput input_;
+  kernels::Kernel<kernels::PoolRowsOp> pool_;
   kernels::Kernel<kernels::ScaleLogitsOp> scale_kernel_;
 };
 

@@ -75,6 +75,43 @@ std::string FiguresText(const AnswerFigures& figures) {
       HumanSeconds(figures.total_s), f.reason.empty() ? "interruption" : f.reason);
 }
 
+// Reasoning and calls are set apart from the answer, which alone stays in the conversation.
+class AnswerPrinter {
+ public:
+  void Add(const GenerateDelta& delta) {
+    if (!delta.reasoning.empty()) {
+      Begin(Part::kReasoning);
+      Print(Styled(Stream::kOut, Style::kDim, ForTerminal(delta.reasoning)));
+    }
+    if (!delta.text.empty()) {
+      Begin(Part::kText);
+      Print(ForTerminal(delta.text));
+    }
+    for (const GenerateToolCall& call : delta.calls) {
+      if (!call.name.empty()) {
+        if (part_ == Part::kCall) {
+          Print("\n");
+        }
+        Begin(Part::kCall);
+        Print(absl::StrCat("call ", ForTerminal(call.name), " "));
+      }
+      Print(ForTerminal(call.arguments));
+    }
+  }
+
+ private:
+  enum class Part : uint8_t { kNone, kReasoning, kText, kCall };
+
+  void Begin(Part part) {
+    if (part_ != part && part_ != Part::kNone) {
+      Print("\n");
+    }
+    part_ = part;
+  }
+
+  Part part_ = Part::kNone;
+};
+
 class Conversation {
  public:
   explicit Conversation(const ChatOptions& options)
@@ -113,13 +150,14 @@ class Conversation {
     const auto elapsed = [begin] {
       return std::chrono::duration<double>(Clock::now() - begin).count();
     };
+    AnswerPrinter printer;
     GenerateSink sink;
     sink.delta = [&](const GenerateDelta& delta) {
-      if (answer.empty() && !delta.text.empty()) {
+      if (figures_.first_token_s == 0) {
         figures_.first_token_s = elapsed();
       }
       answer += delta.text;
-      Print(ForTerminal(delta.text));
+      printer.Add(delta);
     };
     sink.finished = [&](const GenerateFinished& finished) { figures_.finished = finished; };
     const Status status = client_.Generate(call, sink, std::move(cancel));

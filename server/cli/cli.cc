@@ -29,6 +29,7 @@ void AddCommands(CommandLine& line) {
   AddChat(line);
   AddGenerate(line);
   AddTokenize(line);
+  AddPerplexity(line);
   AddBench(line);
   AddPlan(line);
   AddCheckConfig(line);

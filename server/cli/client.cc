@@ -144,7 +144,8 @@ GenerateFinished FromProto(const pb::Finished& finished) {
   return out;
 }
 
-void Deliver(const pb::GenerateResponse& event, const GenerateSink& sink) {
+void Deliver(const pb::GenerateResponse& event, const GenerateSink& sink,
+             GenerateDelta delta = {}) {
   switch (event.event_case()) {
     case pb::GenerateResponse::kStarted:
       if (sink.started) {
@@ -160,7 +161,6 @@ void Deliver(const pb::GenerateResponse& event, const GenerateSink& sink) {
       return;
     case pb::GenerateResponse::kDelta:
       if (sink.delta) {
-        GenerateDelta delta;
         delta.text = event.delta().text();
         for (const pb::Token& token : event.delta().tokens()) {
           delta.tokens.push_back(FromProto(token));
@@ -255,7 +255,12 @@ Status Client::Generate(const GenerateCall& call, const GenerateSink& sink, Canc
     pb::ChatResponse event;
     const auto reader = impl_->stub->Chat(&context, chat);
     while (reader->Read(&event)) {
-      Deliver(event.base(), sink);
+      GenerateDelta delta;
+      delta.reasoning = event.reasoning_delta();
+      for (const pb::ToolCall& call : event.tool_call_deltas()) {
+        delta.calls.push_back({call.name(), call.arguments_json()});
+      }
+      Deliver(event.base(), sink, std::move(delta));
     }
     status = reader->Finish();
   }
@@ -288,6 +293,26 @@ StatusOr<std::string> Client::Detokenize(absl::string_view model,
   TESSERA_ASSIGN_OR_RETURN(const pb::DetokenizeResponse response,
                            impl_->Unary(&pb::InferenceService::Stub::Detokenize, request));
   return response.text();
+}
+
+StatusOr<std::vector<float>> Client::Score(absl::string_view model,
+                                           std::span<const uint32_t> context,
+                                           std::span<const uint32_t> continuation) {
+  pb::ScoreRequest request;
+  request.set_model(std::string(model));
+  request.mutable_context()->mutable_token_ids()->mutable_ids()->Add(context.begin(),
+                                                                     context.end());
+  request.add_continuations()->mutable_token_ids()->mutable_ids()->Add(continuation.begin(),
+                                                                       continuation.end());
+  TESSERA_ASSIGN_OR_RETURN(const pb::ScoreResponse response,
+                           impl_->Unary(&pb::InferenceService::Stub::Score, request));
+  std::vector<float> logprobs;
+  if (response.continuations_size() > 0) {
+    for (const pb::Token& token : response.continuations(0).tokens()) {
+      logprobs.push_back(token.logprob());
+    }
+  }
+  return logprobs;
 }
 
 StatusOr<std::vector<RemoteModel>> Client::ListModels() {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -60,8 +61,15 @@ struct GenerateStarted {
   std::string revision;
 };
 
+struct GenerateToolCall {
+  std::string name;  // empty: goes on with the call before
+  std::string arguments;
+};
+
 struct GenerateDelta {
   std::string text;
+  std::string reasoning;                // of a chat
+  std::vector<GenerateToolCall> calls;  // the same
   std::vector<ScoredToken> tokens;
 };
 
@@ -128,6 +136,10 @@ class Client {
                                           SpecialTokens special);
   [[nodiscard]] StatusOr<std::string> Detokenize(absl::string_view model,
                                                  const std::vector<uint32_t>& ids);
+  // The log-probability of each of `continuation`, given the context and those before it.
+  [[nodiscard]] StatusOr<std::vector<float>> Score(absl::string_view model,
+                                                   std::span<const uint32_t> context,
+                                                   std::span<const uint32_t> continuation);
   [[nodiscard]] StatusOr<std::vector<RemoteModel>> ListModels();
   // `model`, or the only model there is when it is empty.
   [[nodiscard]] StatusOr<std::string> ChooseModel(const std::string& model);

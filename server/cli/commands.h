@@ -11,6 +11,7 @@ void AddZoo(CommandLine& line);
 void AddChat(CommandLine& line);
 void AddGenerate(CommandLine& line);
 void AddTokenize(CommandLine& line);
+void AddPerplexity(CommandLine& line);
 void AddBench(CommandLine& line);
 void AddPlan(CommandLine& line);
 void AddCheckConfig(CommandLine& line);

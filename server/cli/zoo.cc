@@ -12,6 +12,7 @@
 #include "server/cli/settings_flags.h"
 #include "server/cli/zoo_json.h"
 #include "server/cli/zoo_makers.h"
+#include "server/text/chat_template.h"
 
 namespace tessera::server::cli {
 namespace {
@@ -51,6 +52,21 @@ blockzoo::ExistingChain ExistingOf(const ZooOptions& options) {
   return options.replace ? blockzoo::ExistingChain::kReplace : blockzoo::ExistingChain::kKeep;
 }
 
+// The chain is good for prompts all the same.
+Status WarnOfChatTemplate(const Zoo& zoo, const std::string& name) {
+  TESSERA_ASSIGN_OR_RETURN(const blockzoo::ChainManifest chain, zoo.Chain(name));
+  const auto found = chain.assets.find("chat_template");
+  if (found == chain.assets.end()) return absl::OkStatus();
+  TESSERA_ASSIGN_OR_RETURN(const std::string text, zoo.Asset(found->second));
+  const auto parsed = ChatTemplate::Parse(text);
+  if (parsed.ok()) return absl::OkStatus();
+  const ErrorParts parts = PartsOf(parsed.status());
+  PrintError(absl::StrCat(
+      "warning: the chat template cannot be used, chats will be refused; where: ", parts.where,
+      "; why: ", parts.why, "; fix: name another in models[].chat_template\n"));
+  return absl::OkStatus();
+}
+
 Status RunImport(const ZooOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckSource(options.path));
   TESSERA_RETURN_IF_ERROR(blockzoo::CheckChainName(options.name));
@@ -66,7 +82,7 @@ Status RunImport(const ZooOptions& options) {
                              return zoo->Import(import);
                            }));
   PrintReport(options, report);
-  return absl::OkStatus();
+  return WarnOfChatTemplate(*zoo, options.name);
 }
 
 Status RunList(const ZooOptions& options) {

@@ -124,18 +124,26 @@ std::string ToJson(const blockzoo::SynthReport& report) {
   return Dumped(out);
 }
 
-std::string ToJson(const blockzoo::QuantizeReport& report) {
-  return Dumped({{"chain", ChainJson(report.chain)},
-                 {"tensors", report.tensors},
-                 {"mean_error", report.mean_error},
-                 {"worst_error", report.worst_error},
-                 {"worst_tensor", report.worst_tensor},
-                 {"fallback_tensors", report.fallback_tensors},
-                 {"fallback_type", report.fallback_type},
-                 {"source_bytes", report.source_bytes},
-                 {"bytes", report.bytes},
-                 {"new_bytes", report.new_bytes},
-                 {"seconds", report.seconds}});
+std::string ToJson(const blockzoo::QuantizeReport& report,
+                   const std::optional<PerplexityCost>& cost) {
+  Json out{{"chain", ChainJson(report.chain)},
+           {"tensors", report.tensors},
+           {"mean_error", report.mean_error},
+           {"worst_error", report.worst_error},
+           {"worst_tensor", report.worst_tensor},
+           {"fallback_tensors", report.fallback_tensors},
+           {"fallback_type", report.fallback_type},
+           {"source_bytes", report.source_bytes},
+           {"bytes", report.bytes},
+           {"new_bytes", report.new_bytes},
+           {"seconds", report.seconds}};
+  if (cost) {
+    out["perplexity"] = {{"source", cost->source.value},
+                         {"chain", cost->made.value},
+                         {"context", cost->context},
+                         {"scored", cost->made.scored}};
+  }
+  return Dumped(out);
 }
 
 std::string ToJson(const blockzoo::ZooListing& listing) {

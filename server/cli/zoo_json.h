@@ -2,16 +2,19 @@
 // in hexadecimal.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "blockzoo/zoo_reports.h"
+#include "server/cli/text_perplexity.h"
 
 namespace tessera::server::cli {
 
 [[nodiscard]] std::string ToJson(const blockzoo::ImportReport& report);
 [[nodiscard]] std::string ToJson(const blockzoo::ExportReport& report);
 [[nodiscard]] std::string ToJson(const blockzoo::SynthReport& report);
-[[nodiscard]] std::string ToJson(const blockzoo::QuantizeReport& report);
+[[nodiscard]] std::string ToJson(const blockzoo::QuantizeReport& report,
+                                 const std::optional<PerplexityCost>& cost);
 [[nodiscard]] std::string ToJson(const blockzoo::ZooListing& listing);
 [[nodiscard]] std::string ToJson(const blockzoo::ChainDetails& details);
 [[nodiscard]] std::string ToJson(const blockzoo::ChainDiff& diff);

@@ -17,9 +17,10 @@ void AddQuantize(Command& zoo, const std::shared_ptr<SettingsFlags>& flags);
 
 // Runs `work` with a progress display on stderr.
 template <typename Work>
-auto WithProgress(absl::string_view title, const Work& work) {
+auto WithProgress(absl::string_view title, const Work& work,
+                  blockzoo::ProgressUnit unit = blockzoo::ProgressUnit::kBytes) {
   blockzoo::ProgressPrinter printer(std::string(title), stderr, blockzoo::ProgressStyleOf(stderr),
-                                    SystemClock());
+                                    SystemClock(), unit);
   return work([&printer](uint64_t done, uint64_t total) { printer.Update(done, total); });
 }
 

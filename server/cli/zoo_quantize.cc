@@ -4,6 +4,7 @@
 #include "kernels/weight_codec.h"
 #include "server/cli/console.h"
 #include "server/cli/dtype_words.h"
+#include "server/cli/text_perplexity.h"
 #include "server/cli/zoo_json.h"
 #include "server/cli/zoo_makers.h"
 
@@ -23,6 +24,7 @@ struct QuantizeFlags {
   bool quantize_head = false;
   bool replace = false;
   bool json = false;
+  TextPerplexity text;  // without a file: not measured
 };
 
 StatusOr<QuantizedHead> HeadOf(const QuantizeFlags& flags) {
@@ -34,6 +36,18 @@ StatusOr<QuantizedHead> HeadOf(const QuantizeFlags& flags) {
   }
   if (flags.keep_head) return QuantizedHead::kKeep;
   return flags.quantize_head ? QuantizedHead::kQuantized : QuantizedHead::kBF16;
+}
+
+// The perplexity of the source and of the new chain; nullopt when nobody asked.
+StatusOr<std::optional<PerplexityCost>> MeasureCost(const QuantizeFlags& flags, Zoo* zoo,
+                                                    const std::string& made) {
+  if (flags.text.file.empty()) return std::nullopt;
+  TESSERA_ASSIGN_OR_RETURN(const std::shared_ptr<const Settings> settings,
+                           LoadFlaggedSettings(*flags.zoo));
+  PerplexityCost cost{.context = flags.text.context, .source = {}, .made = {}};
+  TESSERA_ASSIGN_OR_RETURN(cost.source, MeasureInZoo(settings, zoo, flags.source, flags.text));
+  TESSERA_ASSIGN_OR_RETURN(cost.made, MeasureInZoo(settings, zoo, made, flags.text));
+  return cost;
 }
 
 Status RunQuantize(const QuantizeFlags& flags) {
@@ -50,7 +64,10 @@ Status RunQuantize(const QuantizeFlags& flags) {
                              quantize.progress = progress;
                              return zoo->Quantize(quantize);
                            }));
-  Print(flags.json ? ToJson(report) : blockzoo::Render(report));
+  TESSERA_ASSIGN_OR_RETURN(const std::optional<PerplexityCost> cost,
+                           MeasureCost(flags, zoo.get(), quantize.name));
+  Print(flags.json ? ToJson(report, cost)
+                   : blockzoo::Render(report) + (cost ? Render(*cost) : std::string()));
   return absl::OkStatus();
 }
 
@@ -59,6 +76,7 @@ Status RunQuantize(const QuantizeFlags& flags) {
 void AddQuantize(Command& zoo, const std::shared_ptr<SettingsFlags>& flags) {
   const auto options = std::make_shared<QuantizeFlags>();
   options->zoo = flags;
+  options->text.max_tokens = 20480;
   Command quantize =
       zoo.Subcommand("quantize", "Make a chain with another chain's weights in a smaller type");
   quantize.Argument("CHAIN", &options->source, "the chain to read");
@@ -71,11 +89,16 @@ void AddQuantize(Command& zoo, const std::shared_ptr<SettingsFlags>& flags) {
   quantize.Flag("--quantize-head", &options->quantize_head,
                 "give the lm_head the type of the layers too");
   quantize.Flag("--replace", &options->replace, "take the name from a chain with other content");
+  quantize.Option("--perplexity", &options->text.file,
+                  "a text: also measure what both chains make of it");
+  quantize.Option("--perplexity-tokens", &options->text.max_tokens,
+                  "tokens of the text from its start; 0: all; 20480");
   quantize.Flag("--json", &options->json, "one JSON object instead of text");
   quantize.Examples(
       "  tessera zoo --zoo ~/zoo quantize llama --to f8-channel\n"
       "  tessera zoo --zoo ~/zoo quantize llama --to i4-g128 --as llama-int4\n"
-      "  tessera zoo --zoo ~/zoo quantize llama --to q4_k --quantize-head\n\n"
+      "  tessera zoo --zoo ~/zoo quantize llama --to q4_k --quantize-head\n"
+      "  tessera zoo --zoo ~/zoo quantize llama --to q8_0 --perplexity wiki.test.raw\n\n"
       "The new chain says what it lost: the relative L2 error of its tensors, on the mean and of\n"
       "the worst one, here and in `tessera zoo show`. Norms and biases stay as they are. GGUF's\n"
       "types (q8_0 ... mxfp4) run on a processor; those with blocks of 256 take one with blocks\n"

@@ -83,7 +83,11 @@ StatusOr<RenderedChat> RenderChat(const LoadedModel& model, const ChatSpec& chat
   if (!model.chat_template) {
     return MakeError(Condition::kTemplateFailed,
                      absl::StrCat("model \"", model.name,
-                                  "\" has no chat template; send a prompt instead of messages"));
+                                  model.chat_template_error.empty()
+                                      ? "\" has no chat template"
+                                      : "\" has a chat template that cannot be used: ",
+                                  absl::string_view(model.chat_template_error).substr(0, 512),
+                                  "; send a prompt instead of messages"));
   }
   TESSERA_RETURN_IF_ERROR(CheckArguments(chat.template_args_json, *model.chat_template));
   const StatusOr<std::vector<TextSegment>> segments =

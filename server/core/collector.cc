@@ -25,11 +25,12 @@ class Collector final : public EventSink {
     if (batch.started) output_.started = std::move(batch.started);
     std::move(batch.prompt_tokens.begin(), batch.prompt_tokens.end(),
               std::back_inserter(output_.prompt_tokens));
+    if (!batch.embedding.empty()) output_.embedding = std::move(batch.embedding);
     for (OutputDelta& delta : batch.deltas) {
       OutputDelta& whole = Choice(delta.choice);
-      whole.text += delta.text;
       whole.token_count += delta.token_count;
       std::move(delta.tokens.begin(), delta.tokens.end(), std::back_inserter(whole.tokens));
+      whole.Append(std::move(delta));
     }
     for (OutputFinished& finished : batch.finished) {
       (void)Choice(finished.choice);

@@ -14,6 +14,7 @@ namespace tessera::server {
 struct CollectedOutput {
   std::optional<OutputStarted> started;
   std::vector<OutputToken> prompt_tokens;
+  std::vector<float> embedding;
   std::vector<OutputDelta> choices;      // by choice, each whole
   std::vector<OutputFinished> finished;  // by choice
   Status error;

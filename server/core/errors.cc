@@ -3,6 +3,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "config/foundation/check.h"
 #include "scheduler/reason.h"
@@ -165,6 +166,25 @@ Status InvalidFields(std::vector<FieldViolation> violations) {
   details.condition = Condition::kInvalidParameter;
   details.violations = std::move(violations);
   return MakeError(details, message);
+}
+
+Status WithFieldName(const Status& status, absl::string_view field, absl::string_view name) {
+  std::optional<ErrorDetails> details = Decode(status);
+  if (!details) return status;
+  bool renamed = false;
+  for (FieldViolation& one : details->violations) {
+    const absl::string_view path = one.field;
+    if (!absl::StartsWith(path, field)) continue;
+    const absl::string_view rest = path.substr(field.size());
+    if (!rest.empty() && rest[0] != '.' && rest[0] != '[') continue;
+    one.field = absl::StrCat(name, rest);
+    renamed = true;
+  }
+  if (!renamed) return status;
+  if (details->condition != Condition::kInvalidParameter) {
+    return MakeError(*details, status.message());
+  }
+  return InvalidFields(std::move(details->violations));
 }
 
 Status ModelNotFound(absl::string_view model) {

@@ -72,6 +72,10 @@ struct ErrorDetails {
 [[nodiscard]] Status MakeError(Condition condition, absl::string_view message);
 // INVALID_ARGUMENT with all violations; the message names each.
 [[nodiscard]] Status InvalidFields(std::vector<FieldViolation> violations);
+// The same error where the client knows a field under another name: violations of `field` and of
+// its parts ("prompt.text") are told of `name`.
+[[nodiscard]] Status WithFieldName(const Status& status, absl::string_view field,
+                                   absl::string_view name);
 [[nodiscard]] Status ModelNotFound(absl::string_view model);
 
 enum class OutputSent : uint8_t { kNo, kYes };

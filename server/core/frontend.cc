@@ -177,12 +177,16 @@ Frontend::~Frontend() {
   for (const auto& request : impl_->Open()) request->Cancel();
 }
 
+Status Frontend::Check(const GenerationSpec& spec) const {
+  if (intake() == Intake::kDraining) return Draining();
+  TESSERA_RETURN_IF_ERROR(ValidateSpec(spec, LimitsOf(impl_->parts.settings->Current()->limits)));
+  return impl_->parts.registry->Check(spec.model);
+}
+
 StatusOr<std::shared_ptr<RequestHandle>> Frontend::Start(GenerationSpec spec,
                                                          std::weak_ptr<EventSink> sink) {
   const std::shared_ptr<const Settings> settings = impl_->parts.settings->Current();
-  if (intake() == Intake::kDraining) return Draining();
-  TESSERA_RETURN_IF_ERROR(ValidateSpec(spec, LimitsOf(settings->limits)));
-  TESSERA_RETURN_IF_ERROR(impl_->parts.registry->Check(spec.model));
+  TESSERA_RETURN_IF_ERROR(Check(spec));
   if (spec.request_id.empty()) {
     spec.request_id = absl::StrCat("req-", absl::Hex(impl_->Random(), absl::kZeroPad16));
   }

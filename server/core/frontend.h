@@ -36,6 +36,9 @@ class Frontend {
   // Ends what is still open.
   ~Frontend();
 
+  // What Start would refuse the request for before it reserves anything.
+  [[nodiscard]] Status Check(const GenerationSpec& spec) const;
+
   // Validates the request, reserves its place in the queue and starts it; a model that is not
   // loaded is loaded meanwhile. An error here means that nothing happened and `sink` is not called.
   // The sink is told on a pool thread, never from inside this call, and no more once it has died.

@@ -222,7 +222,18 @@ Status ValidateSpec(const GenerationSpec& spec, const SpecLimits& limits) {
   } else {
     ValidatePrompt(spec.prompt, "prompt", report.violations());
   }
-  if (spec.continuation) ValidatePrompt(*spec.continuation, "continuation", report.violations());
+  if (spec.continuation) {
+    ValidatePrompt(*spec.continuation, "continuation", report.violations());
+    if (spec.continuation->truncate_to) {
+      report.Add("continuation.truncate_to", "must not be set: all of it is scored");
+    }
+  }
+  if (spec.embedding && spec.embedding->dimensions == 0u) {
+    report.Add("dimensions", "must be at least 1; leave it out for all");
+  }
+  if (!spec.generates() && spec.sampling.n.value_or(1) > 1) {
+    report.Add("sampling.n", "must be 1 where nothing is generated");
+  }
   if (spec.model.empty()) report.Add("model", "must be set");
   report.Text("model", spec.model, kMaxNameBytes);
   report.Text("request_id", spec.request_id, kMaxIdBytes);

@@ -11,6 +11,7 @@
 #include "config/foundation/clock.h"
 #include "config/foundation/ids.h"
 #include "config/settings.h"
+#include "server/core/embedding.h"
 #include "server/core/errors.h"
 
 namespace tessera::server {
@@ -41,9 +42,10 @@ struct MessageSpec {
 
 struct ChatSpec {
   std::vector<MessageSpec> messages;
-  std::string tools_json;          // a JSON array; empty: none
-  std::string tool_choice;         // "", "auto" or "none"
-  std::string template_args_json;  // a JSON object; empty: none
+  std::string tools_json;           // a JSON array; empty: none
+  std::string tool_choice;          // "", "auto" or "none"
+  bool parallel_tool_calls = true;  // false: calls after the first are left out of the answer
+  std::string template_args_json;   // a JSON object; empty: none
   bool add_generation_prompt = true;
 };
 
@@ -103,6 +105,10 @@ struct GenerationSpec {
   // Set: nothing is generated; the log-probabilities of these tokens after the prompt are the
   // answer, delivered as prompt tokens.
   std::optional<PromptSpec> continuation;
+  // Set: nothing is generated; the answer is a vector.
+  std::optional<EmbeddingSpec> embedding;
+  // Nothing is generated: the prompt's log-probabilities are the answer, if they are asked for.
+  bool prompt_only = false;
   SamplingSpec sampling;
   StoppingSpec stopping;
   OutputSpec output;
@@ -111,6 +117,8 @@ struct GenerationSpec {
   bool resumable = false;
   std::map<std::string, std::string> tags;
   std::optional<TimePoint> deadline;  // hard
+
+  [[nodiscard]] bool generates() const { return !continuation && !embedding && !prompt_only; }
 };
 
 // Bounds that an operator may move. Others are constants of generation_spec.cc.

@@ -15,6 +15,7 @@ namespace tessera::server {
 
 class Tokenizer;
 class ChatTemplate;
+class ChatOutput;
 
 // Immutable. Requests hold it while they run; when the registry has let go of it and the last
 // request ends, its chain leaves the engine.
@@ -27,6 +28,8 @@ struct LoadedModel {
   std::shared_ptr<const scheduler::TokenTable> tokens;  // of all `vocab` ids
   std::shared_ptr<const Tokenizer> tokenizer;
   std::shared_ptr<const ChatTemplate> chat_template;  // null: not a chat model
+  std::string chat_template_error;                    // why the chain's own template is not used
+  std::shared_ptr<const ChatOutput> chat_output;      // null: answers are text
   std::vector<TokenId> end_token_ids;
   SamplingDefaults defaults;
   uint64_t max_context = 0;  // tokens of prompt and output together that it takes here

@@ -48,8 +48,15 @@ Status ToldOf(const std::string& name, const Status& error) {
 }
 
 ModelSummary SummaryOf(const LoadedModel& model) {
-  return {model.revision, model.max_context, model.blocks,
-          model.chat_template ? ModelSummary::Chat::kYes : ModelSummary::Chat::kNo};
+  ModelSummary summary;
+  summary.revision = model.revision;
+  summary.max_context = model.max_context;
+  summary.blocks = model.blocks;
+  if (model.chat_template) summary.chat = ModelSummary::Chat::kYes;
+  if (model.chain && model.chain->pooling().ok()) {
+    summary.embeddings = ModelSummary::Embeddings::kYes;
+  }
+  return summary;
 }
 
 }  // namespace

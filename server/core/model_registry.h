@@ -25,6 +25,7 @@ struct ModelSummary {
   uint64_t max_context = 0;
   uint32_t blocks = 0;
   enum class Chat : uint8_t { kNo, kYes } chat = Chat::kNo;
+  enum class Embeddings : uint8_t { kNo, kYes } embeddings = Embeddings::kNo;
 };
 
 // Where models come from and go to. Thread-safe.

@@ -3,8 +3,8 @@
 namespace tessera::server {
 
 bool OutputBatch::empty() const {
-  return !started && !progress && prompt_tokens.empty() && deltas.empty() && finished.empty() &&
-         !error;
+  return !started && !progress && prompt_tokens.empty() && embedding.empty() && deltas.empty() &&
+         finished.empty() && !error;
 }
 
 bool OutputBatch::ends() const { return error || (!finished.empty() && finished.back().last); }

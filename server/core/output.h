@@ -10,6 +10,7 @@
 #include "config/foundation/ids.h"
 #include "config/foundation/status.h"
 #include "scheduler/request.h"
+#include "server/text/chat_output/chat_parts.h"
 
 namespace tessera::server {
 
@@ -45,9 +46,9 @@ struct OutputProgress {
   std::optional<uint32_t> load_percent;  // the model is being loaded
 };
 
-struct OutputDelta {
+// Texts are whole UTF-8 characters; of anything but a chat, there is nothing but text.
+struct OutputDelta : ChatParts {
   uint32_t choice = 0;
-  std::string text;                 // whole UTF-8 characters
   std::vector<OutputToken> tokens;  // when asked for
   uint32_t token_count = 0;         // tokens this delta stands for, listed or not
 };
@@ -63,6 +64,7 @@ struct OutputFinished {
   scheduler::FinishReason reason = scheduler::FinishReason::kNone;
   std::optional<std::string> stop_text;
   std::optional<TokenId> stop_token;
+  uint32_t tool_calls = 0;  // that the answer made
   OutputUsage usage;
   Duration queue{};
   Duration prefill{};
@@ -77,6 +79,7 @@ struct OutputBatch {
   std::optional<OutputProgress> progress;
   std::vector<OutputToken>
       prompt_tokens;                // from the second on, when their log-probabilities were asked
+  std::vector<float> embedding;     // when it was asked for; comes with the end
   std::vector<OutputDelta> deltas;  // at most one a choice
   std::vector<OutputFinished> finished;
   std::optional<Status> error;  // ends the request

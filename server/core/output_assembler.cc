@@ -3,13 +3,20 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/text/chat_output/answer_format.h"
 #include "server/text/tokenizer.h"
 
 namespace tessera::server {
 
 OutputAssembler::OutputAssembler(Options options) : options_(std::move(options)) {
   choices_.resize(options_.choices);
-  for (uint32_t i = 0; i < options_.choices; ++i) choices_[i].held.choice = i;
+  for (uint32_t i = 0; i < options_.choices; ++i) {
+    choices_[i].held.choice = i;
+    if (!options_.chat || options_.model->chat_output == nullptr) continue;
+    AnswerOptions chat = *options_.chat;
+    chat.id_seed += i;
+    choices_[i].parser = options_.model->chat_output->MakeParser(std::move(chat));
+  }
 }
 
 OutputToken OutputAssembler::MakeToken(const scheduler::TokenEvent& event,
@@ -44,9 +51,11 @@ void OutputAssembler::AddToken(const scheduler::TokenEvent& event,
     choice.held.tokens.push_back(MakeToken(event, events));
   }
   const bool control = event.token < table.size() && table.kind(event.token) == TokenKind::kControl;
-  if (control && options_.special == Options::Special::kSkip) {
+  if (control && choice.parser != nullptr && event.visible_bytes > 0) {
+    AddControl(event.token, choice);
     return;
   }
+  if (control && options_.special == Options::Special::kSkip) return;
   const absl::string_view all = options_.model->tokens->Of(event.token);
   const size_t hidden = all.size() - std::min<size_t>(all.size(), event.visible_bytes);
   std::string bytes(all);
@@ -56,15 +65,60 @@ void OutputAssembler::AddToken(const scheduler::TokenEvent& event,
   }
   bytes.resize(bytes.size() - std::min(bytes.size(), hidden));
   choice.at_start = false;
-  choice.repair.Append(bytes, &choice.held.text);
+  std::string text;
+  choice.repair.Append(bytes, &text);
+  AddText(text, choice);
+}
+
+// A mark goes to the parser as a token; any other is text, or nothing.
+void OutputAssembler::AddControl(TokenId token, Choice& choice) const {
+  const absl::string_view name = options_.model->tokens->Of(token);
+  const bool mark = options_.model->chat_output->IsMark(name);
+  if (!mark && options_.special == Options::Special::kSkip) return;
+  std::string text;
+  choice.repair.Flush(&text);
+  AddText(text, choice);
+  AddText(mark ? ControlMarker(name) : std::string(name), choice);
+}
+
+void OutputAssembler::AddText(absl::string_view text, Choice& choice) {
+  if (choice.parser == nullptr) {
+    choice.held.text.append(text.data(), text.size());
+    return;
+  }
+  ChatParts parts;
+  choice.parser->Push(text, &parts);
+  AddParts(std::move(parts), choice);
+}
+
+void OutputAssembler::AddParts(ChatParts parts, Choice& choice) {
+  for (const ToolCallDelta& call : parts.calls) choice.tool_calls += call.name.empty() ? 0 : 1;
+  choice.held.Append(std::move(parts));
+}
+
+void OutputAssembler::Close(Choice& choice) {
+  choice.open = false;
+  std::string text;
+  choice.repair.Flush(&text);
+  AddText(text, choice);
+  FinishParts(choice);
+}
+
+void OutputAssembler::FinishParts(Choice& choice) {
+  if (choice.parser == nullptr) return;
+  ChatParts parts;
+  choice.parser->Finish(&parts);
+  choice.parser.reset();
+  AddParts(std::move(parts), choice);
 }
 
 bool OutputAssembler::HasSomething(const Choice& choice) {
-  return !choice.held.text.empty() || !choice.held.tokens.empty();
+  return !choice.held.empty() || !choice.held.tokens.empty();
 }
 
 void OutputAssembler::HandOutHeld(OutputBatch* batch) {
   for (Choice& choice : choices_) {
+    FinishParts(choice);
     if (HasSomething(choice)) HandOut(choice, batch);
   }
 }
@@ -85,6 +139,7 @@ OutputFinished OutputAssembler::MakeFinished(const scheduler::FinishedEvent& eve
     finished.stop_text = options_.stop[static_cast<size_t>(event.stop_index)];
   }
   finished.stop_token = event.stop_token;
+  finished.tool_calls = choices_[event.choice].tool_calls;
   finished.usage = usage_;
   finished.usage.completion_tokens = event.completion_tokens;
   finished.queue = queue_wait_;
@@ -111,10 +166,11 @@ void OutputAssembler::Convert(const scheduler::MailboxBatch& events, OutputBatch
                                      {}};
   }
   for (const scheduler::TokenEvent& event : events.tokens) AddToken(event, events, batch);
+  if (!events.pooled.empty()) {
+    batch->embedding = FinishEmbedding(events.pooled, options_.embedding);
+  }
   for (const scheduler::FinishedEvent& event : events.finished) {
-    Choice& choice = choices_[event.choice];
-    choice.repair.Flush(&choice.held.text);
-    choice.open = false;
+    Close(choices_[event.choice]);
     batch->finished.push_back(MakeFinished(event));
   }
   for (Choice& choice : choices_) {

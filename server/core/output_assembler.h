@@ -2,12 +2,15 @@
 // size.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "scheduler/stream_mailbox.h"
+#include "server/core/embedding.h"
 #include "server/core/loaded_model.h"
 #include "server/core/output.h"
+#include "server/text/chat_output/answer_parser.h"
 #include "server/text/utf8.h"
 
 namespace tessera::server {
@@ -27,7 +30,10 @@ class OutputAssembler {
     // The prompt holds nothing but control tokens: the output begins a text, which costs a
     // vocabulary with leading spaces its first one.
     enum class Place : uint8_t { kContinues, kBeginsText } place = Place::kContinues;
+    EmbeddingSpec embedding;  // how a pooled vector is finished
     enum class Progress : uint8_t { kHide, kShow } progress = Progress::kHide;
+    // Set: the model's ChatOutput, if it has one, takes the answer apart.
+    std::optional<AnswerOptions> chat;
   };
   explicit OutputAssembler(Options options);
 
@@ -42,6 +48,8 @@ class OutputAssembler {
   struct Choice {
     OutputDelta held;
     Utf8Repair repair;
+    std::unique_ptr<AnswerParser> parser;  // null: all is text
+    uint32_t tool_calls = 0;
     bool at_start = true;
     bool open = true;
   };
@@ -50,6 +58,13 @@ class OutputAssembler {
                 OutputBatch* batch);
   [[nodiscard]] OutputToken MakeToken(const scheduler::TokenEvent& event,
                                       const scheduler::MailboxBatch& events) const;
+  void AddControl(TokenId token, Choice& choice) const;
+  static void AddText(absl::string_view text, Choice& choice);
+  static void AddParts(ChatParts parts, Choice& choice);
+  // Nothing comes after what came.
+  static void Close(Choice& choice);
+  // Takes what the parser holds back.
+  static void FinishParts(Choice& choice);
   [[nodiscard]] OutputFinished MakeFinished(const scheduler::FinishedEvent& event) const;
   [[nodiscard]] static bool HasSomething(const Choice& choice);
   void HandOut(Choice& choice, OutputBatch* batch);

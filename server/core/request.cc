@@ -14,6 +14,9 @@
 namespace tessera::server {
 namespace {
 
+// What may tell how a template has begun the answer.
+constexpr size_t kPromptEndBytes = 256;
+
 Status TooLong(uint64_t prompt_tokens, uint64_t max_tokens, uint64_t limit) {
   ErrorDetails details;
   details.condition = Condition::kContextLength;
@@ -73,31 +76,37 @@ void Request::Prepare(const ModelPtr& model) {
 
 Status Request::EncodeAll(const LoadedModel& model, uint32_t* continuation_from) {
   TESSERA_RETURN_IF_ERROR(ValidateTokenIds(spec_, model.vocab));
-  if (spec_.chat) {
+  if (spec_.continuation) {
+    TESSERA_ASSIGN_OR_RETURN(EncodedPair pair,
+                             EncodePair(model, spec_.prompt, *spec_.continuation));
+    prompt_ = std::move(pair.ids);
+    *continuation_from = pair.continuation_from;
+  } else if (spec_.chat) {
     TESSERA_ASSIGN_OR_RETURN(RenderedChat rendered, RenderChat(model, *spec_.chat));
     prompt_ = std::move(rendered.token_ids);
+    prompt_end_ = rendered.text.substr(rendered.text.size() -
+                                       std::min(rendered.text.size(), kPromptEndBytes));
   } else {
     TESSERA_ASSIGN_OR_RETURN(prompt_, EncodePrompt(model, spec_.prompt));
   }
   if (prompt_.empty()) return InvalidFields({{"prompt", "has no token"}});
-  if (!spec_.continuation) return absl::OkStatus();
-  *continuation_from = static_cast<uint32_t>(prompt_.size());
-  const PromptSpec& rest = *spec_.continuation;
-  if (spec_.prompt.input == PromptSpec::Input::kText && rest.input == PromptSpec::Input::kText) {
-    // Merges across the border are what the model saw in training, so both are one text.
-    PromptSpec whole = spec_.prompt;
-    whole.text += rest.text;
-    TESSERA_ASSIGN_OR_RETURN(std::vector<TokenId> joined, EncodePrompt(model, whole));
-    if (joined.size() > prompt_.size()) {
-      prompt_ = std::move(joined);
-      return absl::OkStatus();
-    }
+  return absl::OkStatus();
+}
+
+Status Request::CheckEmbedding(const LoadedModel& model) const {
+  if (!spec_.embedding) return absl::OkStatus();
+  if (!model.chain->pooling().ok()) {
+    return MakeError(Condition::kUnsupported,
+                     absl::StrCat("the device that serves model \"", model.name,
+                                  "\" has no kernel that pools hidden states; a server with "
+                                  "engine.device: cpu makes embeddings"));
   }
-  PromptSpec alone = rest;
-  alone.add_special_tokens = false;
-  TESSERA_ASSIGN_OR_RETURN(std::vector<TokenId> ids, EncodePrompt(model, alone));
-  if (ids.empty()) return InvalidFields({{"continuation", "has no token"}});
-  prompt_.insert(prompt_.end(), ids.begin(), ids.end());
+  const uint64_t width = model.chain->width();
+  if (spec_.embedding->dimensions.value_or(0) > width) {
+    return InvalidFields(
+        {{"dimensions", absl::StrCat("must be at most ", width, ", the model's width, is ",
+                                     *spec_.embedding->dimensions)}});
+  }
   return absl::OkStatus();
 }
 
@@ -105,7 +114,7 @@ StatusOr<uint32_t> Request::ChooseMaxTokens(const LoadedModel& model) const {
   const uint64_t limit =
       std::min(model.max_context, context_.parts.engine->MaxSequenceTokens(*model.chain));
   const uint64_t prompt = prompt_.size();
-  if (spec_.continuation) {
+  if (!spec_.generates()) {
     if (prompt > limit) return TooLong(prompt, 0, limit);
     return 0;
   }
@@ -134,12 +143,12 @@ StatusOr<scheduler::GenerationRequest> Request::MakeRequest(const LoadedModel& m
   request.output.logprob_ids = spec_.output.logprob_token_ids;
   request.output.progress = spec_.output.progress;
   request.n = spec_.sampling.n.value_or(1);
+  request.prompt_only = !spec_.generates();
   if (spec_.continuation) {
-    request.score_only = true;
-    request.n = 1;
     request.output.prompt_logprobs = spec_.output.prompt_logprobs.value_or(0);
     request.output.prompt_logprobs_from = continuation_from;
   }
+  if (spec_.embedding) request.pooling = spec_.embedding->pooling;
   request.cache_scope = ScopeDigest(spec_.scheduling.cache_scope);
   request.bypass_prefix_cache = spec_.scheduling.bypass_prefix_cache;
   request.deterministic = spec_.scheduling.deterministic;
@@ -150,6 +159,19 @@ StatusOr<scheduler::GenerationRequest> Request::MakeRequest(const LoadedModel& m
   return request;
 }
 
+AnswerOptions Request::ChatOptions() const {
+  AnswerOptions options;
+  const ChatSpec& chat = *spec_.chat;
+  if (!chat.tools_json.empty() && chat.tool_choice != "none") {
+    options.tools = OfferedTools(chat.tools_json);
+  }
+  options.prompt = prompt_end_;
+  if (!chat.parallel_tool_calls) options.calls = AnswerOptions::Calls::kOne;
+  if (!spec_.output.skip_special_tokens) options.special = AnswerOptions::Special::kShow;
+  options.id_seed = context_.seed;
+  return options;
+}
+
 OutputAssembler::Options Request::AssemblerOptions(const ModelPtr& model) const {
   using Options = OutputAssembler::Options;
   Options options;
@@ -157,11 +179,13 @@ OutputAssembler::Options Request::AssemblerOptions(const ModelPtr& model) const 
   options.model = model;
   options.seed = spec_.sampling.seed.value_or(context_.seed);
   options.choices = spec_.sampling.n.value_or(1);
+  options.embedding = spec_.embedding.value_or(EmbeddingSpec());
   options.stop = spec_.stopping.stop;
   options.stream_interval = spec_.output.stream_interval;
   if (spec_.output.token_ids || spec_.output.logprobs) options.tokens = Options::Tokens::kList;
   if (!spec_.output.skip_special_tokens) options.special = Options::Special::kShow;
   if (spec_.output.progress) options.progress = Options::Progress::kShow;
+  if (spec_.chat) options.chat = ChatOptions();
   const TokenBytes& bytes = model->tokenizer->token_bytes();
   const bool begins = std::all_of(prompt_.begin(), prompt_.end(), [&bytes](TokenId id) {
     return id < bytes.size() && bytes.kind(id) == TokenKind::kControl;
@@ -172,6 +196,7 @@ OutputAssembler::Options Request::AssemblerOptions(const ModelPtr& model) const 
 
 Status Request::Submit(const ModelPtr& model) {
   uint32_t continuation_from = 1;
+  TESSERA_RETURN_IF_ERROR(CheckEmbedding(*model));
   TESSERA_RETURN_IF_ERROR(EncodeAll(*model, &continuation_from));
   TESSERA_ASSIGN_OR_RETURN(scheduler::GenerationRequest request,
                            MakeRequest(*model, continuation_from));

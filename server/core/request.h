@@ -59,9 +59,11 @@ class Request : public std::enable_shared_from_this<Request> {
   void Prepare(const ModelPtr& model);
   [[nodiscard]] Status Submit(const ModelPtr& model);
   [[nodiscard]] Status EncodeAll(const LoadedModel& model, uint32_t* continuation_from);
+  [[nodiscard]] Status CheckEmbedding(const LoadedModel& model) const;
   [[nodiscard]] StatusOr<uint32_t> ChooseMaxTokens(const LoadedModel& model) const;
   [[nodiscard]] StatusOr<scheduler::GenerationRequest> MakeRequest(
       const LoadedModel& model, uint32_t continuation_from) const;
+  [[nodiscard]] AnswerOptions ChatOptions() const;
   [[nodiscard]] OutputAssembler::Options AssemblerOptions(const ModelPtr& model) const;
   // Tells the sink that there is output: on the pool; on this thread, a pool's.
   void Notify();
@@ -77,6 +79,7 @@ class Request : public std::enable_shared_from_this<Request> {
   const std::weak_ptr<EventSink> sink_;
   std::weak_ptr<RequestHandle> handle_;  // set before anything else runs
   std::vector<TokenId> prompt_;          // set before the submission
+  std::string prompt_end_;               // of a chat: the last of its text, set with it
   OutputUsage usage_;
 
   mutable std::mutex mutex_;

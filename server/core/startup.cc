@@ -39,6 +39,15 @@ uint32_t BatchTokensOf(const EngineSettings& settings, const kernels::Backend& b
   return std::max(backend.batch_tokens(), static_cast<uint32_t>(settings.max_running));
 }
 
+scheduler::EngineOptions EngineOptionsOf(const EngineSettings& settings,
+                                         const kernels::Backend& backend) {
+  scheduler::EngineOptions options;
+  options.threads = static_cast<int>(settings.threads);
+  options.max_batch_tokens = BatchTokensOf(settings, backend);
+  options.max_running = static_cast<uint32_t>(settings.max_running);
+  return options;
+}
+
 blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv) {
   using Choice = blockzoo::CacheChoice;
   Choice choice;

@@ -8,6 +8,7 @@
 #include "blockzoo/zoo.h"
 #include "config/settings.h"
 #include "kernels/backend.h"
+#include "scheduler/engine.h"
 
 namespace tessera::server {
 
@@ -20,6 +21,10 @@ namespace tessera::server {
 // engine.max_batch_tokens, or what suits the backend.
 [[nodiscard]] uint32_t BatchTokensOf(const EngineSettings& settings,
                                      const kernels::Backend& backend);
+// What the settings say of the engine's threads and steps; memory and limits are left at their
+// defaults.
+[[nodiscard]] scheduler::EngineOptions EngineOptionsOf(const EngineSettings& settings,
+                                                       const kernels::Backend& backend);
 [[nodiscard]] blockzoo::CacheChoice CacheChoiceOf(const KvSettings& kv);
 
 // Opens the zoo for serving: read-only, with a warning in the log, where it may not be written.

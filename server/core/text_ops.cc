@@ -1,5 +1,9 @@
 #include "server/core/text_ops.h"
 
+#include <unicode/uchar.h>
+
+#include <cstddef>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -35,6 +39,19 @@ void Truncate(const PromptSpec& prompt, std::vector<T>* items) {
   items->erase(items->begin(), items->end() - static_cast<std::ptrdiff_t>(*prompt.truncate_to));
 }
 
+// Bytes of `text` before the white space at its end, as Python's str.rstrip leaves them.
+size_t EndWithoutSpace(absl::string_view text) {
+  size_t end = 0;
+  for (size_t at = 0; at < text.size();) {
+    const CodePoint point = DecodeUtf8(text, at);
+    at += point.length;
+    const char32_t c = point.value;
+    // Python also counts the four separators of ASCII.
+    if (!u_isUWhiteSpace(static_cast<UChar32>(c)) && !(c >= 0x1c && c <= 0x1f)) end = at;
+  }
+  return end;
+}
+
 // Errors of a tokenizer concern the text that a client sent.
 Status OfText(const Status& status) {
   if (status.code() == absl::StatusCode::kInvalidArgument) {
@@ -57,6 +74,52 @@ StatusOr<std::vector<TokenId>> EncodePrompt(const LoadedModel& model, const Prom
   TESSERA_RETURN_IF_ERROR(CheckIds(model, ids, "prompt.token_ids"));
   Truncate(prompt, &ids);
   return ids;
+}
+
+StatusOr<EncodedPair> EncodePair(const LoadedModel& model, const PromptSpec& context,
+                                 const PromptSpec& continuation) {
+  PromptSpec first = context;
+  PromptSpec rest = continuation;
+  first.truncate_to.reset();
+  rest.add_special_tokens = false;
+  const bool texts = first.input == PromptSpec::Input::kText && rest.input == first.input &&
+                     rest.parse_special_tokens == first.parse_special_tokens;
+  if (texts) {
+    const size_t end = EndWithoutSpace(first.text);
+    rest.text.insert(0, first.text, end);
+    first.text.resize(end);
+  }
+  TESSERA_ASSIGN_OR_RETURN(std::vector<TokenId> ids, EncodePrompt(model, first));
+  size_t from = ids.size();
+  std::vector<TokenId> joined;
+  if (texts && !first.text.empty()) {
+    PromptSpec whole = first;
+    whole.text += rest.text;
+    TESSERA_ASSIGN_OR_RETURN(joined, EncodePrompt(model, whole));
+  }
+  if (joined.size() > from) {
+    ids = std::move(joined);
+  } else {
+    StatusOr<std::vector<TokenId>> alone = EncodePrompt(model, rest);
+    if (!alone.ok()) return WithFieldName(alone.status(), "prompt", "continuation");
+    if (alone->empty()) return InvalidFields({{"continuation", "has no token"}});
+    ids.insert(ids.end(), alone->begin(), alone->end());
+  }
+  if (from == 0) {
+    const Tokenizer& tokenizer = *model.tokenizer;
+    const std::optional<TokenId> begin = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
+    if (!begin) {
+      return InvalidFields({{"prompt", "has no token, and the model has none that begins a text"}});
+    }
+    ids.insert(ids.begin(), *begin);
+    from = 1;
+  }
+  if (context.truncate_to && from > *context.truncate_to) {
+    const size_t cut = from - *context.truncate_to;
+    ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(cut));
+    from -= cut;
+  }
+  return EncodedPair{std::move(ids), static_cast<uint32_t>(from)};
 }
 
 StatusOr<std::vector<TokenSpan>> EncodeSpans(const LoadedModel& model, const PromptSpec& prompt) {

@@ -23,6 +23,19 @@ struct RenderedChat {
 // The prompt's tokens, truncated as asked. INVALID_ARGUMENT for ids outside the vocabulary.
 [[nodiscard]] StatusOr<std::vector<TokenId>> EncodePrompt(const LoadedModel& model,
                                                           const PromptSpec& prompt);
+// A prompt with the continuation that is scored after it.
+struct EncodedPair {
+  std::vector<TokenId> ids;
+  uint32_t continuation_from = 0;  // index of its first token; at least 1
+};
+// Two texts are encoded as one, because merges across the border are what a model has seen; the
+// continuation has the tokens beyond as many as the context has alone. White space at the context's
+// end counts as the continuation's. (So does lm-evaluation-harness.) Where that leaves the
+// continuation nothing, one of the two has ids, or control tokens are parsed in one only, each is
+// encoded alone. A context without
+// tokens becomes the tokenizer's BOS, else its EOS. INVALID_ARGUMENT of "prompt" or "continuation".
+[[nodiscard]] StatusOr<EncodedPair> EncodePair(const LoadedModel& model, const PromptSpec& context,
+                                               const PromptSpec& continuation);
 // The same with each token's bytes and place.
 [[nodiscard]] StatusOr<std::vector<TokenSpan>> EncodeSpans(const LoadedModel& model,
                                                            const PromptSpec& prompt);

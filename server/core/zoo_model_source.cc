@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/foundation/log.h"
+#include "server/text/chat_output/answer_format.h"
 #include "server/text/chat_template.h"
 #include "server/text/tokenizer.h"
 
@@ -37,23 +38,31 @@ uint64_t ContextOf(const ModelSettings& settings, uint64_t chain) {
                                   : chain;
 }
 
-// Null when the model is not for chats. A template of the chain that cannot be read costs the chat,
-// not the model; one that the operator names is an error.
-StatusOr<std::shared_ptr<const ChatTemplate>> LoadTemplate(
-    const ModelSettings& settings, const std::map<std::string, std::string>& assets) {
-  std::shared_ptr<const ChatTemplate> none;
-  if (settings.chat_template == "none") return none;
+// Sets what the model needs for chats; nothing when it is not for them. A template of the chain
+// that cannot be read costs the chat, not the model; one that the operator names is an error.
+Status LoadChat(const ModelSettings& settings, const std::map<std::string, std::string>& assets,
+                LoadedModel* model) {
+  if (settings.chat_template == "none") return absl::OkStatus();
+  std::string text;
   if (settings.chat_template != "artifact") {
-    TESSERA_ASSIGN_OR_RETURN(const std::string text, ReadSettingsFile(settings.chat_template));
-    return ChatTemplate::Parse(text);
+    TESSERA_ASSIGN_OR_RETURN(text, ReadSettingsFile(settings.chat_template));
+    TESSERA_ASSIGN_OR_RETURN(model->chat_template, ChatTemplate::Parse(text));
+  } else {
+    const auto found = assets.find("chat_template");
+    if (found == assets.end()) return absl::OkStatus();
+    text = found->second;
+    StatusOr<std::shared_ptr<const ChatTemplate>> parsed = ChatTemplate::Parse(text);
+    if (!parsed.ok()) {
+      model->chat_template_error = std::string(parsed.status().message());
+      LogWarning("chat_template_refused",
+                 {{"model", settings.name}, {"error", parsed.status().message()}});
+      return absl::OkStatus();
+    }
+    model->chat_template = *std::move(parsed);
   }
-  const auto found = assets.find("chat_template");
-  if (found == assets.end()) return none;
-  StatusOr<std::shared_ptr<const ChatTemplate>> parsed = ChatTemplate::Parse(found->second);
-  if (parsed.ok()) return parsed;
-  LogWarning("chat_template_refused",
-             {{"model", settings.name}, {"error", parsed.status().message()}});
-  return none;
+  TESSERA_ASSIGN_OR_RETURN(model->chat_output, ChatOutput::Choose(settings.chat_output, text,
+                                                                  model->tokenizer->token_bytes()));
+  return absl::OkStatus();
 }
 
 template <typename T>
@@ -181,6 +190,7 @@ StatusOr<ModelSummary> ZooModelSource::Describe(const std::string& name) {
   const bool own = settings.chat_template == "artifact" && chain.assets.count("chat_template") > 0;
   const bool named = settings.chat_template != "artifact" && settings.chat_template != "none";
   summary.chat = own || named ? ModelSummary::Chat::kYes : ModelSummary::Chat::kNo;
+  if (parts_.binder->Pooling(chain).ok()) summary.embeddings = ModelSummary::Embeddings::kYes;
   return summary;
 }
 
@@ -197,7 +207,7 @@ StatusOr<std::unique_ptr<LoadedModel>> ZooModelSource::Load(const std::string& n
   model->name = name;
   model->chain_id = id;
   TESSERA_ASSIGN_OR_RETURN(model->tokenizer, TokenizerFromAssets(assets));
-  TESSERA_ASSIGN_OR_RETURN(model->chat_template, LoadTemplate(settings, assets));
+  TESSERA_RETURN_IF_ERROR(LoadChat(settings, assets, model.get()));
   TESSERA_ASSIGN_OR_RETURN(
       model->chain,
       parts_.binder->Bind(pinned.chain, *parts_.zoo, [&progress](size_t done, size_t total) {

@@ -14,16 +14,6 @@
 
 namespace tessera::server {
 
-// The message of a stream that holds one event.
-inline v1::GenerateResponse WrapEvent(v1::GenerateResponse event, const v1::GenerateResponse*) {
-  return event;
-}
-inline v1::ChatResponse WrapEvent(v1::GenerateResponse event, const v1::ChatResponse*) {
-  v1::ChatResponse response;
-  *response.mutable_base() = std::move(event);
-  return response;
-}
-
 // Has at most one write under way, and takes output only between writes: while a reader is slow,
 // output gathers in the mailbox, whose bound the engine watches. Lives until OnDone.
 template <typename Response>
@@ -109,11 +99,7 @@ class GenerationStream final : public grpc::ServerWriteReactor<Response>,
       if (!handle_->Take(batch)) return;
       ended_ = batch.ends();
       if (batch.error) end_ = ToGrpc(*batch.error, handle_->request_id());
-      std::deque<v1::GenerateResponse> events;
-      AppendMessages(std::move(batch), &seq_, &events);
-      for (v1::GenerateResponse& event : events) {
-        messages_.push_back(WrapEvent(std::move(event), static_cast<Response*>(nullptr)));
-      }
+      AppendMessages(std::move(batch), &seq_, &messages_);
     }
     if (messages_.empty()) {
       Close(std::move(end_));

@@ -37,18 +37,34 @@ Status AllItems(std::vector<CollectedOutput> outputs, v1::GenerateBatchResponse*
   return absl::OkStatus();
 }
 
+// The usage of several prompts together.
+void AddUsage(const CollectedOutput& output, v1::Usage* usage) {
+  if (!output.started) return;
+  usage->set_prompt_tokens(usage->prompt_tokens() + output.started->prompt_tokens);
+  usage->set_cached_tokens(usage->cached_tokens() + output.started->cached_tokens);
+}
+
 Status AllScores(const std::vector<CollectedOutput>& outputs, v1::ScoreResponse* response) {
-  uint32_t prompt_tokens = 0;
-  uint32_t cached_tokens = 0;
-  for (const CollectedOutput& output : outputs) {
-    TESSERA_RETURN_IF_ERROR(output.error);
-    ToProto(output, response->add_continuations());
-    if (!output.started) continue;
-    prompt_tokens += output.started->prompt_tokens;
-    cached_tokens += output.started->cached_tokens;
+  if (const size_t failed = FirstFailure(outputs); failed < outputs.size()) {
+    return WithFieldName(WithFieldName(outputs[failed].error, "prompt", "context"), "continuation",
+                         absl::StrCat("continuations[", failed, "]"));
   }
-  response->mutable_usage()->set_prompt_tokens(prompt_tokens);
-  response->mutable_usage()->set_cached_tokens(cached_tokens);
+  for (const CollectedOutput& output : outputs) {
+    ToProto(output, response->add_continuations());
+    AddUsage(output, response->mutable_usage());
+  }
+  return absl::OkStatus();
+}
+
+Status AllEmbeddings(const std::vector<CollectedOutput>& outputs, v1::EmbedResponse* response) {
+  if (const size_t failed = FirstFailure(outputs); failed < outputs.size()) {
+    return WithFieldName(outputs[failed].error, "prompt", absl::StrCat("inputs[", failed, "]"));
+  }
+  for (const CollectedOutput& output : outputs) {
+    response->add_embeddings()->mutable_values()->Add(output.embedding.begin(),
+                                                      output.embedding.end());
+    AddUsage(output, response->mutable_usage());
+  }
   return absl::OkStatus();
 }
 
@@ -118,7 +134,8 @@ class InferenceService final : public v1::InferenceService::CallbackService {
       specs.push_back(ToSpec(one));
       specs.back().deadline = DeadlineOf(*context);
     }
-    return BatchCall::Begin(frontend_, std::move(specs),
+    return BatchCall::Begin(frontend_, std::move(specs), Batch::Failure::kIsKept,
+                            Batch::Order::kAtOnce,
                             [response](std::vector<CollectedOutput> outputs) {
                               return AllItems(std::move(outputs), response);
                             });
@@ -130,7 +147,9 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     StatusOr<std::vector<GenerationSpec>> specs = ToSpecs(*request);
     if (!specs.ok()) return Answer(context, specs.status());
     for (GenerationSpec& spec : *specs) spec.deadline = DeadlineOf(*context);
-    return BatchCall::Begin(frontend_, std::move(*specs),
+    // The continuations have the context in common.
+    return BatchCall::Begin(frontend_, std::move(*specs), Batch::Failure::kEndsAll,
+                            Batch::Order::kFirstAhead,
                             [response](const std::vector<CollectedOutput>& outputs) {
                               return AllScores(outputs, response);
                             });
@@ -205,9 +224,17 @@ class InferenceService final : public v1::InferenceService::CallbackService {
     return new Refusal(ToGrpc(NotOffered("resuming a stream"), request->request_id()));
   }
 
-  grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context, const v1::EmbedRequest*,
-                                  v1::EmbedResponse*) override {
-    return Answer(context, NotOffered("embedding"));
+  grpc::ServerUnaryReactor* Embed(grpc::CallbackServerContext* context,
+                                  const v1::EmbedRequest* request,
+                                  v1::EmbedResponse* response) override {
+    StatusOr<std::vector<GenerationSpec>> specs = ToSpecs(*request);
+    if (!specs.ok()) return Answer(context, specs.status());
+    for (GenerationSpec& spec : *specs) spec.deadline = DeadlineOf(*context);
+    return BatchCall::Begin(frontend_, std::move(*specs), Batch::Failure::kEndsAll,
+                            Batch::Order::kAtOnce,
+                            [response](const std::vector<CollectedOutput>& outputs) {
+                              return AllEmbeddings(outputs, response);
+                            });
   }
 
   grpc::ServerUnaryReactor* GetQuota(grpc::CallbackServerContext* context,

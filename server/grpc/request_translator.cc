@@ -13,6 +13,7 @@ namespace tessera::server {
 namespace {
 
 constexpr int kMaxContinuations = 256;
+constexpr int kMaxInputs = 256;
 constexpr int kMaxTools = 256;
 // Deeper values could exhaust the stack of what walks them.
 constexpr int kMaxJsonDepth = 64;
@@ -189,6 +190,7 @@ StatusOr<GenerationSpec> ToSpec(const v1::ChatRequest& request) {
   }
   if (request.tools_size() > 0) chat.tools_json += "]";
   chat.tool_choice = request.tool_choice();
+  chat.parallel_tool_calls = !request.has_parallel_tool_calls() || request.parallel_tool_calls();
   if (request.has_template_args()) {
     TESSERA_ASSIGN_OR_RETURN(chat.template_args_json,
                              JsonOf(request.template_args(), "template_args"));
@@ -212,6 +214,42 @@ StatusOr<std::vector<GenerationSpec>> ToSpecs(const v1::ScoreRequest& request) {
     spec.model = request.model();
     if (request.has_context()) spec.prompt = ToSpec(request.context());
     spec.continuation = ToSpec(continuation);
+    spec.scheduling = ToSpec(request.scheduling());
+  }
+  return specs;
+}
+
+StatusOr<std::vector<GenerationSpec>> ToSpecs(const v1::EmbedRequest& request) {
+  if (request.inputs_size() == 0 || request.inputs_size() > kMaxInputs) {
+    return InvalidFields({{"inputs", absl::StrCat("must be 1 to ", kMaxInputs, " entries, is ",
+                                                  request.inputs_size())}});
+  }
+  EmbeddingSpec embedding;
+  switch (request.pooling()) {
+    case v1::POOLING_UNSPECIFIED:
+    case v1::POOLING_LAST:
+      embedding.pooling = scheduler::Pooling::kLast;
+      break;
+    case v1::POOLING_MEAN:
+      embedding.pooling = scheduler::Pooling::kMean;
+      break;
+    case v1::POOLING_CLS:
+      embedding.pooling = scheduler::Pooling::kFirst;
+      break;
+    default:
+      return InvalidFields({{"pooling", absl::StrCat("is no kind of pooling: ",
+                                                     static_cast<int>(request.pooling()))}});
+  }
+  if (request.has_dimensions()) embedding.dimensions = request.dimensions();
+  if (request.has_normalize() && !request.normalize()) {
+    embedding.length = EmbeddingSpec::Length::kAsIs;
+  }
+  std::vector<GenerationSpec> specs;
+  for (const v1::Prompt& input : request.inputs()) {
+    GenerationSpec& spec = specs.emplace_back();
+    spec.model = request.model();
+    spec.prompt = ToSpec(input);
+    spec.embedding = embedding;
     spec.scheduling = ToSpec(request.scheduling());
   }
   return specs;

@@ -9,6 +9,7 @@
 
 namespace tessera::v1 {
 class ChatRequest;
+class EmbedRequest;
 class GenerateRequest;
 class Prompt;
 class ScoreRequest;
@@ -23,5 +24,7 @@ namespace tessera::server {
 [[nodiscard]] PromptSpec ToSpec(const v1::Prompt& prompt);
 // One spec a continuation. INVALID_ARGUMENT when there is none or too many.
 [[nodiscard]] StatusOr<std::vector<GenerationSpec>> ToSpecs(const v1::ScoreRequest& request);
+// One spec an input. INVALID_ARGUMENT when there is none or too many.
+[[nodiscard]] StatusOr<std::vector<GenerationSpec>> ToSpecs(const v1::EmbedRequest& request);
 
 }  // namespace tessera::server

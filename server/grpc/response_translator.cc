@@ -140,15 +140,33 @@ void ToProto(const ModelInfo& info, v1::Model* proto) {
   proto->set_max_context(static_cast<uint32_t>(info.summary.max_context));
   proto->add_capabilities("generate");
   proto->add_capabilities("score");
+  if (info.summary.embeddings == ModelSummary::Embeddings::kYes) proto->add_capabilities("embed");
   if (info.summary.chat == ModelSummary::Chat::kYes) proto->add_capabilities("chat");
   if (!info.model) return;
   Fill(info.model->defaults, proto->mutable_defaults());
   proto->mutable_loaded_time()->set_seconds(info.model->loaded_unix_seconds);
 }
 
-void AppendMessages(OutputBatch batch, uint64_t* seq, std::deque<v1::GenerateResponse>* messages) {
+namespace {
+
+v1::GenerateResponse* BaseOf(v1::GenerateResponse* message) { return message; }
+v1::GenerateResponse* BaseOf(v1::ChatResponse* message) { return message->mutable_base(); }
+
+void FillParts(const OutputDelta&, v1::GenerateResponse*) {}
+void FillParts(const OutputDelta& delta, v1::ChatResponse* message) {
+  message->set_reasoning_delta(delta.reasoning);
+  for (const ToolCallDelta& call : delta.calls) {
+    v1::ToolCall* const proto = message->add_tool_call_deltas();
+    proto->set_id(call.id);
+    proto->set_name(call.name);
+    proto->set_arguments_json(call.arguments);
+  }
+}
+
+template <typename Message>
+void AppendTo(OutputBatch batch, uint64_t* seq, std::deque<Message>* messages) {
   const auto add = [&]() -> v1::GenerateResponse& {
-    v1::GenerateResponse& message = messages->emplace_back();
+    v1::GenerateResponse& message = *BaseOf(&messages->emplace_back());
     message.set_seq(++*seq);
     return message;
   };
@@ -159,10 +177,24 @@ void AppendMessages(OutputBatch batch, uint64_t* seq, std::deque<v1::GenerateRes
     v1::Delta* delta = add().mutable_delta();
     for (const OutputToken& token : batch.prompt_tokens) ToProto(token, delta->add_tokens());
   }
-  for (OutputDelta& delta : batch.deltas) ToProto(std::move(delta), add().mutable_delta());
+  for (OutputDelta& delta : batch.deltas) {
+    v1::GenerateResponse& message = add();
+    FillParts(delta, &messages->back());
+    ToProto(std::move(delta), message.mutable_delta());
+  }
   for (const OutputFinished& finished : batch.finished) {
     ToProto(finished, add().mutable_finished());
   }
+}
+
+}  // namespace
+
+void AppendMessages(OutputBatch batch, uint64_t* seq, std::deque<v1::GenerateResponse>* messages) {
+  AppendTo(std::move(batch), seq, messages);
+}
+
+void AppendMessages(OutputBatch batch, uint64_t* seq, std::deque<v1::ChatResponse>* messages) {
+  AppendTo(std::move(batch), seq, messages);
 }
 
 }  // namespace tessera::server

@@ -13,6 +13,9 @@ namespace tessera::server {
 // Appends one message an event, numbered on from `*seq`. The batch's error is left to the caller.
 void AppendMessages(OutputBatch batch, uint64_t* seq, std::deque<v1::GenerateResponse>* messages);
 
+// The same of a chat, with what its deltas have besides text.
+void AppendMessages(OutputBatch batch, uint64_t* seq, std::deque<v1::ChatResponse>* messages);
+
 void ToProto(const OutputToken& token, v1::Token* proto);
 void ToProto(OutputDelta delta, v1::Delta* proto);
 void ToProto(const OutputFinished& finished, v1::Finished* proto);

@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "config/foundation/log.h"
 #include "config/foundation/text.h"
+#include "server/http/openai_embeddings.h"
 #include "server/http/openai_error.h"
 #include "server/http/openai_generation.h"
 #include "server/http/openai_request.h"
@@ -88,11 +89,13 @@ class Api {
       }
       return (this->*route.serve)(call);
     }
-    Respond(call, OpenAiRefusal(404, "not_found",
-                                absl::StrCat("there is no ", Quoted(path),
-                                             " here; there are /v1/models, /v1/completions, "
-                                             "/v1/chat/completions, /tokenize, /detokenize and "
-                                             "/health")));
+    Respond(call,
+            OpenAiRefusal(
+                404, "not_found",
+                absl::StrCat("there is no ", Quoted(path),
+                             " here; there are /v1/models, /v1/completions, "
+                             "/v1/chat/completions, /v1/embeddings, /tokenize, /detokenize and "
+                             "/health")));
   }
 
  private:
@@ -105,7 +108,7 @@ class Api {
     absl::string_view path;
     void (Api::*serve)(const Call& call);
   };
-  static const Route kRoutes[4];
+  static const Route kRoutes[5];
 
   uint64_t Random() {
     const std::lock_guard lock(mutex_);
@@ -167,6 +170,9 @@ class Api {
                     prefix + call.unique);
   }
 
+  void Embed(const Call& call) {
+    ServeEmbeddings(frontend_, *settings_, call.exchange, call.request_id);
+  }
   void Tokenize(const Call& call) {
     ServeTokenize(frontend_, *settings_, call.exchange, call.request_id);
   }
@@ -181,8 +187,9 @@ class Api {
   std::mt19937_64 random_;  // guarded by mutex_
 };
 
-const Api::Route Api::kRoutes[4] = {{"/v1/completions", &Api::Complete},
+const Api::Route Api::kRoutes[5] = {{"/v1/completions", &Api::Complete},
                                     {"/v1/chat/completions", &Api::Chat},
+                                    {"/v1/embeddings", &Api::Embed},
                                     {"/tokenize", &Api::Tokenize},
                                     {"/detokenize", &Api::Detokenize}};
 

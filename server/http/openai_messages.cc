@@ -126,6 +126,7 @@ void ReadTools(FieldReader* fields, FieldErrors* errors, ChatSpec* chat) {
     }
     if (!tools->empty()) chat->tools_json = DumpJson(*tools);
   }
+  chat->parallel_tool_calls = fields->Flag("parallel_tool_calls").value_or(true);
   const Json* const choice = fields->Find("tool_choice");
   if (choice == nullptr) return;
   if (choice->is_string()) {

@@ -149,7 +149,7 @@ void RefuseInChat(FieldReader* fields) {
       fields->Unsupported("modalities", "only text is made here");
     }
   }
-  fields->Ignore({"parallel_tool_calls", "reasoning_effort", "verbosity"});
+  fields->Ignore({"reasoning_effort", "verbosity"});
 }
 
 void ReadResponseFormat(FieldReader* fields, FieldErrors* errors, GenerationSpec* spec) {
@@ -177,9 +177,8 @@ void ReadCompletion(FieldReader* fields, OpenAiRequest* request, GenerationSpec*
   request->echo = OpenAiRequest::Echo::kBefore;
   spec->output.prompt_logprobs = spec->output.logprobs;
   if (spec->stopping.max_tokens != 0u) return;
-  // The engine gives at least one token; the prompt is what is wanted.
-  request->echo = OpenAiRequest::Echo::kAlone;
-  spec->stopping.max_tokens = 1;
+  spec->prompt_only = true;
+  spec->stopping.max_tokens.reset();
   spec->stopping.min_tokens = 0;
 }
 

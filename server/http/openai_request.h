@@ -20,9 +20,7 @@ struct OpenAiRequest {
   enum class Delivery : uint8_t { kWhole, kStream } delivery = Delivery::kWhole;
   // When a stream tells the usage.
   enum class StreamUsage : uint8_t { kNever, kAtTheEnd, kAlways } usage = StreamUsage::kNever;
-  // kAlone: the prompt is all that is wanted (max_tokens 0); the one token that the spec asks for
-  // is to be left out.
-  enum class Echo : uint8_t { kNo, kBefore, kAlone } echo = Echo::kNo;
+  enum class Echo : uint8_t { kNo, kBefore } echo = Echo::kNo;
   uint32_t unknown_fields = 0;  // were ignored
 };
 
@@ -32,8 +30,8 @@ struct OpenAiRequest {
                                                          absl::string_view body,
                                                          const SpecLimits& limits);
 
-// The fields that make a chat's prompt: messages, tools, tool_choice, chat_template_kwargs,
-// add_generation_prompt.
+// The fields that make a chat's prompt: messages, tools, tool_choice,
+// parallel_tool_calls, chat_template_kwargs, add_generation_prompt.
 [[nodiscard]] ChatSpec ReadChat(FieldReader* fields, FieldErrors* errors);
 // The prompts of `field` in any of the four forms; a fault when there is none.
 [[nodiscard]] std::vector<PromptSpec> ReadPrompts(FieldReader* fields, const char* field);

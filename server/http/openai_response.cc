@@ -130,7 +130,11 @@ const char* FinishReasonName(scheduler::FinishReason reason) {
 }
 
 void SetFinish(const OutputFinished& finished, OrderedJson* choice) {
-  (*choice)["finish_reason"] = FinishReasonName(finished.reason);
+  // An answer that a limit cut short may have cut a call short.
+  const bool whole = finished.reason == scheduler::FinishReason::kEos ||
+                     finished.reason == scheduler::FinishReason::kStop;
+  (*choice)["finish_reason"] =
+      finished.tool_calls > 0 && whole ? "tool_calls" : FinishReasonName(finished.reason);
   if (finished.stop_text) {
     (*choice)["stop_reason"] = *finished.stop_text;
   } else if (finished.reason == scheduler::FinishReason::kStop && finished.stop_token) {
@@ -170,19 +174,46 @@ OrderedJson WholeCompletion(const OpenAiAnswer& answer, size_t prompt,
     offset = Characters(text);
     AddPrompt(echoed, output.prompt_tokens, &arrays);
   }
-  if (answer.echo != Echo::kAlone) {
-    text += delta.text;
-    AddTokens(delta.tokens, &offset, &arrays);
-  }
+  text += delta.text;
+  AddTokens(delta.tokens, &offset, &arrays);
   choice["text"] = std::move(text);
   if (answer.logprobs) choice["logprobs"] = std::move(arrays).Take();
   return choice;
 }
 
+enum class CallIndex : uint8_t { kLeaveOut, kWrite };
+
+// Of a delta that does not begin its call, the arguments alone.
+OrderedJson CallsJson(const std::vector<ToolCallDelta>& calls, CallIndex index) {
+  OrderedJson list = OrderedJson::array();
+  for (const ToolCallDelta& call : calls) {
+    OrderedJson& one = list.emplace_back(OrderedJson::object());
+    if (index == CallIndex::kWrite) one["index"] = call.index;
+    OrderedJson function = OrderedJson::object();
+    if (!call.name.empty()) {
+      one["id"] = call.id;
+      one["type"] = "function";
+      function["name"] = call.name;
+    }
+    function["arguments"] = call.arguments;
+    one["function"] = std::move(function);
+  }
+  return list;
+}
+
+// Reasoning and calls are there when there are any; the content is null beside calls alone.
+void SetParts(const ChatParts& parts, CallIndex index, OrderedJson* message) {
+  (*message)["content"] = parts.text;
+  if (parts.text.empty() && !parts.calls.empty()) (*message)["content"] = nullptr;
+  if (!parts.reasoning.empty()) (*message)["reasoning_content"] = parts.reasoning;
+  if (!parts.calls.empty()) (*message)["tool_calls"] = CallsJson(parts.calls, index);
+}
+
 OrderedJson WholeMessage(const OpenAiAnswer& answer, const OutputDelta& delta) {
-  OrderedJson choice = {{"index", delta.choice},
-                        {"message", {{"role", "assistant"}, {"content", delta.text}}},
-                        {"logprobs", nullptr}};
+  OrderedJson message = {{"role", "assistant"}};
+  SetParts(delta, CallIndex::kLeaveOut, &message);
+  OrderedJson choice = {
+      {"index", delta.choice}, {"message", std::move(message)}, {"logprobs", nullptr}};
   if (answer.logprobs) choice["logprobs"] = ChatLogprobs(delta.tokens);
   return choice;
 }
@@ -207,7 +238,7 @@ std::string WholeAnswer(const OpenAiAnswer& answer, const std::vector<CollectedO
           chat ? WholeMessage(answer, delta) : WholeCompletion(answer, i, output, delta);
       SetFinish(finished, &choice);
       choices.push_back(std::move(choice));
-      if (answer.echo != Echo::kAlone) usage.completion_tokens += finished.usage.completion_tokens;
+      usage.completion_tokens += finished.usage.completion_tokens;
     }
   }
   OrderedJson body = Head(answer, chat ? "chat.completion" : "text_completion", fingerprint);
@@ -246,7 +277,7 @@ void ChunkWriter::Append(size_t prompt, const OutputBatch& batch, std::string* o
   std::vector<OutputToken>& before = prompts_[prompt];
   before.insert(before.end(), batch.prompt_tokens.begin(), batch.prompt_tokens.end());
   for (const OutputDelta& delta : batch.deltas) {
-    if (answer_.echo != Echo::kAlone) AppendDelta(prompt, delta, out);
+    AppendDelta(prompt, delta, out);
   }
   for (const OutputFinished& finished : batch.finished) AppendFinished(prompt, finished, out);
 }
@@ -280,7 +311,9 @@ void ChunkWriter::AppendDelta(size_t prompt, const OutputDelta& delta, std::stri
   if (answer_.endpoint == OpenAiEndpoint::kChat) {
     OrderedJson part = OrderedJson::object();
     if (first) part["role"] = "assistant";
-    part["content"] = delta.text;
+    SetParts(delta, CallIndex::kWrite, &part);
+    // What other parts came with is no content yet.
+    if (delta.text.empty() && !delta.reasoning.empty()) part["content"] = nullptr;
     chunk["delta"] = std::move(part);
     chunk["logprobs"] = nullptr;
     if (answer_.logprobs) chunk["logprobs"] = ChatLogprobs(delta.tokens);
@@ -302,9 +335,7 @@ void ChunkWriter::AppendFinished(size_t prompt, const OutputFinished& finished, 
   const bool silent = !choices_[index].begun;
   Begin(prompt, finished.choice, out);
   // Tokens that had no text to bring them, like the one that ended it.
-  if (answer_.echo != Echo::kAlone) {
-    usage_.completion_tokens += finished.usage.completion_tokens - choices_[index].tokens;
-  }
+  usage_.completion_tokens += finished.usage.completion_tokens - choices_[index].tokens;
   OrderedJson chunk = {{"index", index}};
   if (answer_.endpoint == OpenAiEndpoint::kChat) {
     chunk["delta"] = OrderedJson::object();

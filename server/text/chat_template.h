@@ -39,8 +39,8 @@ struct ChatInput {
 // Immutable, thread-safe.
 class ChatTemplate {
  public:
-  // INVALID_ARGUMENT naming line and reason when the text is longer than 256 KiB or is not the
-  // subset of Jinja that is known.
+  // INVALID_ARGUMENT naming line, column and reason when the text is longer than 256 KiB or is not
+  // the subset of Jinja that is known.
   static StatusOr<std::shared_ptr<const ChatTemplate>> Parse(absl::string_view text);
   ~ChatTemplate();
 

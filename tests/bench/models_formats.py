@@ -160,4 +160,3 @@ def damage(arguments):
             yield Row(f"i damaged {form}", f"{count - len(bad)} of {count} refused by name",
                       f"at most {worst / 1e6:.1f} MB over a sound import", (count - len(bad)) / count,
                       ">= 200 kinds, all", sound[0] == 0 and count >= 200 and not bad)
-

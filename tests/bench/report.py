@@ -26,6 +26,11 @@ SECTIONS = {
         "c2": "models_tokenizers.differential",
         "d": "models_tokenizers.speed",
         "e": "models_templates.templates",
+        "f": "models_formats.export",
+        "g": "models_formats.import_speed",
+        "h": "models_scoring.perplexity",
+        "i": "models_formats.damage",
+        "j": "models_scoring.lm_eval_style",
     },
     "spine": {
         "a": "spine.one_stream",

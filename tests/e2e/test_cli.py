@@ -310,7 +310,7 @@ def test_exit_codes_and_errors(shared_daemon, tmp_path):
     fails(NOT_FOUND, "serve", "--zoo", tmp_path / "none")
 
 
-@pytest.mark.parametrize("command", ["serve", "zoo", "chat", "generate", "tokenize", "bench", "plan", "check-config",
+@pytest.mark.parametrize("command", ["serve", "zoo", "chat", "generate", "tokenize", "perplexity", "bench", "plan", "check-config",
                                      "doctor", "load", "unload", "ps", "drain", "resume", "reload", "completion"])
 def test_every_command_has_help_with_examples(command):
     text = daemon.command(command, "--help").stdout

@@ -123,14 +123,6 @@ def test_tokenize_and_detokenize(shared, stories):
     assert back.text.strip() == "Lily saw a cat."
 
 
-def test_score(shared, stories):
-    asked = pb.ScoreRequest(model=stories, context=pb.Prompt(text="Once upon a"))
-    asked.continuations.add(text=" time").add_special_tokens = False
-    asked.continuations.add(text=" xylophone").add_special_tokens = False
-    likely, odd = shared.stub.Score(asked, timeout=30).continuations
-    assert odd.logprob_sum < likely.logprob_sum < 0
-
-
 def test_a_batch_keeps_its_order_and_its_errors_apart(shared, stories):
     asked = pb.GenerateBatchRequest(requests=[request(stories, [1], 8), request("nobody", [1], 8),
                                               request(stories, [1, 5, 9], 8)])
@@ -184,6 +176,5 @@ def test_a_refusal_has_its_status_and_a_reason(shared, refused, change, code):
 
 
 def test_methods_of_later_answer_unimplemented(shared, refused):
-    for call in (lambda: shared.stub.Embed(pb.EmbedRequest(model="tiny"), timeout=10),
-                 lambda: shared.stub.GetQuota(pb.GetQuotaRequest(), timeout=10)):
-        assert refused(grpc.StatusCode.UNIMPLEMENTED, call).details()
+    assert refused(grpc.StatusCode.UNIMPLEMENTED,
+                   lambda: shared.stub.GetQuota(pb.GetQuotaRequest(), timeout=10)).details()

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "config/foundation/text.h"
+#include "server/http/openai_embeddings.h"
 #include "server/http/openai_request.h"
 
 namespace {
@@ -43,11 +44,26 @@ void Parse(OpenAiEndpoint endpoint, absl::string_view body) {
           !error["error"]["message"].get<std::string>().empty());
 }
 
+void ParseEmbeddings(absl::string_view body) {
+  const SpecLimits limits;
+  const auto request = ParseEmbeddingsRequest(body, limits);
+  if (!request.ok()) {
+    Require(OpenAiErrorResponse(request.status(), OpenAiEndpoint::kCompletions).status == 400);
+    return;
+  }
+  Require(!request->specs.empty());
+  for (const GenerationSpec& spec : request->specs) {
+    CheckSpec(spec, limits);
+    Require(spec.embedding.has_value());
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const absl::string_view body(reinterpret_cast<const char*>(data), size);
   Parse(OpenAiEndpoint::kCompletions, body);
   Parse(OpenAiEndpoint::kChat, body);
+  ParseEmbeddings(body);
   return 0;
 }

@@ -81,15 +81,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }();
   static_cast<void>(silent);
   const absl::string_view wire(reinterpret_cast<const char*>(data) + 1, size - 1);
-  switch (data[0] % 3) {
+  switch (data[0] % 4) {
     case 0:
       Try<v1::GenerateRequest>(wire);
       break;
     case 1:
       Try<v1::ChatRequest>(wire);
       break;
-    default:
+    case 2:
       Try<v1::ScoreRequest>(wire);
+      break;
+    default:
+      Try<v1::EmbedRequest>(wire);
   }
   return 0;
 }

@@ -23,6 +23,7 @@ struct Answer {
   std::vector<scheduler::TokenEvent> events;  // output tokens, in order
   std::vector<scheduler::TokenEvent> prompt_events;
   std::vector<std::vector<kernels::TokenLogprob>> top;  // one for each of `events`
+  std::vector<float> pooled;
   std::vector<scheduler::FinishedEvent> finished;
   std::optional<scheduler::StartedEvent> started;
   Status error;
@@ -75,6 +76,7 @@ class Reader {
       const auto top = batch.top.begin() + event.top_begin;
       answer_.top.emplace_back(top, top + event.top_count);
     }
+    if (!batch.pooled.empty()) answer_.pooled = batch.pooled;
     for (const scheduler::FinishedEvent& event : batch.finished) {
       answer_.finished.push_back(event);
     }

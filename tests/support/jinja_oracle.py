@@ -205,6 +205,8 @@ _LINES = r"""
 {{ 'x'|round }}
 {{ 5|string + 'a' }}|{{ none|string }}|{{ [1]|string|length }}|{{ true|string }}|{{ missing|string }}
 {{ html|e }}|{{ html|escape }}
+{{ '<a>'|safe + html }}|{{ html + '<a>'|safe }}|{{ '<'|safe + '<'|safe }}|{{ ('<'|safe + '&') + '>' }}|{{ '<'|safe ~ '<' }}
+{{ '<'|e + '<' }}|{{ '<'|e|e }}|{{ '<'|e|forceescape }}|{{ '<'|safe|string + '<' }}|{{ ('<'|safe ~ '<') + '<' }}|{{ '<' + '<' }}
 {{ lines|indent }}|{{ lines|indent(2, true) }}|{{ 'a\n\nb'|indent(2, blank=true) }}|{{ 'a\n\nb'|indent('> ', first=true) }}|{{ ''|indent(3) }}|{{ 'a\n'|indent }}|
 {{ words|wordcount }}|{{ u|wordcount }}|{{ ''|wordcount }}|{{ words|truncate(9) }}|{{ words|truncate(9, true) }}|{{ words|truncate(9, true, '…', 0) }}|{{ words|truncate(25) }}|{{ s|attr('x') }}
 {{ a is defined }}|{{ missing is defined }}|{{ missing is undefined }}|{{ none is none }}|{{ a is number }}|{{ f is float }}|{{ a is integer }}|{{ yes is integer }}|{{ yes is number }}|{{ yes is boolean }}|{{ yes is true }}|{{ a is true }}|{{ no is false }}|{{ s is string }}

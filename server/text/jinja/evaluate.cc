@@ -20,6 +20,8 @@ bool IsJoin(const Expr& expr) {
   return expr.kind == ExprKind::kBinary && (expr.name == "+" || expr.name == "~");
 }
 
+bool IsPlainText(const Value& value) { return value.text() != nullptr && !value.text()->is_html(); }
+
 }  // namespace
 
 StatusOr<Value> Interpreter::Eval(const Expr& expr) {
@@ -204,7 +206,7 @@ StatusOr<Value> Interpreter::EvalBinary(const Expr& expr) {
   return Apply(*this, expr.name, left, right);
 }
 
-// a + b + c of texts is written into one text, so that long chains cost what they write.
+// a + b + c of plain texts is written into one text, so that long chains cost what they write.
 StatusOr<Value> Interpreter::EvalJoined(const Expr& expr) {
   std::vector<const Expr*> chain;
   const Expr* first = &expr;
@@ -215,8 +217,7 @@ StatusOr<Value> Interpreter::EvalJoined(const Expr& expr) {
   for (auto link = chain.rbegin(); link != chain.rend(); ++link) {
     TESSERA_RETURN_IF_ERROR(Spend(1));
     TESSERA_ASSIGN_OR_RETURN(const Value right, Eval(*(*link)->children[1]));
-    const bool left_is_text = joining || value.text() != nullptr;
-    if (left_is_text && right.text() != nullptr) {
+    if ((joining || IsPlainText(value)) && IsPlainText(right)) {
       if (!joining) joined = *value.text();
       TESSERA_RETURN_IF_ERROR(
           ReserveText(joining ? right.text()->size() : joined.size() + right.text()->size()));

@@ -30,7 +30,9 @@ class ExpressionParser {
   bool SkipOperator(absl::string_view op);
   bool SkipName(absl::string_view name);
   Status Expect(absl::string_view op);
-  [[nodiscard]] Status Fail(absl::string_view why) const { return TemplateError(Peek().line, why); }
+  [[nodiscard]] Status Fail(absl::string_view why) const {
+    return TemplateError(Peek().line, Peek().column, why);
+  }
   [[nodiscard]] Status Unexpected() const;
 
   StatusOr<ExprPtr> ParseExpression(Conditions conditions = Conditions::kWith);

@@ -70,20 +70,21 @@ StatusOr<Value> StringFilter(Interpreter& interpreter, const Value& self, const 
   return Value::Text(std::move(text));
 }
 
-StatusOr<Value> Escape(Interpreter& interpreter, const Value& self, const BoundArgs&) {
+StatusOr<Value> Safe(Interpreter& interpreter, const Value& self, const BoundArgs&) {
+  TESSERA_ASSIGN_OR_RETURN(MarkedText text, interpreter.Str(self));
+  text.MarkHtml();
+  return Value::Text(std::move(text));
+}
+
+StatusOr<Value> ForceEscape(Interpreter& interpreter, const Value& self, const BoundArgs&) {
   TESSERA_ASSIGN_OR_RETURN(const MarkedText text, interpreter.Str(self));
-  TESSERA_RETURN_IF_ERROR(interpreter.ReserveText(text.size()));
-  static constexpr absl::string_view kSpecial = "&<>'\"";
-  static constexpr absl::string_view kEntities[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
-  MarkedText result;
-  size_t pos = 0;
-  for (;;) {
-    const size_t at = std::min(text.bytes().find_first_of("&<>'\"", pos), text.size());
-    result.Append(text, pos, at - pos);
-    if (at == text.size()) return interpreter.MakeText(std::move(result));
-    result.Append(kEntities[kSpecial.find(text.bytes()[at])], text.OriginAt(at));
-    pos = at + 1;
-  }
+  TESSERA_ASSIGN_OR_RETURN(MarkedText escaped, EscapeHtml(interpreter, text));
+  return Value::Text(std::move(escaped));
+}
+
+StatusOr<Value> Escape(Interpreter& interpreter, const Value& self, const BoundArgs& args) {
+  const bool is_html = self.text() != nullptr && self.text()->is_html();
+  return is_html ? self : ForceEscape(interpreter, self, args);
 }
 
 StatusOr<Value> Indent(Interpreter& interpreter, const Value& self, const BoundArgs& args) {
@@ -278,10 +279,10 @@ constexpr Builtin kTextFilters[] = {
     {"trim", Trim, "? chars"},
     {"replace", ReplaceFilter, "old new ? count"},
     {"string", StringFilter},
-    {"safe", StringFilter},
+    {"safe", Safe},
     {"e", Escape},
     {"escape", Escape},
-    {"forceescape", Escape},
+    {"forceescape", ForceEscape},
     {"indent", Indent, "? width first blank"},
     {"center", Center, "? width"},
     {"format", Format, "*"},

@@ -49,14 +49,20 @@ class Lexer {
 
   void Add(TokenType type, std::string text) {
     if (type == TokenType::kText && text.empty()) return;
-    tokens_.push_back({type, line_, std::move(text)});
+    tokens_.push_back({type, line_, Column(), std::move(text)});
   }
 
   void Advance(size_t to) {
     to = std::min(to, source_.size());
-    line_ += static_cast<int>(std::count(source_.begin() + pos_, source_.begin() + to, '\n'));
+    const auto begin = source_.begin() + static_cast<ptrdiff_t>(pos_);
+    const auto end = source_.begin() + static_cast<ptrdiff_t>(to);
+    const auto lines = std::count(begin, end, '\n');
+    if (lines > 0) line_begin_ = source_.rfind('\n', to - 1) + 1;
+    line_ += static_cast<int>(lines);
     pos_ = to;
   }
+
+  [[nodiscard]] int Column() const { return static_cast<int>(pos_ - line_begin_) + 1; }
 
   // Text up to the next tag, and the tag.
   Status Root() {
@@ -115,7 +121,8 @@ class Lexer {
 
   Status Comment() {
     const size_t end = source_.find("#}", pos_);
-    if (end == std::string::npos) return TemplateError(line_, "a comment is not closed with #}");
+    if (end == std::string::npos)
+      return TemplateError(line_, Column(), "a comment is not closed with #}");
     const char sign = end > pos_ ? At(end - 1) : '\0';
     Advance(end + 2);
     AfterTag(sign == '-' || sign == '+' ? sign : '\0', true);
@@ -141,6 +148,7 @@ class Lexer {
 
   Status Raw() {
     const int line = line_;
+    const int column = Column();
     for (size_t tag = pos_; (tag = source_.find("{%", tag)) != std::string::npos; tag += 2) {
       size_t pos = tag + 2;
       const char sign = At(pos) == '-' || At(pos) == '+' ? At(pos++) : '\0';
@@ -155,18 +163,20 @@ class Lexer {
       AfterTag(end_sign, true);
       return absl::OkStatus();
     }
-    return TemplateError(line, "raw is not closed with endraw");
+    return TemplateError(line, column, "raw is not closed with endraw");
   }
 
   // The expression tokens of a tag, to its end.
   Status Inside(bool block) {
     const int begin_line = line_;
+    const int begin_column = Column();
     const absl::string_view closing = block ? "%}" : "}}";
     std::string open;
     for (;;) {
       while (IsSpace(At(pos_))) Advance(pos_ + 1);
       if (pos_ >= source_.size()) {
-        return TemplateError(begin_line, absl::StrCat("a tag is not closed with ", closing));
+        return TemplateError(begin_line, begin_column,
+                             absl::StrCat("a tag is not closed with ", closing));
       }
       const size_t sign = At(pos_) == '-' || (block && At(pos_) == '+') ? 1 : 0;
       if (open.empty() && absl::string_view(source_).substr(pos_ + sign, 2) == closing) {
@@ -199,12 +209,13 @@ class Lexer {
       }
     }
     if (absl::string_view("+-*/%~<>=.,:|()[]{};").find(c) == absl::string_view::npos) {
-      return TemplateError(line_, absl::StrCat("unexpected character '", std::string(1, c), "'"));
+      return TemplateError(line_, Column(),
+                           absl::StrCat("unexpected character '", std::string(1, c), "'"));
     }
     if (c == '(' || c == '[' || c == '{') open->push_back(c == '(' ? ')' : (c == '[' ? ']' : '}'));
     if (c == ')' || c == ']' || c == '}') {
       if (open->empty() || open->back() != c) {
-        return TemplateError(line_, absl::StrCat("unexpected '", std::string(1, c), "'"));
+        return TemplateError(line_, Column(), absl::StrCat("unexpected '", std::string(1, c), "'"));
       }
       open->pop_back();
     }
@@ -245,18 +256,17 @@ class Lexer {
   }
 
   Status String(char quote) {
-    const int line = line_;
     std::string value;
     size_t pos = pos_ + 1;
     for (;; ++pos) {
-      if (pos >= source_.size()) return TemplateError(line, "a string is not closed");
+      if (pos >= source_.size()) return TemplateError(line_, Column(), "a string is not closed");
       if (source_[pos] == quote) break;
       if (source_[pos] != '\\') {
         value.push_back(source_[pos]);
         continue;
       }
       ++pos;
-      TESSERA_RETURN_IF_ERROR(Escape(&pos, line, &value));
+      TESSERA_RETURN_IF_ERROR(Escape(&pos, &value));
     }
     Add(TokenType::kString, std::move(value));
     Advance(pos + 1);
@@ -264,7 +274,7 @@ class Lexer {
   }
 
   // Python's escapes; `pos` is at the character behind the backslash and ends on the last one.
-  Status Escape(size_t* pos, int line, std::string* value) {
+  Status Escape(size_t* pos, std::string* value) {
     static constexpr absl::string_view kFrom = "\n\\'\"abfnrtv";
     static constexpr absl::string_view kTo("\0\\'\"\a\b\f\n\r\t\v", 11);
     const char c = At(*pos);
@@ -278,7 +288,7 @@ class Lexer {
       for (size_t i = 0; i < digits; ++i) {
         const char h = At(*pos + 1 + i);
         if (!std::isxdigit(static_cast<unsigned char>(h))) {
-          return TemplateError(line, "a string has a broken escape");
+          return TemplateError(line_, Column(), "a string has a broken escape");
         }
         code = code << 4 | static_cast<uint32_t>(IsDigit(h) ? h - '0' : (h | 0x20) - 'a' + 10);
       }
@@ -296,7 +306,7 @@ class Lexer {
       return absl::OkStatus();
     }
     if (code > 0x10FFFF || (code >= 0xD800 && code < 0xE000)) {
-      return TemplateError(line, "a string's escape is no character");
+      return TemplateError(line_, Column(), "a string's escape is no character");
     }
     AppendUtf8(code, value);
     return absl::OkStatus();
@@ -305,15 +315,17 @@ class Lexer {
   std::string source_;
   size_t pos_ = 0;
   int line_ = 1;
+  size_t line_begin_ = 0;
   bool line_starting_ = true;
   std::vector<Token> tokens_;
 };
 
 }  // namespace
 
-Status TemplateError(int line, absl::string_view why) {
+Status TemplateError(int line, int column, absl::string_view why) {
   return Error(absl::StatusCode::kInvalidArgument,
-               {"chat template failed", absl::StrCat("line ", line), std::string(why), ""});
+               {"chat template failed", absl::StrCat("line ", line, ", column ", column),
+                std::string(why), ""});
 }
 
 StatusOr<std::vector<Token>> Tokenize(absl::string_view source) {

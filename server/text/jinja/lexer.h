@@ -26,13 +26,14 @@ enum class TokenType {
 struct Token {
   TokenType type = TokenType::kEnd;
   int line = 0;
+  int column = 0;  // in bytes, from 1
   std::string text;
 };
 
-// "line N: reason" as INVALID_ARGUMENT.
-[[nodiscard]] Status TemplateError(int line, absl::string_view why);
+// INVALID_ARGUMENT: what stands at `line` and `column` is no template.
+[[nodiscard]] Status TemplateError(int line, int column, absl::string_view why);
 
-// INVALID_ARGUMENT naming the line when a tag is not closed or a character is unknown. The last
+// INVALID_ARGUMENT naming the place when a tag is not closed or a character is unknown. The last
 // token is kEnd.
 [[nodiscard]] StatusOr<std::vector<Token>> Tokenize(absl::string_view source);
 

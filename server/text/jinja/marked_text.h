@@ -25,6 +25,9 @@ class MarkedText {
   }
   // kData when any byte is data.
   [[nodiscard]] TextOrigin Origin() const;
+  // Came out of `safe` or `escape`: what is added to it is escaped for HTML, as Python does.
+  [[nodiscard]] bool is_html() const { return is_html_; }
+  void MarkHtml() { is_html_ = true; }
 
   void Append(const MarkedText& other) { Append(other, 0, other.size()); }
   void Append(const MarkedText& other, size_t begin, size_t length);
@@ -41,6 +44,7 @@ class MarkedText {
   std::string bytes_;
   std::string marks_;  // empty, or one TextOrigin a byte
   TextOrigin origin_ = TextOrigin::kTemplate;
+  bool is_html_ = false;
 };
 
 }  // namespace tessera::server::jinja

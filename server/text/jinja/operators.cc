@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/text/jinja/format.h"
+#include "server/text/jinja/text_builtins.h"
 
 namespace tessera::server::jinja {
 namespace {
@@ -118,11 +119,23 @@ bool IsRepeatable(const Value& value) {
          (value.sequence() != nullptr && value.sequence()->kind <= SequenceKind::kTuple);
 }
 
-StatusOr<Value> JoinTexts(Interpreter& interpreter, const MarkedText& a, const MarkedText& b) {
+enum class Html : uint8_t { kKeep, kForget };
+
+StatusOr<Value> JoinTexts(Interpreter& interpreter, const MarkedText& a, const MarkedText& b,
+                          Html html = Html::kKeep) {
   TESSERA_RETURN_IF_ERROR(interpreter.ReserveText(a.size() + b.size()));
-  MarkedText text = a;
+  MarkedText text;
+  text.Append(a);
   text.Append(b);
+  if (html == Html::kKeep && a.is_html() && b.is_html()) text.MarkHtml();
   return Value::Text(std::move(text));
+}
+
+// Python's `+`: beside HTML, other text becomes HTML.
+StatusOr<Value> AddTexts(Interpreter& interpreter, const MarkedText& a, const MarkedText& b) {
+  if (a.is_html() == b.is_html()) return JoinTexts(interpreter, a, b);
+  TESSERA_ASSIGN_OR_RETURN(const MarkedText escaped, EscapeHtml(interpreter, a.is_html() ? b : a));
+  return a.is_html() ? JoinTexts(interpreter, a, escaped) : JoinTexts(interpreter, escaped, b);
 }
 
 StatusOr<Value> JoinSequences(Interpreter& interpreter, const Sequence& a, const Sequence& b) {
@@ -144,7 +157,7 @@ StatusOr<Value> Apply(Interpreter& interpreter, absl::string_view op, const Valu
   if (op == "~") {
     TESSERA_ASSIGN_OR_RETURN(const MarkedText left, interpreter.Str(a));
     TESSERA_ASSIGN_OR_RETURN(const MarkedText right, interpreter.Str(b));
-    return JoinTexts(interpreter, left, right);
+    return JoinTexts(interpreter, left, right, Html::kForget);
   }
   if (a.text() != nullptr && op == "%") return FormatPercent(interpreter, *a.text(), b);
   if (a.number() && b.number()) {
@@ -152,7 +165,7 @@ StatusOr<Value> Apply(Interpreter& interpreter, absl::string_view op, const Valu
     return FloatOp(op, *a.number(), *b.number());
   }
   if (op == "+") {
-    if (a.text() && b.text()) return JoinTexts(interpreter, *a.text(), *b.text());
+    if (a.text() && b.text()) return AddTexts(interpreter, *a.text(), *b.text());
     if (a.sequence() && b.sequence() && CanJoin(*a.sequence(), *b.sequence())) {
       return JoinSequences(interpreter, *a.sequence(), *b.sequence());
     }

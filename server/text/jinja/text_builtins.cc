@@ -32,6 +32,28 @@ StatusOr<std::vector<MarkedText>> SplitTextLines(Interpreter& interpreter, const
   return SplitLines(text, ends);
 }
 
+StatusOr<MarkedText> EscapeHtml(Interpreter& interpreter, const MarkedText& text) {
+  constexpr absl::string_view kSpecial = "&<>'\"";
+  constexpr absl::string_view kEntities[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
+  constexpr size_t kMostAdded = 4;  // bytes a character
+  const absl::string_view bytes = text.bytes();
+  TESSERA_RETURN_IF_ERROR(interpreter.Spend(bytes.size() / 64));
+  const auto special = static_cast<size_t>(std::count_if(bytes.begin(), bytes.end(), [&](char c) {
+    return kSpecial.find(c) != absl::string_view::npos;
+  }));
+  TESSERA_RETURN_IF_ERROR(interpreter.ReserveText(bytes.size() + kMostAdded * special));
+  MarkedText result;
+  for (size_t pos = 0;; ++pos) {
+    const size_t at = std::min(bytes.find_first_of(kSpecial, pos), bytes.size());
+    result.Append(text, pos, at - pos);
+    if (at == bytes.size()) break;
+    result.Append(kEntities[kSpecial.find(bytes[at])], text.OriginAt(at));
+    pos = at;
+  }
+  result.MarkHtml();
+  return result;
+}
+
 StatusOr<Value> JoinItems(Interpreter& interpreter, const List& items,
                           const MarkedText& separator) {
   MarkedText joined;

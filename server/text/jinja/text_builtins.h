@@ -16,6 +16,8 @@ namespace tessera::server::jinja {
 [[nodiscard]] StatusOr<std::vector<MarkedText>> SplitTextLines(Interpreter& interpreter,
                                                                const MarkedText& text,
                                                                LineEnds ends);
+// With entities for what means something in HTML.
+[[nodiscard]] StatusOr<MarkedText> EscapeHtml(Interpreter& interpreter, const MarkedText& text);
 // The texts of `items` with `separator` between them.
 [[nodiscard]] StatusOr<Value> JoinItems(Interpreter& interpreter, const List& items,
                                         const MarkedText& separator);

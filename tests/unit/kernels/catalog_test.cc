@@ -69,6 +69,7 @@ TEST(CatalogTest, EveryOpHasAKernelOnEveryInstructionSet) {
     ExpectComplete<LatentAttentionOp>(catalog, &names);
     ExpectComplete<ResidualOp>(catalog, &names);
     ExpectComplete<ScaleLogitsOp>(catalog, &names);
+    ExpectComplete<PoolRowsOp>(catalog, &names);
   }
 }
 

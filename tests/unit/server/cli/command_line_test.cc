@@ -15,8 +15,8 @@ using Kind = ParsedLine::Kind;
 
 // Every command of the program.
 void AddAll(CommandLine& line) {
-  for (auto* add : {AddServe, AddZoo, AddChat, AddGenerate, AddTokenize, AddBench, AddPlan,
-                    AddCheckConfig, AddDoctor, AddAdminCommands, AddCompletion}) {
+  for (auto* add : {AddServe, AddZoo, AddChat, AddGenerate, AddTokenize, AddPerplexity, AddBench,
+                    AddPlan, AddCheckConfig, AddDoctor, AddAdminCommands, AddCompletion}) {
     add(line);
   }
 }
@@ -31,11 +31,11 @@ TEST(CommandLineTest, TreeHasEveryCommandWithASummaryAndHelp) {
   CommandLine line("summary", "footer");
   AddAll(line);
   const std::vector<CommandWord> tree = line.Tree();
-  for (const char* path :
-       {"serve",    "zoo",         "zoo import", "zoo ls",       "zoo show", "zoo verify",
-        "zoo diff", "zoo compose", "zoo rm",     "zoo gc",       "chat",     "generate",
-        "tokenize", "bench",       "plan",       "check-config", "doctor",   "load",
-        "unload",   "ps",          "drain",      "resume",       "reload",   "completion"}) {
+  for (const char* path : {"serve",        "zoo",      "zoo import",  "zoo ls",     "zoo show",
+                           "zoo verify",   "zoo diff", "zoo compose", "zoo rm",     "zoo gc",
+                           "chat",         "generate", "tokenize",    "bench",      "plan",
+                           "check-config", "doctor",   "load",        "unload",     "ps",
+                           "drain",        "resume",   "reload",      "completion", "perplexity"}) {
     const CommandWord* const word = Find(tree, path);
     ASSERT_NE(word, nullptr) << path;
     EXPECT_GT(word->summary.size(), 10U) << path;

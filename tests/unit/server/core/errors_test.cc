@@ -172,6 +172,30 @@ TEST(ReportOf, TellsNothingOfAnInternalError) {
   }
 }
 
+TEST(WithFieldName, RenamesTheFieldAndItsPartsAlone) {
+  const Status status =
+      InvalidFields({{"prompt", "a"}, {"prompt.text", "b"}, {"prompt[1]", "c"}, {"prompts", "d"}});
+  const ErrorReport report = ReportOf(WithFieldName(status, "prompt", "inputs[2]"));
+  std::vector<std::string> fields;
+  for (const FieldViolation& one : report.details.violations) fields.push_back(one.field);
+  EXPECT_EQ(fields,
+            (std::vector<std::string>{"inputs[2]", "inputs[2].text", "inputs[2][1]", "prompts"}));
+  EXPECT_EQ(report.message.find("inputs[2]: a; inputs[2].text: b"), 0u) << report.message;
+}
+
+TEST(WithFieldName, KeepsEverythingElse) {
+  ErrorDetails details;
+  details.condition = Condition::kContextLength;
+  details.violations = {{"prompt", "too long"}};
+  const Status status =
+      WithFieldName(MakeError(details, "the prompt is long"), "prompt", "context");
+  EXPECT_EQ(ReportOf(status).details.condition, Condition::kContextLength);
+  EXPECT_EQ(ReportOf(status).details.violations.at(0).field, "context");
+  EXPECT_EQ(status.message(), "the prompt is long");
+  const Status other = absl::UnavailableError("x");
+  EXPECT_EQ(WithFieldName(other, "prompt", "context"), other);
+}
+
 // A client that has read part of an answer must not take the failure for "nothing happened".
 TEST(ReportOf, AfterOutputNothingIsUnavailable) {
   for (const Status& status :

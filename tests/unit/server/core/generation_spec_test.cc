@@ -185,6 +185,15 @@ TEST(ValidateSpec, Prompts) {
   });
   ExpectRefused("prompt.truncate_to", [](auto& s) { s.prompt.truncate_to = 0; });
   ExpectRefused("continuation", [](auto& s) { s.continuation = PromptSpec(); });
+  ExpectRefused("continuation.truncate_to", [](auto& s) {
+    s.continuation = s.prompt;
+    s.continuation->truncate_to = 3;
+  });
+  ExpectRefused("dimensions", [](auto& s) { s.embedding = EmbeddingSpec{.dimensions = 0}; });
+  ExpectRefused("sampling.n", [](auto& s) {
+    s.prompt_only = true;
+    s.sampling.n = 2;
+  });
   ExpectRefused(
       "generation.prompt",
       [](auto& s) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "server/text/chat_output/answer_format.h"
 #include "tests/unit/server/core/core_fixture.h"
 
 namespace tessera::server {
@@ -181,6 +182,67 @@ TEST(OutputAssembler, AnErrorHandsOutWhatWasHeld) {
   EXPECT_EQ(assembler.tokens_sent(), 4u);
   EXPECT_TRUE(batch.error.has_value());
   EXPECT_TRUE(batch.ends());
+}
+
+// A model of bytes whose template has calls between <tool>, a token of its own, and <end>, which is
+// a control token.
+Options Chatting() {
+  Options options = Plain();
+  auto model = MakeByteModel();
+  auto output = ChatOutput::Choose("hermes", "</think>", model->tokenizer->token_bytes());
+  EXPECT_TRUE(output.ok()) << output.status();
+  model->chat_output = *output;
+  options.model = std::move(model);
+  options.chat.emplace();
+  options.chat->tools = OfferedTools(R"([{"type": "function", "function": {"name": "f"}}])");
+  return options;
+}
+
+TEST(OutputAssembler, AChatIsTakenApart) {
+  Options options = Chatting();
+  options.choices = 2;
+  OutputAssembler assembler(options);
+  const std::string answer =
+      "<think>\xC3\xA4</think>\nSo.\n<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}}";
+  ChatParts parts;
+  for (const char c : answer) {
+    for (OutputDelta& delta : Convert(assembler, Text(absl::string_view(&c, 1))).deltas) {
+      EXPECT_FALSE(delta.empty());
+      parts.Append(std::move(delta));
+    }
+  }
+  EXPECT_EQ(parts.reasoning, "\xC3\xA4");
+  EXPECT_EQ(parts.text, "So.");
+  ASSERT_EQ(parts.calls.size(), 1u);
+  EXPECT_EQ(parts.calls[0].name, "f");
+  EXPECT_EQ(parts.calls[0].arguments, "{\"a\": 1}");
+  // The other choice is text, and ends in the middle of what may have been a mark.
+  EXPECT_TRUE(Convert(assembler, Text("<tool", 1)).deltas.empty());
+  OutputBatch end = Convert(assembler, End({.choice = 1, .reason = scheduler::FinishReason::kEos}));
+  EXPECT_EQ(TextOf(end), "<tool");
+  ASSERT_EQ(end.finished.size(), 1u);
+  EXPECT_EQ(end.finished[0].tool_calls, 0u);
+  end = Convert(assembler, End({.reason = scheduler::FinishReason::kEos, .last = true}));
+  ASSERT_EQ(end.finished.size(), 1u);
+  EXPECT_EQ(end.finished[0].tool_calls, 1u);
+}
+
+TEST(OutputAssembler, WhatAParserHeldIsHandedOutWithAnError) {
+  OutputAssembler assembler(Chatting());
+  EXPECT_TRUE(Convert(assembler, Text("<tool_call>{\"nam")).deltas.empty());
+  scheduler::MailboxBatch events;
+  events.error = absl::UnavailableError("engine");
+  EXPECT_EQ(TextOf(Convert(assembler, events)), "<tool_call>{\"nam");
+}
+
+TEST(OutputAssembler, OnlyMarksOfTheFormatAreTokensToIt) {
+  // <end> is none of its marks.
+  OutputAssembler hides(Chatting());
+  EXPECT_EQ(TextOf(Convert(hides, Tokens({'a', kEndToken, 'b'}))), "ab");
+  Options options = Chatting();
+  options.special = Options::Special::kShow;
+  OutputAssembler shows(options);
+  EXPECT_EQ(TextOf(Convert(shows, Tokens({'a', kEndToken, 'b'}))), "a<end>b");
 }
 
 TEST(OutputAssembler, ChoicesAreApart) {

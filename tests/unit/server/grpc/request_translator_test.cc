@@ -192,6 +192,7 @@ TEST(RequestTranslator, Chats) {
     tool_choice: "auto"
     template_args { fields { key: "think" value { bool_value: true } } }
     add_generation_prompt: false
+    parallel_tool_calls: false
     generation { model: "m" sampling { n: 2 } })");
   ASSERT_TRUE(spec.ok()) << spec.status();
   EXPECT_EQ(spec->model, "m");
@@ -213,8 +214,10 @@ TEST(RequestTranslator, Chats) {
   EXPECT_EQ(chat.tool_choice, "auto");
   EXPECT_EQ(chat.template_args_json, "{\"think\":true}");
   EXPECT_FALSE(chat.add_generation_prompt);
+  EXPECT_FALSE(chat.parallel_tool_calls);
   const StatusOr<GenerationSpec> plain = Chat("messages { role: \"user\" }");
   ASSERT_TRUE(plain.ok());
+  EXPECT_TRUE(plain->chat->parallel_tool_calls);
   EXPECT_TRUE(plain->chat->add_generation_prompt);
   EXPECT_EQ(plain->chat->tools_json, "");
   EXPECT_EQ(plain->chat->template_args_json, "");
@@ -258,6 +261,35 @@ TEST(RequestTranslator, ScoresAreOneRequestAContinuation) {
   v1::ScoreRequest many;
   for (int i = 0; i < 257; ++i) many.add_continuations();
   EXPECT_EQ(FieldsOf(ToSpecs(many).status()), std::vector<std::string>{"continuations"});
+}
+
+TEST(RequestTranslator, EmbeddingsAreOneRequestAnInput) {
+  const auto embed = [](const std::string& text) {
+    return ToSpecs(FromText<v1::EmbedRequest>(text));
+  };
+  const auto plain = embed(R"(model: "m" inputs { text: "a" } inputs { token_ids { ids: 7 } })");
+  ASSERT_TRUE(plain.ok()) << plain.status();
+  ASSERT_EQ(plain->size(), 2u);
+  EXPECT_EQ((*plain)[1].prompt.token_ids, std::vector<TokenId>{7});
+  EXPECT_EQ((*plain)[0].embedding->pooling, scheduler::Pooling::kLast);
+  EXPECT_EQ((*plain)[0].embedding->length, EmbeddingSpec::Length::kOne);
+  const auto full = embed(R"(model: "m" inputs { text: "a" } pooling: POOLING_MEAN dimensions: 3
+                             normalize: false scheduling { cache_scope: "c" })");
+  ASSERT_TRUE(full.ok());
+  EXPECT_EQ((*full)[0].embedding->pooling, scheduler::Pooling::kMean);
+  EXPECT_EQ((*full)[0].embedding->dimensions, 3u);
+  EXPECT_EQ((*full)[0].embedding->length, EmbeddingSpec::Length::kAsIs);
+  EXPECT_EQ((*full)[0].scheduling.cache_scope, "c");
+  const auto cls = embed(R"(inputs { text: "a" } pooling: POOLING_CLS)");
+  EXPECT_EQ((*cls)[0].embedding->pooling, scheduler::Pooling::kFirst);
+  EXPECT_EQ(FieldsOf(embed("model: \"m\"").status()), std::vector<std::string>{"inputs"});
+  v1::EmbedRequest many;
+  for (int i = 0; i < 257; ++i) many.add_inputs();
+  EXPECT_EQ(FieldsOf(ToSpecs(many).status()), std::vector<std::string>{"inputs"});
+  v1::EmbedRequest odd;
+  odd.add_inputs()->set_text("a");
+  odd.set_pooling(static_cast<v1::Pooling>(9));
+  EXPECT_EQ(FieldsOf(ToSpecs(odd).status()), std::vector<std::string>{"pooling"});
 }
 
 TEST(Durations, SaturateInsteadOfOverflowing) {

@@ -113,8 +113,11 @@ TEST(ResponseTranslator, OneMessageAnEventNumberedOn) {
                                 .seed = UINT64_MAX,
                                 .queue_wait = std::chrono::seconds(2)};
   batch.prompt_tokens = {Token(11), Token(12)};
-  batch.deltas.push_back({.choice = 0, .text = "hi", .tokens = {Token(13)}, .token_count = 1});
-  batch.deltas.push_back({.choice = 1, .text = "ho"});
+  batch.deltas.resize(2);
+  batch.deltas[0].text = "hi";
+  batch.deltas[0].tokens = {Token(13)};
+  batch.deltas[1].choice = 1;
+  batch.deltas[1].text = "ho";
   batch.finished.push_back({.choice = 1, .last = true});
   uint64_t seq = 7;
   std::deque<v1::GenerateResponse> messages;
@@ -139,6 +142,33 @@ TEST(ResponseTranslator, OneMessageAnEventNumberedOn) {
   EXPECT_EQ(messages[4].delta().choice(), 1u);
   EXPECT_EQ(messages[4].delta().text(), "ho");
   EXPECT_TRUE(messages[5].finished().last());
+}
+
+TEST(ResponseTranslator, AChatsDeltasHaveReasoningAndCalls) {
+  OutputBatch batch;
+  batch.prompt_tokens = {Token(11)};
+  OutputDelta& delta = batch.deltas.emplace_back();
+  delta.choice = 1;
+  delta.text = "t";
+  delta.reasoning = "r";
+  delta.calls = {{0, "id", "f", "{"}, {0, "", "", "}"}};
+  batch.finished.push_back({.choice = 1, .last = true});
+  uint64_t seq = 0;
+  std::deque<v1::ChatResponse> messages;
+  AppendMessages(std::move(batch), &seq, &messages);
+  ASSERT_EQ(messages.size(), 3u);
+  EXPECT_EQ(messages[0].tool_call_deltas_size(), 0);
+  EXPECT_EQ(messages[1].base().seq(), 2u);
+  EXPECT_EQ(messages[1].base().delta().choice(), 1u);
+  EXPECT_EQ(messages[1].base().delta().text(), "t");
+  EXPECT_EQ(messages[1].reasoning_delta(), "r");
+  ASSERT_EQ(messages[1].tool_call_deltas_size(), 2);
+  EXPECT_EQ(messages[1].tool_call_deltas(0).id(), "id");
+  EXPECT_EQ(messages[1].tool_call_deltas(0).name(), "f");
+  EXPECT_EQ(messages[1].tool_call_deltas(0).arguments_json(), "{");
+  EXPECT_EQ(messages[1].tool_call_deltas(1).id(), "");
+  EXPECT_EQ(messages[1].tool_call_deltas(1).arguments_json(), "}");
+  EXPECT_TRUE(messages[2].base().finished().last());
 }
 
 TEST(ResponseTranslator, Models) {

@@ -294,9 +294,10 @@ TEST(OpenAiRequest, EchoAsksForThePromptsLogProbabilities) {
   EXPECT_EQ(request->echo, Request::Echo::kBefore);
   EXPECT_EQ(SpecOf(request).output.prompt_logprobs, 1u);
   EXPECT_EQ(SpecOf(request).output.logprobs, 1u);
+  EXPECT_FALSE(SpecOf(request).prompt_only);
   request = ParseCompletion(R"("echo":true,"max_tokens":0)");
-  EXPECT_EQ(request->echo, Request::Echo::kAlone);
-  EXPECT_EQ(SpecOf(request).stopping.max_tokens, 1u);
+  EXPECT_EQ(request->echo, Request::Echo::kBefore);
+  EXPECT_TRUE(SpecOf(request).prompt_only);
   EXPECT_FALSE(SpecOf(request).output.prompt_logprobs.has_value());
 }
 
@@ -381,7 +382,10 @@ TEST(OpenAiRequest, HandsToolsAndArgumentsToTheTemplate) {
   const GenerationSpec spec = SpecOf(ParseChat(
       R"("tools":[{"type":"function","function":{"name":"f","parameters":{"a":1}}}],
          "tool_choice":"auto","chat_template_kwargs":{"thinking":true},
-         "add_generation_prompt":false)"));
+         "add_generation_prompt":false,"parallel_tool_calls":false)"));
+  EXPECT_FALSE(spec.chat->parallel_tool_calls);
+  EXPECT_TRUE(SpecOf(ParseChat("")).chat->parallel_tool_calls);
+  EXPECT_EQ(FaultsOf(ParseChat(R"("parallel_tool_calls":1)")), Fields{"parallel_tool_calls"});
   EXPECT_EQ(Json::parse(spec.chat->tools_json)[0]["function"]["name"], "f");
   EXPECT_EQ(spec.chat->tool_choice, "auto");
   EXPECT_EQ(spec.chat->template_args_json, R"({"thinking":true})");

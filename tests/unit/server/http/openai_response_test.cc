@@ -98,6 +98,61 @@ TEST(OpenAiResponse, AWholeChat) {
              "prompt_tokens_details":{"cached_tokens":4}}})"));
 }
 
+OutputDelta Calling() {
+  OutputDelta delta = Delta(0, "", 9);
+  delta.reasoning = "Hm.";
+  delta.calls = {{0, "id0", "f", "{\"a\": 1}"}, {1, "id1", "g", "{}"}};
+  return delta;
+}
+
+OutputFinished FinishedWithCalls(FinishReason reason) {
+  OutputFinished finished = Finished(0, reason, 9);
+  finished.tool_calls = 2;
+  return finished;
+}
+
+TEST(OpenAiResponse, AWholeChatWithReasoningAndCalls) {
+  const auto choice = [](OutputDelta delta, FinishReason reason) {
+    const Json body = Json::parse(WholeAnswer(
+        Answer(OpenAiEndpoint::kChat), {Collected(std::move(delta), FinishedWithCalls(reason))}));
+    return body["choices"][0];
+  };
+  const Json called = choice(Calling(), FinishReason::kEos);
+  EXPECT_EQ(called["message"], Json::parse(R"({
+    "role":"assistant","content":null,"reasoning_content":"Hm.","tool_calls":[
+      {"id":"id0","type":"function","function":{"name":"f","arguments":"{\"a\": 1}"}},
+      {"id":"id1","type":"function","function":{"name":"g","arguments":"{}"}}]})"));
+  EXPECT_EQ(called["finish_reason"], "tool_calls");
+  EXPECT_EQ(choice(Calling(), FinishReason::kMaxTokens)["finish_reason"], "length");
+  OutputDelta spoken = Calling();
+  spoken.text = "I call.";
+  EXPECT_EQ(choice(spoken, FinishReason::kStop)["message"]["content"], "I call.");
+}
+
+TEST(OpenAiResponse, CallsAreStreamedByTheirFragments) {
+  ChunkWriter writer(Answer(OpenAiEndpoint::kChat));
+  std::string out;
+  OutputBatch batch;
+  batch.started = Started(9, 4);
+  batch.deltas.push_back(Calling());
+  batch.deltas.back().calls = {{0, "id0", "f", "{\"a\""}};
+  writer.Append(0, batch, &out);
+  batch = OutputBatch();
+  batch.deltas.push_back(Delta(0, "", 1));
+  batch.deltas.back().calls = {{0, "", "", ": 1}"}, {1, "id1", "g", ""}};
+  batch.finished.push_back(FinishedWithCalls(FinishReason::kEos));
+  writer.Append(0, batch, &out);
+  const std::vector<Json> events = Events(out);
+  ASSERT_EQ(events.size(), 3u);
+  EXPECT_EQ(events[0]["choices"][0]["delta"], Json::parse(R"({
+    "role":"assistant","content":null,"reasoning_content":"Hm.","tool_calls":[
+      {"index":0,"id":"id0","type":"function","function":{"name":"f","arguments":"{\"a\""}}]})"));
+  EXPECT_EQ(events[1]["choices"][0]["delta"], Json::parse(R"({"content":null,"tool_calls":[
+      {"index":0,"function":{"arguments":": 1}"}},
+      {"index":1,"id":"id1","type":"function","function":{"name":"g","arguments":""}}]})"));
+  EXPECT_EQ(events[2]["choices"][0]["finish_reason"], "tool_calls");
+}
+
 TEST(OpenAiResponse, AWholeCompletionOfSeveralPromptsAndChoices) {
   OpenAiAnswer answer = Answer(OpenAiEndpoint::kCompletions);
   answer.prompts = 2;
@@ -179,7 +234,9 @@ TEST(OpenAiResponse, AnEchoComesBeforeTheOutput) {
   EXPECT_EQ(choice["logprobs"]["token_logprobs"], Json({nullptr, -1.0, -2.0, -3.0}));
   EXPECT_EQ(choice["logprobs"]["text_offset"], Json({0, 0, 1, 2}));
   EXPECT_EQ(choice["logprobs"]["top_logprobs"][0], nullptr);
-  const Json alone = Json::parse(WholeAnswer(EchoAnswer(EchoMode::kAlone), {output}));
+  CollectedOutput nothing = Collected(Delta(0, "", 0), Finished(0, FinishReason::kMaxTokens, 0));
+  nothing.prompt_tokens = output.prompt_tokens;
+  const Json alone = Json::parse(WholeAnswer(EchoAnswer(EchoMode::kBefore), {nothing}));
   EXPECT_EQ(alone["choices"][0]["text"], "ab");
   EXPECT_EQ(alone["choices"][0]["logprobs"]["tokens"], Json({"<s>", "a", "b"}));
   EXPECT_EQ(alone["usage"]["completion_tokens"], 0);
@@ -285,13 +342,12 @@ TEST(OpenAiResponse, AStreamEchoesOnceAndCountsOffsetsOn) {
 }
 
 TEST(OpenAiResponse, AStreamOfAnEchoAloneHasNoOutput) {
-  ChunkWriter writer(EchoAnswer(EchoMode::kAlone));
+  ChunkWriter writer(EchoAnswer(EchoMode::kBefore));
   std::string out;
   OutputBatch batch;
   batch.started = Started(3, 0);
   batch.prompt_tokens = {Token("a", -1), Token("b", -2)};
-  batch.deltas = {Delta(0, "c", 1, {Token("c", -3)})};
-  batch.finished = {Finished(0, FinishReason::kMaxTokens, 1)};
+  batch.finished = {Finished(0, FinishReason::kMaxTokens, 0)};
   writer.Append(0, batch, &out);
   const std::vector<Json> events = Events(out);
   ASSERT_EQ(events.size(), 2u);

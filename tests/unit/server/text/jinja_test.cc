@@ -73,7 +73,7 @@ TEST(Jinja, ErrorsNameTheirLine) {
     return std::string(result.status().message());
   };
   EXPECT_EQ(error("a\nb {{ 1 + }}"),
-            "chat template failed; where: line 2; why: an expression ends too early");
+            "chat template failed; where: line 2, column 10; why: an expression ends too early");
   EXPECT_EQ(error("\n\n{{ nobody.name }}"),
             "chat template failed; where: line 3; why: 'nobody' is undefined");
   EXPECT_EQ(error("\n{{ 'x' |\n nope }}"),
@@ -85,8 +85,9 @@ TEST(Jinja, ErrorsNameTheirLine) {
             "fields to assign");
   EXPECT_EQ(error("\n{{ raise_exception('only ' ~ list | length) }}"),
             "refused by the chat template; where: line 2; why: only 3");
-  EXPECT_EQ(error("{% include 'x' %}"),
-            "chat template failed; where: line 1; why: the tag 'include' is not supported");
+  EXPECT_EQ(
+      error("{% include 'x' %}"),
+      "chat template failed; where: line 1, column 4; why: the tag 'include' is not supported");
   // A macro's error is where it happens, not where it is called.
   EXPECT_TRUE(absl::StrContains(error("{% macro m() %}\n{{ 1 / 0 }}\n{% endmacro %}\n\n{{ m() }}"),
                                 "line 2"));

@@ -1,0 +1,112 @@
+#include "server/core/local_model.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/core/memory_plan.h"
+#include "server/core/startup.h"
+#include "server/core/zoo_model_source.h"
+
+namespace tessera::server {
+namespace {
+
+// Waits for one request's answer.
+class Reader {
+ public:
+  Reader()
+      : mailbox_(std::make_shared<scheduler::StreamMailbox>(scheduler::StreamMailbox::Options{
+            .on_ready = [signal = signal_] { signal->Set(); }, .on_drained = nullptr})) {}
+  ~Reader() { mailbox_->Close(); }
+
+  [[nodiscard]] const std::shared_ptr<scheduler::StreamMailbox>& mailbox() const {
+    return mailbox_;
+  }
+
+  [[nodiscard]] StatusOr<std::vector<float>> Wait() {
+    std::vector<float> logprobs;
+    scheduler::MailboxBatch batch;
+    while (true) {
+      signal_->Wait();
+      if (!mailbox_->Drain(batch)) continue;
+      for (const scheduler::TokenEvent& event : batch.tokens) logprobs.push_back(event.logprob);
+      if (batch.error) return *batch.error;
+      if (!batch.finished.empty()) return logprobs;
+    }
+  }
+
+ private:
+  struct Signal {
+    void Set() {
+      const std::lock_guard lock(mutex);
+      set = true;
+      changed.notify_one();
+    }
+    void Wait() {
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [this] { return set; });
+      set = false;
+    }
+    std::mutex mutex;
+    std::condition_variable changed;
+    bool set = false;
+  };
+  const std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
+  const std::shared_ptr<scheduler::StreamMailbox> mailbox_;
+};
+
+}  // namespace
+
+StatusOr<std::unique_ptr<LocalModel>> LocalModel::Load(
+    const std::shared_ptr<const Settings>& settings, blockzoo::Zoo* zoo, const std::string& chain) {
+  auto local = std::unique_ptr<LocalModel>(new LocalModel);
+  TESSERA_ASSIGN_OR_RETURN(local->backend_, MakeBackend(settings->engine, settings->store));
+  local->settings_ = std::make_unique<SettingsStore>(settings, "", Overrides{});
+  local->binder_ =
+      std::make_unique<blockzoo::ChainBinder>(local->backend_, CacheChoiceOf(settings->engine.kv));
+  const MemoryPlan plan = PlanMemory(settings->engine, FreeMemoryBytes(*local->backend_));
+  scheduler::EngineOptions options = EngineOptionsOf(settings->engine, *local->backend_);
+  options.cache_bytes = plan.cache_bytes;
+  // Nothing is asked twice, one request runs at a time, and its reader is here.
+  options.prefix_reuse = false;
+  options.inbox.max_prompt_tokens = UINT64_MAX;
+  options.park_above_tokens = UINT32_MAX;
+  TESSERA_ASSIGN_OR_RETURN(local->engine_,
+                           scheduler::Engine::Create(options, local->backend_, nullptr));
+  ZooModelSource source({.zoo = zoo,
+                         .binder = local->binder_.get(),
+                         .engine = local->engine_.get(),
+                         .settings = local->settings_.get(),
+                         .weight_budget = plan.weight_bytes});
+  TESSERA_ASSIGN_OR_RETURN(local->model_,
+                           source.Load(chain, ChainId(1), [](uint32_t, uint32_t) {}));
+  return local;
+}
+
+StatusOr<std::vector<float>> LocalModel::Score(std::span<const TokenId> ids, uint32_t from) {
+  if (ids.size() > model_->max_context) {
+    return Error(absl::StatusCode::kInvalidArgument,
+                 {.what = absl::StrCat("model \"", model_->name, "\" takes ", model_->max_context,
+                                       " tokens, not ", ids.size()),
+                  .fix = "ask for a smaller context"});
+  }
+  TESSERA_RETURN_IF_ERROR(engine_->CheckFits(*model_->chain, ids.size(), 0));
+  scheduler::GenerationRequest request;
+  request.id = RequestId(next_request_++);
+  request.chain = model_->chain_id;
+  request.prompt.assign(ids.begin(), ids.end());
+  request.prompt_only = true;
+  request.output.prompt_logprobs = 0;
+  request.output.prompt_logprobs_from = from;
+  request.bypass_prefix_cache = true;
+  request.arrival = SystemClock().Now();
+  Reader reader;
+  scheduler::Inbox& inbox = engine_->inbox();
+  TESSERA_RETURN_IF_ERROR(inbox.Reserve());
+  TESSERA_RETURN_IF_ERROR(
+      inbox.Submit({.request = std::move(request), .mailbox = reader.mailbox()}));
+  return reader.Wait();
+}
+
+}  // namespace tessera::server
