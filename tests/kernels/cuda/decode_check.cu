@@ -36,6 +36,7 @@ struct Case {
   Lists lists = Lists::kDense;
   float sharpness = 1;  // multiplies the usual scale
   KvHistory history = KvHistory::kSettled;
+  DecodeRing ring = DecodeRing::kWhole;
 };
 
 // Outliers are rounded in proportion to themselves.
@@ -279,6 +280,7 @@ DecodeArgs World::Args(const Device& device, size_t partials) const {
   args.window = c_.window;
   args.max_q_rows = max_q_rows_;
   args.history = c_.history;
+  args.ring = c_.ring;
   args.workspace = device.workspace.get();
   args.partials = partials;
   return args;
@@ -446,6 +448,11 @@ void AddSituations(DType type, std::vector<Case>& cases) {
                    DecodeSplits::kBySequence});
   cases.push_back({f8 ? "e4m3 in flight" : "bf16 in flight", 64, 8, 2, type, kLengths, 0, 0,
                    DecodeSplits::kBalanced, Lists::kDense, 1, KvHistory::kInFlight});
+  for (const int head_dim : {64, 128, 256}) {
+    cases.push_back({f8 ? "e4m3 half a ring" : "bf16 half a ring", head_dim, 8, 2, type, kLengths,
+                     0, 0, DecodeSplits::kBalanced, Lists::kDense, 1, KvHistory::kSettled,
+                     DecodeRing::kHalf});
+  }
 }
 
 void AddLists(DType type, std::vector<Case>& cases) {
