@@ -55,6 +55,30 @@ ldd $programs | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' | sort -u |
   grep -vE '/(ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libcuda)\.so' | while read -r library; do
     cp -L "$library" "$tree/lib/"
   done
+# Of ICU's data (31 MB) only what normalization, properties of characters and boundaries need. The library is data and one
+# symbol; without icu-devtools and a C compiler it is packed whole.
+shrink_icu() {
+  local data=$1 work keep name
+  work=$(mktemp -d)
+  name=$(nm -D "$data" | awk '/ icudt[0-9]+_dat$/ { print $3 }')
+  objcopy -O binary --only-section=.rodata "$data" "$work/${name%_dat}l.dat"
+  keep=$work/keep.txt
+  mkdir "$work/items"
+  icupkg -l "$work/${name%_dat}l.dat" |
+    grep -E '^((brkitr/)?(root|res_index|pool)\.res|[a-z_0-9]+\.nrm|u[a-z]+\.icu|brkitr/.*\.(brk|dict))$' >"$keep"
+  icupkg -d "$work/items" -x "$keep" "$work/${name%_dat}l.dat"
+  icupkg -s "$work/items" -a "$keep" new "$work/kept.dat"
+  printf '.section .rodata\n.balign 16\n.globl %s\n.type %s,@object\n%s:\n.incbin "%s"\n.size %s, .-%s\n%s\n' \
+    "$name" "$name" "$name" "$work/kept.dat" "$name" "$name" '.section .note.GNU-stack,"",@progbits' >"$work/data.S"
+  cc -shared -nostdlib -Wl,-soname,"$(basename "$data")" "$work/data.S" -o "$work/kept.so"
+  cp "$work/kept.so" "$data"
+  rm -rf "$work"
+}
+if command -v icupkg >/dev/null && command -v cc >/dev/null; then
+  for data in "$tree"/lib/libicudata.so.*; do
+    [ ! -f "$data" ] || shrink_icu "$data"
+  done
+fi
 find "$tree" -type f \( -name '*.so*' -o -executable \) ! -name '*.sh' -exec strip --strip-unneeded {} + 2>/dev/null || true
 if [ $slim = no ]; then
   lt=$(find -L /usr/local/cuda/lib64 /usr/local/cuda-13*/lib64 -maxdepth 1 -name 'libcublasLt.so.13' 2>/dev/null | head -1)
