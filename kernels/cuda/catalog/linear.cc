@@ -58,9 +58,9 @@ class Product {
       return InPieces(kGenericFewRows,
                       [](Product& piece) { piece.RunGeneric(GenericMethod::kFew); });
     }
-    // The library's products of these two are fast however few rows there are.
-    const bool native = dtype_ == DType::kBF16 || dtype_ == DType::kF8Channel;
-    if (decodes && !native && cuda_.device().major >= 9) {
+    // With few rows the library is fast by splitting the sum over `in` alone, which it may not
+    // here.
+    if (decodes && cuda_.device().major >= 9) {
       return InPieces(kSkinnyMaxRows,
                       [](Product& piece) { piece.RunSkinny(SkinnyMethod::kFixed); });
     }
