@@ -53,11 +53,24 @@ case $mode in
     python3 "$here/report/report.py" gpu "$@" --vllm "$work/vllm.txt"
     ;;
   --sanitize)
+    logs=$(mktemp -d)
+    trap 'rm -rf "$logs"' EXIT
     for program in $(checks); do
       for tool in memcheck racecheck synccheck initcheck; do
-        check "$tool $(basename "$program")" timeout 120 compute-sanitizer --tool "$tool" --error-exitcode 3 \
-          "$program"
+        # The tools keep one processor busy each, and the device little.
+        while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n; done
+        (
+          options=()
+          [ $tool != synccheck ] || options=(--num-cuda-barriers 65536)
+          timeout 500 compute-sanitizer --tool $tool "${options[@]}" --error-exitcode 3 "$program" \
+            >"$logs/$tool.$(basename "$program")" 2>&1
+          echo $? >"$logs/$tool.$(basename "$program").rc"
+        ) &
       done
+    done
+    wait
+    for log in "$logs"/*_check; do
+      check "$(basename "$log" | tr . ' ')" bash -c 'tail -40 "$1"; exit "$(cat "$1.rc")"' - "$log"
     done
     ;;
   *)
