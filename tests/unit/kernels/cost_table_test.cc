@@ -139,7 +139,7 @@ TEST(CostTableTest, FollowsTheTypeWhereNothingWasMeasured) {
 TEST(CostTableTest, HasAllRowsUpToThoseAsked) {
   CostTable table;
   EXPECT_FALSE(table.Has(kQkv, 1));
-  for (const int32_t rows : {8, 16, 24}) table.Set(kQkv, IndexOf(rows), {1, 1});
+  for (const int32_t rows : {1, 4, 8, 16, 24}) table.Set(kQkv, IndexOf(rows), {1, 1});
   EXPECT_TRUE(table.Has(kQkv, 1));
   EXPECT_TRUE(table.Has(kQkv, 17));
   EXPECT_TRUE(table.Has(kQkv, 24));
