@@ -52,7 +52,7 @@ enum class GemmNumerics : uint8_t {
 // How the bytes of an int4 weight lie.
 enum class Int4Layout : uint8_t {
   kCanonical,  // weight_planes.h
-  kPacked,     // "cuda.int4.v1" (skinny_int4.h)
+  kPacked,     // skinny_int4.h
 };
 
 // How Prepare chooses an algorithm for a shape and a number of rows.
