@@ -84,7 +84,7 @@ class DependentBackend final : public kernels::Backend {
 
 class DeterministicTest : public EngineFixture {
  protected:
-  static constexpr uint32_t kMaxPrompt = 260, kMaxOutput = 110;
+  static constexpr uint32_t kMaxPrompt = 150, kMaxOutput = 60;
 
   void UseDependent(Status able = absl::OkStatus()) {
     auto made = std::make_shared<DependentBackend>(backend_, std::move(able));
@@ -191,14 +191,14 @@ TEST_F(DeterministicTest, TwoHundredMixedRequestsAnswerAsAlone) {
 TEST_F(DeterministicTest, EveryWeightTypeAnswersAsAlone) {
   for (const DType dtype : {DType::kF32, DType::kQ8_0, DType::kF8Channel, DType::kF8Block128,
                             DType::kI8Channel, DType::kI4G128, DType::kI4G64Zero}) {
-    ExpectEqualAlone(dtype, 40);
+    ExpectEqualAlone(dtype, 20);
   }
 }
 
 TEST_F(DeterministicTest, StepsHaveOneRole) {
   if (!backend_->memory().host_addressable()) GTEST_SKIP() << "of the host's kernels";
   UseDependent();
-  ExpectEqualAlone(DType::kBF16, 200);
+  ExpectEqualAlone(DType::kBF16, 40);
   EXPECT_GT(dependent_->steps().prompts, 0);
   EXPECT_GT(dependent_->steps().decoding, 0);
 }
