@@ -28,7 +28,10 @@ struct KvPlane {
     if constexpr (kType == DType::kF32) {
       __builtin_memcpy(to, from, static_cast<unsigned>(n) * 4);
     } else if constexpr (kType == DType::kF16) {
-      S::ToF16(reinterpret_cast<uint16_t*>(to), S::LoadN(from, n));
+      // All sixteen are stored, and what follows a tail is another row's.
+      uint16_t all[16];
+      S::ToF16(n == 16 ? reinterpret_cast<uint16_t*>(to) : all, S::LoadN(from, n));
+      if (n < 16) __builtin_memcpy(to, all, static_cast<unsigned>(n) * 2);
     } else {
       uint16_t* out = reinterpret_cast<uint16_t*>(to);
       for (int i = 0; i < n; ++i) {
