@@ -100,6 +100,9 @@ Status AttentionPart::BindWeights(const BindContext& context) {
                               {"k", "k_bias", kv_width_, width_},
                               {"v", "v_bias", kv_width_, width_},
                               {"o", "o_bias", width_, q_width_}};
+  // One product reads them where they follow one another.
+  TESSERA_ASSIGN_OR_RETURN(const std::vector<PlacedWeight> in_order,
+                           PlaceInOrder(context, {"q", "k", "v"}));
   for (int i = 0; i < kParts; ++i) {
     const Role& role = roles[i];
     TESSERA_ASSIGN_OR_RETURN(parts_[i].weight, BindWeight(context, role.weight, role.out, role.in));
@@ -158,16 +161,21 @@ StatusOr<BoundNorm> AttentionPart::BindHeadNorm(const BindContext& context, cons
 
 Status AttentionPart::BindKernels(const BindContext& context) {
   const kernels::Catalog& catalog = context.backend.catalog();
-  TESSERA_ASSIGN_OR_RETURN(
-      rope_kernel_,
-      catalog.Find<kernels::RopeAppendOp>(
-          {.kv = kv_, .style = style_, .q_heads = q_heads_, .rotary_dim = rotary_dim_}));
-  TESSERA_ASSIGN_OR_RETURN(attention_kernel_,
-                           catalog.Find<kernels::AttentionOp>({.kv = kv_,
-                                                               .q_heads = q_heads_,
-                                                               .window = window_,
-                                                               .softcap = softcap_ > 0,
-                                                               .sinks = !sinks_.empty()}));
+  const kernels::RopeAppendOp::Desc append = {
+      .kv = kv_, .style = style_, .q_heads = q_heads_, .rotary_dim = rotary_dim_};
+  kernels::AttentionOp::Desc attention = {.kv = kv_,
+                                          .q_heads = q_heads_,
+                                          .window = window_,
+                                          .softcap = softcap_ > 0,
+                                          .sinks = !sinks_.empty(),
+                                          .append = append};
+  if (const auto fused = catalog.Find<kernels::AttentionOp>(attention); fused.ok()) {
+    attention_kernel_ = *fused;
+  } else {
+    TESSERA_ASSIGN_OR_RETURN(rope_kernel_, catalog.Find<kernels::RopeAppendOp>(append));
+    attention.append.reset();
+    TESSERA_ASSIGN_OR_RETURN(attention_kernel_, catalog.Find<kernels::AttentionOp>(attention));
+  }
   BoundWeight* const readers[] = {&parts_[kQ].weight, &parts_[kK].weight, &parts_[kV].weight};
   TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, settings_, false, readers));
   BoundWeight* const output[] = {&parts_[kO].weight};
@@ -180,9 +188,8 @@ uint64_t AttentionPart::max_width() const {
 }
 
 uint64_t AttentionPart::workspace_bytes_per_row() const {
-  return norm_input_.workspace_bytes_per_row() +
-         RowBytes(element_bytes_, static_cast<uint64_t>(q_width_)) +
-         2 * RowBytes(element_bytes_, static_cast<uint64_t>(kv_width_)) +
+  const uint64_t width = static_cast<uint64_t>(q_width_) + 2 * static_cast<uint64_t>(kv_width_);
+  return norm_input_.workspace_bytes_per_row() + RowBytes(element_bytes_, width) + 2 * 64 +
          attended_input_.workspace_bytes_per_row() + output_.workspace_bytes_per_row();
 }
 
@@ -197,33 +204,51 @@ std::vector<kernels::LinearGroup> AttentionPart::products() const {
 }
 
 AttentionPart::Computed AttentionPart::Compute(const Launch& launch, Carver& carver) const {
-  const auto rows = static_cast<uint64_t>(launch.rows);
   const LinearInput::Rows normed = norm_input_.Take(carver, launch.rows);
-  void* q = carver.TakeActivations(rows * static_cast<uint64_t>(q_width_), element_bytes_);
-  void* k = carver.TakeActivations(rows * static_cast<uint64_t>(kv_width_), element_bytes_);
-  void* v = carver.TakeActivations(rows * static_cast<uint64_t>(kv_width_), element_bytes_);
+  const Heads heads = TakeHeads(carver, launch.rows);
   const Computed computed{.attended = attended_input_.Take(carver, launch.rows),
                           .output = output_.Take(launch, carver)};
   const NormOf norm_of = [](const LaunchMember& member) -> const BoundNorm& {
     return Of(member).norm_;
   };
-  RunQkv(launch, norm_input_.Begin(launch, normed, norm_of), {q, k, v});
+  RunQkv(launch, norm_input_.Begin(launch, normed, norm_of), heads);
   RunHeadNorm(
       launch, query_norm_,
-      [](const LaunchMember& member) -> const BoundNorm& { return Of(member).q_norm_; }, q);
+      [](const LaunchMember& member) -> const BoundNorm& { return Of(member).q_norm_; }, heads.q);
   RunHeadNorm(
       launch, key_norm_,
-      [](const LaunchMember& member) -> const BoundNorm& { return Of(member).k_norm_; }, k);
-  RotateAndAppend(launch, q, k, v);
-  Attend(launch, q, computed.attended.x);
+      [](const LaunchMember& member) -> const BoundNorm& { return Of(member).k_norm_; }, heads.k);
+  Attend(launch, Append(launch, heads), computed.attended.x);
   return computed;
+}
+
+AttentionPart::Heads AttentionPart::TakeHeads(Carver& carver, int64_t rows) const {
+  const auto take = [&](int64_t width) {
+    return static_cast<std::byte*>(
+        carver.TakeActivations(static_cast<uint64_t>(rows * width), element_bytes_));
+  };
+  if (!joins_heads()) {
+    return {.q = take(q_width_),
+            .k = take(kv_width_),
+            .v = take(kv_width_),
+            .q_stride = q_width_,
+            .kv_stride = kv_width_};
+  }
+  const int64_t width = q_width_ + int64_t{2} * kv_width_;
+  std::byte* q = take(width);
+  std::byte* k = q + static_cast<uint64_t>(q_width_) * element_bytes_;
+  return {.q = q,
+          .k = k,
+          .v = k + static_cast<uint64_t>(kv_width_) * element_bytes_,
+          .q_stride = width,
+          .kv_stride = width};
 }
 
 void AttentionPart::Join(const Launch& launch, const Computed& computed) const {
   std::vector<kernels::LinearTask>& tasks = launch.scratch->linear;
   tasks.clear();
   for (const LaunchMember& member : launch.members) {
-    tasks.push_back(Task(member, Of(member).parts_[kO], computed.output));
+    tasks.push_back(Task(member, Of(member).parts_[kO], computed.output, width_));
   }
   output_.Run(
       launch, parts_[kO].weight.kernel,
@@ -232,11 +257,12 @@ void AttentionPart::Join(const Launch& launch, const Computed& computed) const {
       [](const LaunchMember& member) -> const BoundNorm& { return Of(member).post_norm_; });
 }
 
-kernels::LinearTask AttentionPart::Task(const LaunchMember& member, const Part& part, void* y) {
+kernels::LinearTask AttentionPart::Task(const LaunchMember& member, const Part& part, void* y,
+                                        int64_t y_stride) {
   return {.weight = part.weight.packed.data(),
           .bias = part.bias.data(),
           .y = y,
-          .y_stride = part.weight.out,
+          .y_stride = y_stride,
           .out = part.weight.out,
           .row_begin = member.row_begin,
           .row_count = member.row_count,
@@ -245,12 +271,14 @@ kernels::LinearTask AttentionPart::Task(const LaunchMember& member, const Part& 
 
 // Neighbours of one weight type share a launch.
 void AttentionPart::RunQkv(const Launch& launch, kernels::LinearOp::Params params,
-                           const std::array<void*, 3>& outputs) const {
+                           const Heads& heads) const {
+  void* const outputs[] = {heads.q, heads.k, heads.v};
   std::vector<kernels::LinearTask>& tasks = launch.scratch->linear;
   tasks.clear();
   for (int part = kQ; part <= kV; ++part) {
     for (const LaunchMember& member : launch.members) {
-      tasks.push_back(Task(member, Of(member).parts_[part], outputs[part]));
+      tasks.push_back(Task(member, Of(member).parts_[part], outputs[part],
+                           part == kQ ? heads.q_stride : heads.kv_stride));
     }
     if (part == kV || parts_[part].weight.dtype != parts_[part + 1].weight.dtype) {
       params.tasks = tasks;
@@ -273,26 +301,31 @@ void AttentionPart::RunHeadNorm(const Launch& launch, const HeadNorm& norm, Norm
                                 .epsilon = settings_.epsilon});
 }
 
-void AttentionPart::RotateAndAppend(const Launch& launch, void* q, const void* k,
-                                    const void* v) const {
+kernels::RopeAppendOp::Params AttentionPart::Append(const Launch& launch,
+                                                    const Heads& heads) const {
   const RotaryRows rotary = rotary_index_ < 0 ? RotaryRows() : launch.rotary[rotary_index_];
-  rope_kernel_(*launch.context, {.kv = kv_,
-                                 .style = style_,
-                                 .rows = launch.rows,
-                                 .q_heads = q_heads_,
-                                 .rotary_dim = rotary_dim_,
-                                 .q = q,
-                                 .k = k,
-                                 .v = v,
-                                 .cosine = rotary.cosine,
-                                 .sine = rotary.sine,
-                                 .rotary_rows = launch.step_rows,
-                                 .arena = launch.arena,
-                                 .page = launch.append_page,
-                                 .slot = launch.append_slot});
+  return {.kv = kv_,
+          .style = style_,
+          .rows = launch.rows,
+          .q_heads = q_heads_,
+          .rotary_dim = rotary_dim_,
+          .q = heads.q,
+          .k = heads.k,
+          .v = heads.v,
+          .q_stride = heads.q_stride,
+          .kv_stride = heads.kv_stride,
+          .cosine = rotary.cosine,
+          .sine = rotary.sine,
+          .rotary_rows = launch.step_rows,
+          .arena = launch.arena,
+          .page = launch.append_page,
+          .slot = launch.append_slot};
 }
 
-void AttentionPart::Attend(const Launch& launch, const void* q, void* out) const {
+void AttentionPart::Attend(const Launch& launch, const kernels::RopeAppendOp::Params& append,
+                           void* out) const {
+  const bool fused = rope_kernel_.run == nullptr;
+  if (!fused) rope_kernel_(*launch.context, append);
   std::vector<kernels::AttentionSinks>& sinks = launch.scratch->sinks;
   sinks.clear();
   for (const LaunchMember& member : launch.members) {
@@ -307,7 +340,9 @@ void AttentionPart::Attend(const Launch& launch, const void* q, void* out) const
                                       .softcap = softcap_,
                                       .window = window_,
                                       .sinks = sinks,
-                                      .q = q,
+                                      .append = fused ? &append : nullptr,
+                                      .q = append.q,
+                                      .q_stride = append.q_stride,
                                       .out = out,
                                       .arena = launch.arena,
                                       .plan = launch.attention_plan,

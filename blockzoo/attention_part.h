@@ -57,8 +57,22 @@ class AttentionPart {
   };
 
   [[nodiscard]] static const AttentionPart& Of(const LaunchMember& member);
+  // Where the rows of q, k and v lie: columns of one buffer, as one product of all three would
+  // write them, unless norms of heads want each by itself.
+  struct Heads {
+    void* q;
+    void* k;
+    void* v;
+    int64_t q_stride;  // elements between rows
+    int64_t kv_stride;
+  };
+
   [[nodiscard]] static kernels::LinearTask Task(const LaunchMember& member, const Part& part,
-                                                void* y);
+                                                void* y, int64_t y_stride);
+  [[nodiscard]] bool joins_heads() const {
+    return query_norm_.kernel.run == nullptr && key_norm_.kernel.run == nullptr;
+  }
+  [[nodiscard]] Heads TakeHeads(Carver& carver, int64_t rows) const;
   Status BindShape(const Attributes& attributes);
   Status BindRotation(const Attributes& attributes, int64_t head_dim);
   Status BindScores(const Attributes& attributes, int64_t head_dim);
@@ -67,11 +81,11 @@ class AttentionPart {
   StatusOr<BoundNorm> BindHeadNorm(const BindContext& context, const std::string& kind,
                                    const char* role, int32_t heads, HeadNorm& norm) const;
   Status BindKernels(const BindContext& context);
-  void RunQkv(const Launch& launch, kernels::LinearOp::Params params,
-              const std::array<void*, 3>& outputs) const;
+  void RunQkv(const Launch& launch, kernels::LinearOp::Params params, const Heads& heads) const;
   void RunHeadNorm(const Launch& launch, const HeadNorm& norm, NormOf norm_of, void* x) const;
-  void RotateAndAppend(const Launch& launch, void* q, const void* k, const void* v) const;
-  void Attend(const Launch& launch, const void* q, void* out) const;
+  [[nodiscard]] kernels::RopeAppendOp::Params Append(const Launch& launch,
+                                                     const Heads& heads) const;
+  void Attend(const Launch& launch, const kernels::RopeAppendOp::Params& append, void* out) const;
 
   int32_t width_ = 0;
   int32_t q_heads_ = 0;
@@ -93,7 +107,7 @@ class AttentionPart {
   NormedInput norm_input_;      // q, k and v read it
   LinearInput attended_input_;  // what the heads attended to, read by o
   ResidualOutput output_;
-  kernels::Kernel<kernels::RopeAppendOp> rope_kernel_;
+  kernels::Kernel<kernels::RopeAppendOp> rope_kernel_;  // none where attention appends
   kernels::Kernel<kernels::AttentionOp> attention_kernel_;
 };
 

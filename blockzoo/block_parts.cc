@@ -60,6 +60,16 @@ StatusOr<BoundWeight> BindWeight(const BindContext& context, const std::string& 
   return bound;
 }
 
+StatusOr<std::vector<PlacedWeight>> PlaceInOrder(const BindContext& context,
+                                                 std::initializer_list<const char*> roles) {
+  std::vector<TensorRef> tensors;
+  for (const char* role : roles) {
+    const TensorRef* ref = context.manifest.Find(role);
+    if (ref != nullptr && ref->shape.size() == 2) tensors.push_back(*ref);
+  }
+  return context.placer.PlaceInOrder(tensors, context.source);
+}
+
 StatusOr<BoundVector> BindVector(const BindContext& context, const std::string& role, uint64_t size,
                                  Presence presence) {
   return BindVector(context, role, Shape{size}, presence);

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <set>
 #include <span>
@@ -47,6 +48,10 @@ class BoundVector {
 // The tensor of `role` as a packed weight. INVALID_ARGUMENT when missing or not [out, in].
 [[nodiscard]] StatusOr<BoundWeight> BindWeight(const BindContext& context, const std::string& role,
                                                uint64_t out, uint64_t in);
+// Puts the weights of some roles one after another where the backend's memory and their type allow
+// it; BindWeight then finds them there while the result lives. Roles that are missing are left out.
+[[nodiscard]] StatusOr<std::vector<PlacedWeight>> PlaceInOrder(
+    const BindContext& context, std::initializer_list<const char*> roles);
 // The tensor of `role` as floats, of shape [size] or `shape`; empty when an optional one is
 // missing.
 enum class Presence : uint8_t { kRequired, kOptional };

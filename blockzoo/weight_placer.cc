@@ -1,10 +1,29 @@
 #include "blockzoo/weight_placer.h"
 
+#include <numeric>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 
+#include "kernels/weight_planes.h"
+
 namespace tessera::blockzoo {
+namespace {
+
+// What kernels ask of a weight's first byte, at most.
+constexpr uint64_t kPieceAlignment = 256;
+
+class PieceOf final : public kernels::Buffer {
+ public:
+  PieceOf(std::shared_ptr<kernels::Buffer> whole, uint64_t begin, uint64_t size)
+      : Buffer(whole->data() + begin, size), whole_(std::move(whole)) {}
+
+ private:
+  std::shared_ptr<kernels::Buffer> whole_;
+};
+
+}  // namespace
 
 StatusOr<WeightHandle> WeightPlacer::Load(const TensorRef& tensor, uint64_t out, uint64_t in,
                                           const kernels::WeightLayout& layout,
@@ -27,26 +46,70 @@ StatusOr<PlacedWeight> WeightPlacer::Place(const TensorRef& tensor, uint64_t out
   }
   // Held while it is copied: the second of two threads that want a tensor waits for the first.
   const std::lock_guard lock(mutex_);
-  std::weak_ptr<const kernels::Buffer>& known = copies_[{tensor.tensor, layout.transform}];
+  Copy& known = copies_[{tensor.tensor, layout.transform}];
   if (std::shared_ptr<const kernels::Buffer> live = known.lock()) {
     return PlacedWeight(std::move(live));
   }
+  TESSERA_ASSIGN_OR_RETURN(const std::shared_ptr<kernels::Buffer> copy,
+                           memory.Allocate(layout.bytes, "weights"));
+  TESSERA_RETURN_IF_ERROR(Fill(tensor, out, in, layout, source, copy->data()));
+  known = copy;
+  return PlacedWeight(copy);
+}
+
+Status WeightPlacer::Fill(const TensorRef& tensor, uint64_t out, uint64_t in,
+                          const kernels::WeightLayout& layout, WeightSource& source,
+                          std::byte* to) const {
   std::optional<SyntheticRecipe> recipe;
   if (layout.transform.empty() && backend_.generates()) {
     TESSERA_ASSIGN_OR_RETURN(recipe, source.Recipe(tensor));
   }
-  std::shared_ptr<kernels::Buffer> copy;
   if (recipe.has_value()) {
     TESSERA_ASSIGN_OR_RETURN(const kernels::SyntheticTensor generator, GeneratorOf(*recipe));
-    TESSERA_ASSIGN_OR_RETURN(copy, memory.Allocate(generator.bytes, "weights"));
-    TESSERA_RETURN_IF_ERROR(backend_.Generate(generator, copy->data()));
-  } else {
-    TESSERA_ASSIGN_OR_RETURN(const WeightHandle bytes, Load(tensor, out, in, layout, source));
-    TESSERA_ASSIGN_OR_RETURN(copy, memory.Allocate(bytes.size(), "weights"));
-    TESSERA_RETURN_IF_ERROR(memory.Write(std::span(bytes.data(), bytes.size()), copy->data()));
+    return backend_.Generate(generator, to);
   }
-  known = copy;
-  return PlacedWeight(std::move(copy));
+  TESSERA_ASSIGN_OR_RETURN(const WeightHandle bytes, Load(tensor, out, in, layout, source));
+  return backend_.memory().Write(std::span(bytes.data(), bytes.size()), to);
+}
+
+StatusOr<uint64_t> WeightPlacer::BytesInOrder(const TensorRef& tensor) {
+  TESSERA_ASSIGN_OR_RETURN(const kernels::WeightLayout layout,
+                           backend_.LinearLayout(tensor.dtype, tensor.shape[0], tensor.shape[1]));
+  const auto known = copies_.find({tensor.tensor, layout.transform});
+  const bool lives = known != copies_.end() && !known->second.expired();
+  const bool rows_alone = layout.transform.empty() && !kernels::HasPlanes(tensor.dtype);
+  return rows_alone && !lives && layout.bytes % kPieceAlignment == 0 ? layout.bytes : 0;
+}
+
+StatusOr<std::vector<PlacedWeight>> WeightPlacer::PlaceInOrder(std::span<const TensorRef> tensors,
+                                                               WeightSource& source) {
+  std::vector<PlacedWeight> placed;
+  kernels::Memory& memory = backend_.memory();
+  if (memory.host_addressable()) return placed;
+  const std::lock_guard lock(mutex_);
+  std::vector<uint64_t> sizes;
+  std::set<Digest> different;
+  for (const TensorRef& tensor : tensors) {
+    TESSERA_ASSIGN_OR_RETURN(sizes.emplace_back(), BytesInOrder(tensor));
+    if (sizes.back() == 0 || tensor.dtype != tensors[0].dtype) return placed;
+    different.insert(tensor.tensor);
+  }
+  if (different.size() < tensors.size()) return placed;
+  TESSERA_ASSIGN_OR_RETURN(
+      const std::shared_ptr<kernels::Buffer> whole,
+      memory.Allocate(std::accumulate(sizes.begin(), sizes.end(), uint64_t{0}), "weights"));
+  uint64_t begin = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const TensorRef& tensor = tensors[i];
+    const auto piece = std::make_shared<const PieceOf>(whole, begin, sizes[i]);
+    const kernels::WeightLayout layout{.transform = "", .bytes = sizes[i]};
+    TESSERA_RETURN_IF_ERROR(
+        Fill(tensor, tensor.shape[0], tensor.shape[1], layout, source, piece->data()));
+    copies_[{tensor.tensor, layout.transform}] = piece;
+    placed.emplace_back(std::shared_ptr<const kernels::Buffer>(piece));
+    begin += sizes[i];
+  }
+  return placed;
 }
 
 }  // namespace tessera::blockzoo

@@ -7,8 +7,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "blockzoo/weight_source.h"
 #include "config/foundation/digest.h"
@@ -42,15 +44,27 @@ class WeightPlacer {
   // memory is full.
   [[nodiscard]] StatusOr<PlacedWeight> Place(const TensorRef& tensor, uint64_t out, uint64_t in,
                                              WeightSource& source);
+  // The weights `tensors`, each [out, in], as one would be that has all their rows: one after
+  // another. None where that cannot be: in the host's memory, of a type whose bytes are more than
+  // rows, or with one of them in place already. Errors as of Place.
+  [[nodiscard]] StatusOr<std::vector<PlacedWeight>> PlaceInOrder(std::span<const TensorRef> tensors,
+                                                                 WeightSource& source);
 
  private:
+  using Copy = std::weak_ptr<const kernels::Buffer>;
+
   StatusOr<WeightHandle> Load(const TensorRef& tensor, uint64_t out, uint64_t in,
                               const kernels::WeightLayout& layout, WeightSource& source) const;
+  // Makes or copies a weight's bytes (layout.bytes) to the backend's memory.
+  Status Fill(const TensorRef& tensor, uint64_t out, uint64_t in,
+              const kernels::WeightLayout& layout, WeightSource& source, std::byte* to) const;
+  // Bytes of `tensor` if it may be followed by another; 0 if not.
+  StatusOr<uint64_t> BytesInOrder(const TensorRef& tensor);
 
   const kernels::Backend& backend_;
   std::mutex mutex_;
   // Copies that live, by tensor and layout.
-  std::map<std::pair<Digest, std::string>, std::weak_ptr<const kernels::Buffer>> copies_;
+  std::map<std::pair<Digest, std::string>, Copy> copies_;
 };
 
 }  // namespace tessera::blockzoo

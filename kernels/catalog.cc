@@ -56,7 +56,8 @@ std::string Describe(const RopeAppendOp::Desc& desc) {
 std::string Describe(const AttentionOp::Desc& desc) {
   return absl::StrCat(DescribeKv(desc.kv), ", q_heads ", desc.q_heads,
                       desc.window > 0 ? absl::StrCat(", window ", desc.window) : "",
-                      desc.softcap ? ", soft cap" : "", desc.sinks ? ", sinks" : "");
+                      desc.softcap ? ", soft cap" : "", desc.sinks ? ", sinks" : "",
+                      desc.append.has_value() ? ", appending" : "");
 }
 std::string Describe(const GatedActivationOp::Desc& desc) {
   return absl::StrCat("kind ", NameOf(desc.kind),

@@ -58,7 +58,8 @@ struct AttentionCall {
   const std::byte* arena;
   const float* q;      // first query, first head
   float* out;          // the same place in the output
-  int64_t row_stride;  // floats between queries
+  int64_t q_stride;    // floats between queries
+  int64_t out_stride;  // and between their results
   int32_t queries;     // queries * heads <= kMaxItems
   int32_t heads;
   int32_t position;  // of the first query

@@ -307,6 +307,10 @@ void CudaContext::PrepareAttention(const AttentionShape& shape, AttentionPlan& p
                                         static_cast<uint32_t>(device_.multiprocessors), bytes.host);
     prepared.prefill_plan = bytes.device;
   }
+  prepared.one_query_each =
+      !decode_rows_.empty() && prefill_rows_.empty() && prepared.max_q_rows == 1 &&
+      std::none_of(plan.rows.begin(), plan.rows.end(),
+                   [](const auto& row) { return row.kv_head != AttentionRow::kAllKvHeads; });
   plan.prepared = &prepared;
 }
 

@@ -36,6 +36,7 @@ struct PreparedAttention {
   const std::byte* decode_plan = nullptr;  // device
   int32_t max_q_rows = 1;                  // of the decode rows
   uint32_t most_decode_rows = 0;           // that a recorded launch may meet
+  bool one_query_each = false;             // every row of the launch is a decode row of one query
   PrefillPlan prefill;
   std::byte* prefill_plan = nullptr;  // device
 };

@@ -16,11 +16,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "kernels/ops/attention_plan.h"
 #include "kernels/ops/kv_page.h"
+#include "kernels/ops/rope_append.h"
 
 namespace tessera::kernels {
 
@@ -40,6 +42,8 @@ struct AttentionOp {
     int32_t window = 0;  // tokens a query sees, itself included; 0: all before it
     bool softcap = false;
     bool sinks = false;
+    // A fusion that a backend may lack; the block then runs the ops one by one.
+    std::optional<RopeAppendOp::Desc> append;
   };
   struct Params {
     KvFormat kv;
@@ -48,8 +52,11 @@ struct AttentionOp {
     float softcap = 0;  // > 0; 0: none
     int32_t window = 0;
     std::span<const AttentionSinks> sinks;  // every row's, or none
-    const void* q = nullptr;                // [rows, q_heads, head_dim] activations
-    void* out = nullptr;                    // [rows, q_heads, head_dim] activations
+    // With Desc::append: what that op would do before this one, but that `q` may stay unrotated.
+    const RopeAppendOp::Params* append = nullptr;
+    const void* q = nullptr;  // [rows, q_heads, head_dim] activations, rows q_stride elements apart
+    int64_t q_stride = 0;
+    void* out = nullptr;  // [rows, q_heads, head_dim] activations
     std::byte* arena = nullptr;
     AttentionPlan plan;
     uint32_t table = 0;  // which table dense rows read

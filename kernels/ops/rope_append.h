@@ -29,9 +29,12 @@ struct RopeAppendOp {
     int32_t rows = 0;
     int32_t q_heads = 0;
     int32_t rotary_dim = 0;
-    void* q = nullptr;              // [rows, q_heads, head_dim] activations, rotated in place
-    const void* k = nullptr;        // [rows, kv_heads, head_dim] activations
-    const void* v = nullptr;        // [rows, kv_heads, head_dim] activations
+    // Activations; they may be columns of one buffer.
+    void* q = nullptr;              // [rows, q_heads, head_dim], rotated in place
+    const void* k = nullptr;        // [rows, kv_heads, head_dim]
+    const void* v = nullptr;        // [rows, kv_heads, head_dim]
+    int64_t q_stride = 0;           // elements between rows of q
+    int64_t kv_stride = 0;          // and of k and v
     const float* cosine = nullptr;  // [*, rotary_dim / 2], of each row's position and chain
     const float* sine = nullptr;
     const int32_t* rotary_rows =

@@ -342,6 +342,8 @@ class Forward {
                                   .q = bench_.Y(),
                                   .k = bench_.View().x,
                                   .v = bench_.View().x,
+                                  .q_stride = kQHeads * kHeadDim,
+                                  .kv_stride = int64_t{kv_.kv_heads} * kHeadDim,
                                   .cosine = rotary_.data(),
                                   .sine = rotary_.data(),
                                   .arena = arena_->data,
@@ -353,6 +355,7 @@ class Forward {
                                                                   .q_heads = kQHeads,
                                                                   .scale = 0.125f,
                                                                   .q = bench_.View().x,
+                                                                  .q_stride = kQHeads * kHeadDim,
                                                                   .out = bench_.Y(),
                                                                   .arena = arena_->data,
                                                                   .plan = {.rows = plan_}});
@@ -421,6 +424,7 @@ void Attention(Bench& bench, double peak) {
                                                                   .q_heads = kQHeads,
                                                                   .scale = 0.125f,
                                                                   .q = bench.View().x,
+                                                                  .q_stride = kQHeads * kHeadDim,
                                                                   .out = bench.Y(),
                                                                   .arena = arena.data,
                                                                   .plan = {.rows = {&row, 1}}});

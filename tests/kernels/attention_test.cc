@@ -44,6 +44,8 @@ class Cache {
                                .q = q.data(),
                                .k = k_.data(),
                                .v = v_.data(),
+                               .q_stride = int64_t{kv.kv_heads} * kv.head_dim,
+                               .kv_stride = int64_t{kv.kv_heads} * kv.head_dim,
                                .cosine = q.data(),
                                .sine = q.data(),
                                .arena = arena(),
@@ -82,6 +84,11 @@ std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cac
                           const std::vector<float>& q, std::span<const AttentionRow> plan,
                           uint32_t table = 0, const Rules& rules = {}) {
   Guarded<float> out(q.size());
+  // Queries are columns of a buffer that has others.
+  constexpr size_t kOthers = 24;
+  const size_t width = static_cast<size_t>(q_heads) * kv.head_dim;
+  std::vector<float> columns(q.size() / width * (width + kOthers), NAN);
+  for (size_t i = 0; i < q.size(); ++i) columns[i / width * (width + kOthers) + i % width] = q[i];
   // Rows of two members, whose sinks lie apart.
   const std::vector<float> copy = rules.sinks;
   const int rows = static_cast<int>(q.size()) / (q_heads * static_cast<int>(kv.head_dim));
@@ -98,7 +105,8 @@ std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cac
                             .softcap = rules.softcap,
                             .window = rules.window,
                             .sinks = std::span(sinks, rules.sinks.empty() ? 0 : 2),
-                            .q = q.data(),
+                            .q = columns.data(),
+                            .q_stride = static_cast<int64_t>(width + kOthers),
                             .out = out.data(),
                             .arena = cache.arena(),
                             .plan = {.rows = plan},
@@ -416,6 +424,8 @@ void CheckRope(Machine& machine, const RopeCase& c) {
        .q = rotated.data(),
        .k = k.data(),
        .v = k.data(),
+       .q_stride = c.kQHeads * c.dim,
+       .kv_stride = 2 * c.dim,
        .cosine = c.cosine.data(),
        .sine = c.sine.data(),
        .rotary_rows = c.kRotaryRows,

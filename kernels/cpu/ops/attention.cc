@@ -58,16 +58,17 @@ AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, cons
   const int32_t block = u.query_parts - 1 - static_cast<int32_t>(unit / u.head_parts / u.kv_heads);
   const int32_t kv_head = row.kv_head == AttentionRow::kAllKvHeads ? kv : row.kv_head;
   const int32_t first = block * u.queries_each;
-  const int64_t row_stride = int64_t{p.q_heads} * head_dim;
+  const int64_t out_stride = int64_t{p.q_heads} * head_dim;
   const int32_t head = kv_head * group + part * u.heads_each;
-  const int64_t offset = (int64_t{row.q_begin} + first) * row_stride + int64_t{head} * head_dim;
+  const int64_t q_row = int64_t{row.q_begin} + first;
   const int64_t element = p.kv.dtype == DType::kF32 ? 4 : 2;
   const int64_t plane = int64_t{kv_head} * head_dim * kPageTokens * element;
   AttentionCall call = {};
   call.arena = p.arena;
-  call.q = static_cast<const float*>(p.q) + offset;
-  call.out = static_cast<float*>(p.out) + offset;
-  call.row_stride = row_stride;
+  call.q = static_cast<const float*>(p.q) + q_row * p.q_stride + int64_t{head} * head_dim;
+  call.out = static_cast<float*>(p.out) + q_row * out_stride + int64_t{head} * head_dim;
+  call.q_stride = p.q_stride;
+  call.out_stride = out_stride;
   call.queries = std::min(u.queries_each, row.q_rows - first);
   call.heads = std::min(u.heads_each, group - part * u.heads_each);
   call.position = row.position + first;
@@ -119,6 +120,7 @@ std::string Missing(const AttentionOp::Desc& desc) {
   if (desc.q_heads <= 0 || desc.q_heads % desc.kv.kv_heads != 0) {
     return absl::StrCat("q_heads ", desc.q_heads, " (a multiple of kv_heads)");
   }
+  if (desc.append.has_value()) return "appending";
   return desc.window >= 0 ? "" : absl::StrCat("window ", desc.window);
 }
 

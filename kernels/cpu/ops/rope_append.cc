@@ -16,12 +16,11 @@ void RunRow(const RopeAppendOp::Params& p, int64_t row, float* buffer) {
                    .head_dim = head_dim,
                    .rotary_dim = p.rotary_dim,
                    .interleaved = p.style == RopeStyle::kInterleaved ? 1 : 0};
-  float* q = static_cast<float*>(p.q) + row * p.q_heads * head_dim;
+  float* q = static_cast<float*>(p.q) + row * p.q_stride;
   micro.rotate(call, q, q);
   if (!p.page[row].valid()) return;
-  const int64_t width = int64_t{head_dim} * p.kv.kv_heads;
-  const float* k = static_cast<const float*>(p.k) + row * width;
-  const float* v = static_cast<const float*>(p.v) + row * width;
+  const float* k = static_cast<const float*>(p.k) + row * p.kv_stride;
+  const float* v = static_cast<const float*>(p.v) + row * p.kv_stride;
   const int64_t element = p.kv.dtype == DType::kF32 ? 4 : 2;
   std::byte* page = PageAddress(p.arena, p.page[row]);
   // Head by head: the buffer holds one rotated key.

@@ -33,7 +33,7 @@ struct Attention {
 
   TESSERA_SIMD const float* Query(const Work& w, int item) {
     const AttentionCall& c = *w.call;
-    return c.q + item / c.heads * c.row_stride + item % c.heads * c.head_dim;
+    return c.q + item / c.heads * c.q_stride + item % c.heads * c.head_dim;
   }
 
   // Scores of N items against 16 * V tokens from `token`.
@@ -281,7 +281,7 @@ struct Attention {
 
   static void Finish(const Work& w, int item) {
     const AttentionCall& c = *w.call;
-    float* out = c.out + item / c.heads * c.row_stride + item % c.heads * c.head_dim;
+    float* out = c.out + item / c.heads * c.out_stride + item % c.heads * c.head_dim;
     const float* acc = w.acc + item * w.width;
     const float total = S::ReduceAdd(S::Load(w.sum + item * 16));
     // An item that read nothing is zero.

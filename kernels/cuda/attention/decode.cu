@@ -56,6 +56,18 @@ std::string MissingDecode(const DecodeArgs& args) {
   return "";
 }
 
+std::string MissingDecodeAppend(const DecodeArgs& args) {
+  const RopeAppendArgs& append = args.append;
+  const std::string missing = MissingRopeAppend(append);
+  if (!missing.empty()) return missing;
+  if (args.q_heads / args.kv_heads > 8) return "more than 8 query heads a KV head";
+  if (append.rotary_dim % 16 != 0) {
+    return "rotary_dim " + std::to_string(append.rotary_dim) + " (a multiple of 16)";
+  }
+  if (args.max_q_rows != 1) return "runs of several queries";
+  return "";
+}
+
 cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream) {
   const int32_t columns = ColumnsOf(args.max_q_rows, args.q_heads, args.kv_heads, args.head_dim);
   const Workspace workspace = WorkspaceOf(args.partials, columns, args.head_dim);
@@ -77,6 +89,7 @@ cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream) {
   kernel.scale_log2 = args.scale * kLog2E;
   kernel.history = args.history;
   kernel.ring = args.ring;
+  kernel.append = args.append;
   const auto launch = args.kv_type == DType::kBF16 ? LaunchDecodeBf16 : LaunchDecodeE4m3;
   return launch(kernel, args.head_dim, columns, args.grid, stream);
 }

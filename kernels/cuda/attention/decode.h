@@ -16,7 +16,8 @@
 // KvHistory::kSettled also the dense pages before the one of the row's first query, before earlier
 // kernels have ended. They must have been written by work that a full (not programmatic) dependency
 // ordered before the first kernel of the chain that this launch is part of. Lists of entries, the
-// queries and the last pages are read after earlier kernels have ended.
+// queries and the last pages are read after earlier kernels have ended (but see
+// DecodeArgs::append).
 #pragma once
 
 #include <cuda_bf16.h>
@@ -28,6 +29,7 @@
 #include <string>
 
 #include "config/foundation/ids.h"
+#include "kernels/cuda/attention/rope_append.h"
 #include "kernels/dtype.h"
 #include "kernels/ops/attention.h"
 
@@ -120,10 +122,17 @@ struct DecodeArgs {
   DecodeRing ring = DecodeRing::kWhole;
   void* workspace = nullptr;
   size_t partials = 0;  // slots that the workspace holds
+  // With rows: queries are rotated as they are read, and each row's key and value appended, with
+  // the bits of LaunchRopeAppend (of which q stays as it is). For plans of dense rows of one query
+  // each; with KvHistory::kSettled the new token's page is also read before earlier kernels have
+  // ended.
+  RopeAppendArgs append;
 };
 
 // "" or what no kernel here supports.
 [[nodiscard]] std::string MissingDecode(const DecodeArgs& args);
+// "" or why `args.append` wants a launch of its own.
+[[nodiscard]] std::string MissingDecodeAppend(const DecodeArgs& args);
 cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/attention/decode.h"
+#include "kernels/cuda/attention/decode_append.cuh"
 #include "kernels/cuda/attention/decode_item.h"
 #include "kernels/cuda/attention/decode_loader.cuh"
 #include "kernels/cuda/attention/decode_merge.cuh"
@@ -59,7 +60,8 @@ __device__ __forceinline__ MergeBuffers CarveShared(unsigned char* shared, uint3
   return merge;
 }
 
-// Copies the queries of an item to shared memory; rows of columns that are not there become zero.
+// Copies the queries of an item to shared memory, rotated where the launch appends; rows of columns
+// that are not there become zero.
 template <typename Shape>
 __device__ __forceinline__ void StoreQuery(const DecodeKernelArgs& args, const DecodeItem& item,
                                            uint16_t* query) {
@@ -72,8 +74,11 @@ __device__ __forceinline__ void StoreQuery(const DecodeKernelArgs& args, const D
     if (column < columns) {
       const int row = RowOf(args, column);
       const int head = item.kv_head * args.group + (column - row * args.group);
-      bits = *reinterpret_cast<const uint4*>(args.q + (item.q_begin + row) * args.q_stride +
-                                             head * Shape::kHeadDim + chunk * 8);
+      const __nv_bfloat16* source =
+          args.q + (item.q_begin + row) * args.q_stride + head * Shape::kHeadDim;
+      bits = kMayAppend<Shape> && args.append.rows > 0
+                 ? RotatedChunk(source, chunk * 8, AnglesOf(args.append, item.q_begin)).ToBf16()
+                 : *reinterpret_cast<const uint4*>(source + chunk * 8);
     }
     if constexpr (Shape::kIsE4m3) {
       uint32_t* words = &bits.x;
@@ -133,12 +138,17 @@ __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const
     state.Clear();
     WaitForPrior();
     StoreQuery<Shape>(args, item, query);
+    const bool appends = kMayAppend<Shape> && args.append.rows > 0 && TakesNewToken(item);
+    const uint32_t last_page = item.page_count - 1;
+    NewToken<Shape> token;
+    if (appends) token.Append(args, item, last_page % Shape::kPageGroups);
     SyncNamed(kComputeBarrier, Shape::kThreads);
     QueryTile<Shape> tile;
     tile.Load(query + first_column * Shape::kQueryStride);
     RingPosition at = start;
     at.Advance(2 * page_group, ring.slots);
     for (uint32_t page = page_group; page < item.page_count; page += Shape::kPageGroups) {
+      if (appends && page == last_page) token.Patch(ring, at, page_group);
       AddPage<Shape>(ring, at, args.scale_log2, tile, limits, state);
       at.Advance(2 * Shape::kPageGroups, ring.slots);
     }

@@ -27,6 +27,7 @@ struct DecodeKernelArgs {
   float scale_log2;  // scale * log2 e
   KvHistory history;
   DecodeRing ring;
+  RopeAppendArgs append;  // no rows: everything is in its page
 };
 
 // Which query of the run a column below 32 belongs to.
@@ -105,7 +106,9 @@ class PageCursor {
     const uint32_t first = item_.first_page + done_;
     batch.meta = PageMeta::Of(first + lane, 0xff);
     const uint32_t open = static_cast<uint32_t>(item_.position) / kPageTokens;
-    batch.settled = args_.history == KvHistory::kSettled ? open - min(open, first) : 0;
+    // The page of a token that this launch appends was written by earlier steps but for that.
+    const uint32_t settled = args_.append.rows > 0 ? open + 1 : open;
+    batch.settled = args_.history == KvHistory::kSettled ? settled - min(settled, first) : 0;
     done_ += batch.count;
     return batch;
   }

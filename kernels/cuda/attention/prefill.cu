@@ -121,6 +121,7 @@ std::string MissingPrefill(const PrefillArgs& args) {
   }
   if (!(args.scale > 0) || args.scale > 3e38f) return "scale that is not positive and finite";
   if (args.window < 0) return "window below 0";
+  if (args.q_stride % 8 != 0) return "a q_stride that is no multiple of 8";
   return "";
 }
 

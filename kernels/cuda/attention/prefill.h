@@ -50,13 +50,14 @@ PrefillPlan BuildPrefillPlan(std::span<const PrefillRow> rows, uint32_t q_heads,
 struct PrefillArgs {
   std::byte* plan = nullptr;  // device; counters in it are used by a launch and zero after it, so
                               // launches that share a plan must follow one another
-  const void* q = nullptr;    // bf16 [rows, q_heads, head_dim]
-  void* out = nullptr;        // bf16, like q; rows of no run stay as they are
+  const void* q = nullptr;    // bf16 [rows, q_heads, head_dim], rows q_stride elements apart
+  void* out = nullptr;        // bf16 [rows, q_heads, head_dim]; rows of no run stay as they are
   const std::byte* arena = nullptr;
   uint32_t table = 0;  // which of a run's page tables
   uint32_t q_heads = 0;
   uint32_t kv_heads = 0;
   uint32_t head_dim = 0;
+  int64_t q_stride = 0;  // a multiple of 8
   DType kv_dtype = DType::kBF16;
   float scale = 0;     // of scores; positive and finite
   int32_t window = 0;  // a query at p sees p - window + 1 .. p; 0: everything up to p

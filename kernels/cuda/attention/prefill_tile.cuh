@@ -69,12 +69,13 @@ __device__ __forceinline__ Item FindItem(const KernelArgs& args, uint32_t index)
   return item;
 }
 
-// Elements before the head of row `row` of a tile in q and out.
-__device__ __forceinline__ int64_t RowOffset(const KernelArgs& args, const Item& item, int row) {
+// Elements before the head of row `row` of a tile in a buffer whose rows lie `stride` apart.
+__device__ __forceinline__ int64_t RowOffset(const KernelArgs& args, const Item& item, int row,
+                                             int64_t stride) {
   const int pair = item.pair_begin + row;
   const int query = QueryOf(args, pair);
   const int head = item.kv_head * args.group + pair - query * args.group;
-  return (int64_t{item.q_begin + query} * args.call.q_heads + head) * args.call.head_dim;
+  return (item.q_begin + query) * stride + int64_t{head} * args.call.head_dim;
 }
 
 // Starts the copy of a tile's queries to `shared`: two planes of 64 rows, each as kv_layout.h has
@@ -88,7 +89,8 @@ __device__ __forceinline__ void LoadQueries(const KernelArgs& args, const Item& 
     const int row = i / kChunks;
     const int chunk = i % kChunks;
     const bool inside = row < item.pairs;
-    const __nv_bfloat16* from = inside ? q + RowOffset(args, item, row) + chunk * 8 : q;
+    const __nv_bfloat16* from =
+        inside ? q + RowOffset(args, item, row, args.call.q_stride) + chunk * 8 : q;
     CopyAsync16(
         shared + row / 64 * PlaneBytes(kDim, 2) + PlaneOffset(row % 64, chunk * 16, kDim * 2), from,
         inside);
@@ -255,7 +257,8 @@ __device__ __forceinline__ void FindRows(const KernelArgs& args, const Item& ite
   for (int half = 0; half < 2; ++half) {
     const int at = first_row + LaneId() / 4 + 8 * half;
     row[half] = at < item.pairs
-                    ? static_cast<__nv_bfloat16*>(args.call.out) + RowOffset(args, item, at)
+                    ? static_cast<__nv_bfloat16*>(args.call.out) +
+                          RowOffset(args, item, at, int64_t{args.call.q_heads} * args.call.head_dim)
                     : nullptr;
   }
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/attention/rope_append.h"
+#include "kernels/cuda/attention/rotation.cuh"
 #include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ptx.cuh"
@@ -98,9 +99,9 @@ __device__ __forceinline__ void Turn(const __nv_bfloat16* source, const Target& 
     LoadAngles<kVector>(sine + dim, s);
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
-      const float a = x[i], b = y[i];
-      x[i] = a * c[i] - b * s[i];
-      y[i] = b * c[i] + a * s[i];
+      const float2 turned = RotatePair(x[i], y[i], c[i], s[i]);
+      x[i] = turned.x;
+      y[i] = turned.y;
     }
     Put<kE4m3, kVector>(target, dim, x);
     Put<kE4m3, kVector>(target, dim + half, y);
@@ -112,9 +113,9 @@ __device__ __forceinline__ void Turn(const __nv_bfloat16* source, const Target& 
     LoadAngles<kVector / 2>(sine + dim / 2, s);
 #pragma unroll
     for (int i = 0; i < kVector; i += 2) {
-      const float a = x[i], b = x[i + 1];
-      x[i] = a * c[i / 2] - b * s[i / 2];
-      x[i + 1] = b * c[i / 2] + a * s[i / 2];
+      const float2 turned = RotatePair(x[i], x[i + 1], c[i / 2], s[i / 2]);
+      x[i] = turned.x;
+      x[i + 1] = turned.y;
     }
     Put<kE4m3, kVector>(target, dim, x);
   }

@@ -1,5 +1,6 @@
 // Rows of few queries and rows of many: a kernel for each, over one plan.
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/catalog/rope_append.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/registry.h"
 
@@ -12,7 +13,7 @@ constexpr uint32_t kFewRows = 2;
 DecodeArgs DecodeOf(const AttentionOp::Params& p) {
   const auto head_dim = static_cast<int32_t>(p.kv.head_dim);
   return {.q = static_cast<const __nv_bfloat16*>(p.q),
-          .q_stride = int64_t{p.q_heads} * head_dim,
+          .q_stride = p.q_stride,
           .out = static_cast<__nv_bfloat16*>(p.out),
           .arena = p.arena,
           .table = p.table,
@@ -32,19 +33,30 @@ PrefillArgs PrefillOf(const AttentionOp::Params& p) {
           .q_heads = static_cast<uint32_t>(p.q_heads),
           .kv_heads = p.kv.kv_heads,
           .head_dim = p.kv.head_dim,
+          .q_stride = p.q_stride,
           .kv_dtype = p.kv.dtype,
           .scale = p.scale,
           .window = p.window};
 }
 
+// Rotates and appends before `decode` unless that can do it itself.
+void Append(CudaContext& cuda, const AttentionOp::Params& p, const PreparedAttention& prepared,
+            DecodeArgs& decode) {
+  decode.append = RopeAppendArgsOf(*p.append);
+  if (prepared.one_query_each && MissingDecodeAppend(decode).empty()) return;
+  cuda.Check(LaunchRopeAppend(decode.append, cuda.stream()), "rope_append");
+  decode.append = {};
+}
+
 void Run(ExecContext& context, const AttentionOp::Params& p) {
   CudaContext& cuda = CudaContext::Of(context);
   const auto& prepared = *static_cast<const PreparedAttention*>(p.plan.prepared);
+  DecodeArgs args = DecodeOf(p);
+  args.max_q_rows = prepared.max_q_rows;
+  if (p.append != nullptr) Append(cuda, p, prepared, args);
   if (prepared.decode_plan != nullptr) {
-    DecodeArgs args = DecodeOf(p);
     args.plan = prepared.decode_plan;
     args.grid = static_cast<uint32_t>(cuda.device().multiprocessors);
-    args.max_q_rows = prepared.max_q_rows;
     args.ring = prepared.most_decode_rows <= kFewRows ? DecodeRing::kHalf : DecodeRing::kWhole;
     // Earlier steps wrote those pages, and each step begins with a full dependency.
     args.history = KvHistory::kSettled;
@@ -53,9 +65,9 @@ void Run(ExecContext& context, const AttentionOp::Params& p) {
     cuda.Check(LaunchDecode(args, cuda.stream()), "decode attention");
   }
   if (prepared.prefill_plan != nullptr) {
-    PrefillArgs args = PrefillOf(p);
-    args.plan = prepared.prefill_plan;
-    cuda.Check(LaunchPrefill(args, cuda.stream()), "prefill attention");
+    PrefillArgs prefill = PrefillOf(p);
+    prefill.plan = prepared.prefill_plan;
+    cuda.Check(LaunchPrefill(prefill, cuda.stream()), "prefill attention");
   }
 }
 
@@ -69,6 +81,10 @@ std::string Missing(const AttentionOp::Desc& desc) {
   if (desc.kv.latent) return "a latent plane";
   if (desc.kv.dtype != DType::kBF16 && desc.kv.dtype != DType::kF8E4M3) {
     return absl::StrCat("kv dtype ", InfoOf(desc.kv.dtype).name, " (BF16 or F8_E4M3)");
+  }
+  if (desc.append.has_value()) {
+    const std::string append = MissingRopeAppendOp(*desc.append);
+    if (!append.empty()) return append;
   }
   const std::string decode = MissingDecode(DecodeOf(params));
   return decode.empty() ? MissingPrefill(PrefillOf(params)) : decode;

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <vector>
 
@@ -33,6 +34,11 @@ bool IsGated(const ProductGroup& group) { return group.form == ProductForm::kGat
 std::span<const int32_t> OutsOf(const ProductGroup& group) {
   const auto end = std::find(group.outs.begin(), group.outs.end(), 0);
   return {group.outs.begin(), end};
+}
+
+int32_t AllOuts(const ProductGroup& group) {
+  const std::span<const int32_t> outs = OutsOf(group);
+  return std::accumulate(outs.begin(), outs.end(), 0);
 }
 
 uint64_t WeightBytes(DType dtype, int32_t out, int32_t in) {
@@ -227,13 +233,14 @@ class ProductTrial {
       args.x_scales = reinterpret_cast<const float*>(scales_->data());
     }
     args.weight = weights_->data() + offset;
+    // Outputs are columns of one buffer, as blocks have them.
+    args.y_stride = (AllOuts(group) + 7) / 8 * 8;
     std::byte* y = y_->data();
     std::vector<GemmArgs> products;
     for (const int32_t out : OutsOf(group)) {
       args.out = out;
       args.y = y;
-      args.y_stride = (out + 7) / 8 * 8;
-      y += 4 * kMaxTrialRows * args.y_stride;
+      y += int64_t{args.epilogue == GemmEpilogue::kStore ? 2 : 4} * out;
       products.push_back(args);
       args.weight += WeightBytes(group.dtype, out, group.in);
       if (!IsGated(group)) continue;
@@ -299,7 +306,10 @@ Status CalibrateCosts(std::span<const ProductGroup> groups, int32_t max_rows,
   std::vector<ProductGroup> missing;
   for (const ProductGroup& group : groups) {
     if (!TakenByGemm(group)) continue;
-    for (const int32_t out : OutsOf(group)) {
+    std::vector<int32_t> outs(OutsOf(group).begin(), OutsOf(group).end());
+    // And what they are where their weights follow one another.
+    if (outs.size() > 1 && group.dtype == DType::kBF16) outs.push_back(AllOuts(group));
+    for (const int32_t out : outs) {
       const GemmShape shape{group.dtype, out, group.in, GemmEpilogueOf(group.form)};
       TESSERA_RETURN_IF_ERROR(
           tools.gemm.Prepare(shape, std::min(max_rows, kTimedRows), GemmSearch::kTimed));

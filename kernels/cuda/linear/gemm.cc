@@ -232,7 +232,27 @@ bool GemmEngine::NeedsNoScratch(const GemmArgs& args) const {
          IsAligned(args.y, args.y_stride * static_cast<int64_t>(OutputBytes(args.epilogue)));
 }
 
+std::optional<GemmArgs> GemmEngine::AsOne(std::span<const GemmArgs> products) const {
+  if (products.size() < 2 || numerics_ != GemmNumerics::kFast) return std::nullopt;
+  GemmArgs one = products[0];
+  if (one.dtype != DType::kBF16 || one.epilogue == GemmEpilogue::kResidual) return std::nullopt;
+  const size_t y_bytes = OutputBytes(one.epilogue);
+  one.out = 0;
+  for (const GemmArgs& next : products) {
+    const std::byte* weight = one.weight + int64_t{2} * one.out * one.in;
+    const std::byte* y = static_cast<std::byte*>(one.y) + one.out * y_bytes;
+    const bool follows = next.dtype == one.dtype && next.in == one.in && next.x == one.x &&
+                         next.rows == one.rows && next.epilogue == one.epilogue &&
+                         next.weight == weight && next.y == y && next.y_stride == one.y_stride;
+    const bool plain = next.bias == nullptr && next.addend == nullptr && next.y_rows == nullptr;
+    if (!follows || !plain) return std::nullopt;
+    one.out += next.out;
+  }
+  return one;
+}
+
 Status GemmEngine::RunTogether(std::span<const GemmArgs> products, cudaStream_t stream) {
+  if (const std::optional<GemmArgs> one = AsOne(products)) return Run(*one, stream);
   const auto alone = [&](const GemmArgs& args) {
     return args.rows == 0 || args.rows > kTogetherRows || !NeedsNoScratch(args);
   };

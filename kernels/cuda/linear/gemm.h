@@ -24,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -131,8 +132,9 @@ class GemmEngine {
   // not prepared is planned on the host at its first use (0.1 ms) by the heuristic.
   [[nodiscard]] Status Run(const GemmArgs& args, cudaStream_t stream);
 
-  // Products that do not need one another, as Run. With few rows each leaves multiprocessors idle:
-  // they run together where none of them needs scratch.
+  // Products of the same rows that do not need one another, as Run. Those whose bf16 weights and
+  // outputs follow one another are one product (kFast). Others, with few rows, each leave
+  // multiprocessors idle: they run together where none of them needs scratch.
   [[nodiscard]] Status RunTogether(std::span<const GemmArgs> products, cudaStream_t stream);
 
   // True where Run reads x_codes and x_scales when they are given.
@@ -156,6 +158,8 @@ class GemmEngine {
   [[nodiscard]] Route RouteOf(DType dtype, int32_t out, int32_t in) const;
   // Output channels made bf16 at once.
   [[nodiscard]] static int32_t SliceChannels(int32_t out, int32_t in);
+  // The one product that these are, if their weights and outputs follow one another.
+  [[nodiscard]] std::optional<GemmArgs> AsOne(std::span<const GemmArgs> products) const;
   // Whether the library alone makes y.
   [[nodiscard]] bool NeedsNoScratch(const GemmArgs& args) const;
   [[nodiscard]] Status RunNative(const GemmArgs& args, Route route, int lane, cudaStream_t stream);

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <thread>
 
+#include "tests/kernels/cuda/decode_append_cases.cuh"
 #include "tests/kernels/cuda/decode_bench.cuh"
 #include "tests/kernels/cuda/decode_support.cuh"
 #include "tests/kernels/cuda/rope_append_cases.cuh"
@@ -498,6 +499,7 @@ int Main(int argc, char** argv) {
   uint64_t seed = 1;
   for (const Case& c : Cases()) World(c, seed++).Run(report);
   CheckRopeAppend(report);
+  CheckDecodeAppend(report);
   return report.Finish();
 }
 

@@ -113,7 +113,8 @@ class Batch {
   [[nodiscard]] const std::vector<PrefillRow>& rows() const { return rows_; }
   [[nodiscard]] PrefillArgs Args() const {
     PrefillArgs args;
-    args.q = q_->get();
+    args.q = padded_q_->get();
+    args.q_stride = static_cast<int64_t>(QStride());
     args.arena = reinterpret_cast<const std::byte*>(arena_->get());
     args.table = 1;
     args.q_heads = case_.q_heads;
@@ -153,10 +154,16 @@ class Batch {
 
  private:
   [[nodiscard]] float Scale() const { return 1 / std::sqrt(static_cast<float>(case_.head_dim)); }
+  // Queries are columns of a buffer that has others.
+  [[nodiscard]] size_t QStride() const { return size_t{case_.q_heads} * case_.head_dim + 8; }
   void FillQueries() {
     std::vector<uint16_t> q(out_elements());
     for (uint16_t& value : q) value = ToBf16(rng_.Normal());
     q_ = std::make_unique<DeviceBuffer<uint16_t>>(q);
+    const size_t width = size_t{case_.q_heads} * case_.head_dim;
+    std::vector<uint16_t> padded(q_rows_ * QStride(), 0xffff);
+    for (size_t i = 0; i < q.size(); ++i) padded[i / width * QStride() + i % width] = q[i];
+    padded_q_ = std::make_unique<DeviceBuffer<uint16_t>>(padded);
   }
   // Draws a value that the page type holds, and its bytes.
   float Draw(uint16_t& bits) {
@@ -177,7 +184,7 @@ class Batch {
   size_t tokens_ = 0;
   std::vector<PrefillRow> rows_;
   std::vector<float> keys_, values_;
-  std::unique_ptr<DeviceBuffer<uint16_t>> q_;
+  std::unique_ptr<DeviceBuffer<uint16_t>> q_, padded_q_;
   std::unique_ptr<DeviceBuffer<uint8_t>> arena_;
   std::unique_ptr<DeviceBuffer<PageId>> tables_;
 };
@@ -427,6 +434,7 @@ void Time(const Shape& s, Launcher launch, const char* name) {
   args.q_heads = s.q_heads;
   args.kv_heads = s.kv_heads;
   args.head_dim = s.head_dim;
+  args.q_stride = int64_t{s.q_heads} * s.head_dim;
   args.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
   args.window = s.window;
   const auto plan = UploadPlan(rows, args);

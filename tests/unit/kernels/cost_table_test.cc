@@ -46,7 +46,7 @@ CostTable SomeTable() {
 }
 
 constexpr absl::string_view kHead =
-    "tessera product costs 1\ndevice NVIDIA H200\ncapability 9.0\ndriver 13000\ncublaslt 130100\n";
+    "tessera product costs 2\ndevice NVIDIA H200\ncapability 9.0\ndriver 13000\ncublaslt 130100\n";
 
 StatusOr<CostTable> ParseLine(absl::string_view line) {
   return CostTable::Parse(absl::StrCat(kHead, line, "\nend\n"), kKey);
@@ -164,7 +164,7 @@ TEST(CostTableTest, RefusesTablesOfOtherConditions) {
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_EQ(PartsOf(status).where, "line 5");
   EXPECT_TRUE(absl::IsFailedPrecondition(
-      CostTable::Parse(absl::StrReplaceAll(text, {{"costs 1", "costs 0"}}), kKey).status()));
+      CostTable::Parse(absl::StrReplaceAll(text, {{"costs 2", "costs 1"}}), kKey).status()));
 }
 
 TEST(CostTableTest, RefusesDamagedText) {
