@@ -43,17 +43,24 @@ inline cudaError_t PrepareKernel(const void* kernel, int shared_bytes,
   return cudaSuccess;
 }
 
-// Launches `kernel` with programmatic stream serialization where the device has it. `cluster`
-// blocks of the grid's x form a cluster; 1: none. A multiprocessor drains before its shared memory
-// is divided anew: all kernels that are to overlap ask for the same division.
+// When a kernel may start: before the one in front of it has ended (programmatic stream
+// serialization, where the device has it), or after.
+enum class KernelStart : uint8_t { kEarly, kInOrder };
+
+// Launches `kernel`. `cluster` blocks of the grid's x form a cluster; 1: none. A multiprocessor
+// drains before its shared memory is divided anew: all kernels that are to overlap ask for the same
+// division.
 template <typename... Params, typename... Args>
-cudaError_t LaunchDependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
-                            unsigned cluster, cudaStream_t stream, Args&&... args) {
+cudaError_t LaunchKernel(KernelStart start, void (*kernel)(Params...), dim3 grid, dim3 block,
+                         size_t shared_bytes, unsigned cluster, cudaStream_t stream,
+                         Args&&... args) {
   cudaLaunchAttribute attributes[3];
   unsigned count = 0;
   if (CurrentDeviceFacts().major >= 9) {
-    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+    if (start == KernelStart::kEarly) {
+      attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+      attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+    }
     attributes[count].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
     attributes[count++].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
   }
@@ -71,6 +78,13 @@ cudaError_t LaunchDependent(void (*kernel)(Params...), dim3 grid, dim3 block, si
   config.attrs = attributes;
   config.numAttrs = count;
   return cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...);
+}
+
+template <typename... Params, typename... Args>
+cudaError_t LaunchDependent(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
+                            unsigned cluster, cudaStream_t stream, Args&&... args) {
+  return LaunchKernel(KernelStart::kEarly, kernel, grid, block, shared_bytes, cluster, stream,
+                      std::forward<Args>(args)...);
 }
 
 }  // namespace tessera::kernels::cuda

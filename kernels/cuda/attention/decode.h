@@ -124,8 +124,8 @@ struct DecodeArgs {
   size_t partials = 0;  // slots that the workspace holds
   // With rows: queries are rotated as they are read, and each row's key and value appended, with
   // the bits of LaunchRopeAppend (of which q stays as it is). For plans of dense rows of one query
-  // each; with KvHistory::kSettled the new token's page is also read before earlier kernels have
-  // ended.
+  // each. With KvHistory::kSettled the new token's page and all that `append` points at, but q, k
+  // and v, are read before earlier kernels have ended, under the conditions of the plan.
   RopeAppendArgs append;
 };
 

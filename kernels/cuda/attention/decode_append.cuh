@@ -29,36 +29,73 @@ __device__ __forceinline__ bool TakesNewToken(const DecodeItem& item) {
          static_cast<uint32_t>(item.position) / kPageTokens;
 }
 
-// The new token of an item's row: eight elements of its key or its value for each of the first
-// threads of the group of warps that reads its page.
+// What one thread does of an item whose row is rotated and appended: eight elements of a query
+// head, and, in the group of warps that reads the new token's page, eight of its key or value.
+// Reads come in two rounds, before and after the end of earlier kernels, each at once.
 template <typename Shape>
-class NewToken {
+class RowAppender {
  public:
-  // After earlier kernels have ended. Writes the token to its page.
-  __device__ __forceinline__ void Append(const DecodeKernelArgs& args, const DecodeItem& item,
-                                         uint32_t page_group) {
-    constexpr int kChunks = Shape::kHeadDim / 8;
+  // Angles and places, which no kernel of the chain writes where its history is settled.
+  __device__ __forceinline__ void Begin(const DecodeKernelArgs& args, const DecodeItem& item) {
+    const RopeAppendArgs& append = args.append;
+    const RowAngles angles = AnglesOf(append, item.q_begin);
+    const int thread = static_cast<int>(threadIdx.x);
+    column_ = thread / kChunks;
+    q_dim_ = thread % kChunks * 8;
+    q_angles_ = ChunkAngles::Of(angles, q_dim_);
+    const uint32_t group = (item.page_count - 1) % Shape::kPageGroups;
+    const int unit = thread - static_cast<int>(group) * 128;
+    takes_ = TakesNewToken(item);
+    const bool mine = takes_ && unit >= 0 && unit < 2 * kChunks;
+    is_value_ = unit >= kChunks;
+    dim_ = unit % kChunks * 8;
+    page_ = PageId::kInvalid;
+    if (!mine) return;
+    page_ = append.page[item.q_begin].value;
+    if (!is_value_) angles_ = ChunkAngles::Of(angles, dim_);
+  }
+
+  // After earlier kernels have ended: the rotated query to shared memory, the token to its page.
+  __device__ __forceinline__ void Finish(const DecodeKernelArgs& args, const DecodeItem& item,
+                                         uint16_t* query) {
     const RopeAppendArgs& append = args.append;
     const int32_t row = item.q_begin;
-    const PageId page = append.page[row];
-    const int unit = static_cast<int>(threadIdx.x) - static_cast<int>(page_group) * 128;
-    writes_ = unit >= 0 && unit < 2 * kChunks && page.value != PageId::kInvalid;
-    if (!writes_) return;
-    is_value_ = unit >= kChunks;
-    const int dim = unit % kChunks * 8;
-    const int64_t head = int64_t{item.kv_head} * Shape::kHeadDim;
-    const HeadChunk chunk = is_value_ ? HeadChunk::Of(append.v + row * append.v_stride + head + dim)
-                                      : RotatedChunk(append.k + row * append.k_stride + head, dim,
-                                                     AnglesOf(append, row));
-    Convert(chunk);
+    const bool has_query = column_ < args.group;
+    const bool writes = page_ != PageId::kInvalid;
+    uint4 q = {}, q_partner = {}, own = {}, partner = {};
+    if (has_query) {
+      const __nv_bfloat16* head =
+          args.q + row * args.q_stride + (item.kv_head * args.group + column_) * Shape::kHeadDim;
+      q = Bits(head + q_dim_);
+      q_partner = Bits(head + PartnerOf(append.rotary_dim, append.style, q_dim_));
+    }
+    if (writes) {
+      const __nv_bfloat16* head =
+          (is_value_ ? append.v + row * append.v_stride : append.k + row * append.k_stride) +
+          int64_t{item.kv_head} * Shape::kHeadDim;
+      own = Bits(head + dim_);
+      if (!is_value_) partner = Bits(head + PartnerOf(append.rotary_dim, append.style, dim_));
+    }
+    if (column_ < Shape::kColumns) {
+      const HeadChunk rotated =
+          Rotated(q, q_partner, q_angles_, append.rotary_dim, append.style, q_dim_);
+      *reinterpret_cast<uint4*>(query + column_ * Shape::kQueryStride + q_dim_) =
+          QueryBits<Shape>(rotated.ToBf16());
+    }
+    if (!writes) return;
+    Convert(is_value_ ? HeadChunk::Of(own)
+                      : Rotated(own, partner, angles_, append.rotary_dim, append.style, dim_));
     constexpr int kElementBytes = Shape::kIsE4m3 ? 1 : 2;
-    offset_ = PlaneOffset(static_cast<uint32_t>(item.position) % kPageTokens, dim * kElementBytes,
+    offset_ = PlaneOffset(static_cast<uint32_t>(item.position) % kPageTokens, dim_ * kElementBytes,
                           Shape::kRowBytes);
     auto* record = reinterpret_cast<unsigned char*>(append.arena) +
-                   uint64_t{page.value} * kPageUnitBytes +
+                   uint64_t{page_} * kPageUnitBytes +
                    HeadOffset(item.kv_head, Shape::kHeadDim, kElementBytes);
     Store(record + (is_value_ ? Shape::kPlaneBytes : 0));
   }
+
+  // Whether the item reads the new token's page, as its last.
+  [[nodiscard]] __device__ __forceinline__ bool takes() const { return takes_; }
 
   // Four warps. Puts the token into the page's copy in the ring, whose key plane is at `at`.
   __device__ __forceinline__ void Patch(const PlaneRing& ring, RingPosition at,
@@ -67,7 +104,7 @@ class NewToken {
     RingPosition value_at = at;
     value_at.Advance(1, ring.slots);
     RingWait(&ring.full[value_at.slot], value_at.phase);
-    if (writes_) {
+    if (page_ != PageId::kInvalid) {
       Store(ring.Plane(is_value_ ? value_at.slot : at.slot));
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
       FenceAsyncShared();  // the copy engine writes there next
@@ -82,6 +119,12 @@ class NewToken {
   }
 
  private:
+  static constexpr int kChunks = Shape::kHeadDim / 8;
+  static_assert(!kMayAppend<Shape> || Shape::kColumns * kChunks <= Shape::kThreads);
+
+  __device__ __forceinline__ static uint4 Bits(const __nv_bfloat16* from) {
+    return *reinterpret_cast<const uint4*>(from);
+  }
   __device__ __forceinline__ void Convert(const HeadChunk& chunk) {
     if constexpr (Shape::kIsE4m3) {
       uint32_t words[2] = {0, 0};
@@ -103,10 +146,12 @@ class NewToken {
     }
   }
 
+  ChunkAngles q_angles_, angles_;
   uint4 bits_;
+  int column_, q_dim_, dim_;
   uint32_t offset_;
-  bool is_value_;
-  bool writes_ = false;
+  uint32_t page_;  // invalid: this thread writes nothing
+  bool is_value_, takes_;
 };
 
 }  // namespace tessera::kernels::cuda

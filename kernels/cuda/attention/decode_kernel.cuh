@@ -60,8 +60,7 @@ __device__ __forceinline__ MergeBuffers CarveShared(unsigned char* shared, uint3
   return merge;
 }
 
-// Copies the queries of an item to shared memory, rotated where the launch appends; rows of columns
-// that are not there become zero.
+// Copies the queries of an item to shared memory; rows of columns that are not there become zero.
 template <typename Shape>
 __device__ __forceinline__ void StoreQuery(const DecodeKernelArgs& args, const DecodeItem& item,
                                            uint16_t* query) {
@@ -74,25 +73,11 @@ __device__ __forceinline__ void StoreQuery(const DecodeKernelArgs& args, const D
     if (column < columns) {
       const int row = RowOf(args, column);
       const int head = item.kv_head * args.group + (column - row * args.group);
-      const __nv_bfloat16* source =
-          args.q + (item.q_begin + row) * args.q_stride + head * Shape::kHeadDim;
-      bits = kMayAppend<Shape> && args.append.rows > 0
-                 ? RotatedChunk(source, chunk * 8, AnglesOf(args.append, item.q_begin)).ToBf16()
-                 : *reinterpret_cast<const uint4*>(source + chunk * 8);
+      bits = *reinterpret_cast<const uint4*>(args.q + (item.q_begin + row) * args.q_stride +
+                                             head * Shape::kHeadDim + chunk * 8);
     }
-    if constexpr (Shape::kIsE4m3) {
-      uint32_t* words = &bits.x;
-#pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&words[w]));
-        // Past f16's range a query saturates; comparisons leave not-a-number alone.
-        pair.x = pair.x > 65504.f ? 65504.f : pair.x < -65504.f ? -65504.f : pair.x;
-        pair.y = pair.y > 65504.f ? 65504.f : pair.y < -65504.f ? -65504.f : pair.y;
-        const __half2 halves = __float22half2_rn(pair);
-        words[w] = *reinterpret_cast<const uint32_t*>(&halves);
-      }
-    }
-    *reinterpret_cast<uint4*>(query + column * Shape::kQueryStride + chunk * 8) = bits;
+    *reinterpret_cast<uint4*>(query + column * Shape::kQueryStride + chunk * 8) =
+        QueryBits<Shape>(bits);
   }
 }
 
@@ -136,19 +121,27 @@ __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const
     const ColumnLimits<Shape> limits = LimitsOf<Shape>(args, item, first_column);
     SoftmaxState<Shape> state;
     state.Clear();
+    RowAppender<Shape> appender;
+    const bool appends = kMayAppend<Shape> && args.append.rows > 0;
+    if (appends) {
+      if (args.history == KvHistory::kInFlight) WaitForPrior();
+      appender.Begin(args, item);
+    }
     WaitForPrior();
-    StoreQuery<Shape>(args, item, query);
-    const bool appends = kMayAppend<Shape> && args.append.rows > 0 && TakesNewToken(item);
-    const uint32_t last_page = item.page_count - 1;
-    NewToken<Shape> token;
-    if (appends) token.Append(args, item, last_page % Shape::kPageGroups);
+    if (appends) {
+      appender.Finish(args, item, query);
+    } else {
+      StoreQuery<Shape>(args, item, query);
+    }
     SyncNamed(kComputeBarrier, Shape::kThreads);
     QueryTile<Shape> tile;
     tile.Load(query + first_column * Shape::kQueryStride);
     RingPosition at = start;
     at.Advance(2 * page_group, ring.slots);
     for (uint32_t page = page_group; page < item.page_count; page += Shape::kPageGroups) {
-      if (appends && page == last_page) token.Patch(ring, at, page_group);
+      if (appends && appender.takes() && page + 1 == item.page_count) {
+        appender.Patch(ring, at, page_group);
+      }
       AddPage<Shape>(ring, at, args.scale_log2, tile, limits, state);
       at.Advance(2 * Shape::kPageGroups, ring.slots);
     }

@@ -9,6 +9,8 @@ namespace tessera::kernels::cuda {
 namespace {
 
 constexpr uint32_t kMinSequenceSplitPages = 8;
+// What an item costs besides its pages: its queries, its merge, in pages.
+constexpr double kItemPages = 3;
 
 int32_t QueriesPerItem(const DecodePlanOptions& options) {
   return std::max(1, MaxDecodeColumns(options.head_dim) / (options.q_heads / options.kv_heads));
@@ -65,6 +67,23 @@ class PlanWriter {
       item.partial = partials_;
     }
     partials_ += static_cast<uint32_t>(places_.size());
+  }
+
+  // The same, as `parts` items, each the only one of its thread block.
+  void AddParts(const DecodeItem& row, int32_t kv_head, PageRange range, size_t element_bytes,
+                uint32_t parts) {
+    for (uint32_t part = 0; part < parts; ++part) {
+      if (last_ != kNoItem) ++block_;
+      last_ = kNoItem;
+      const uint32_t begin = part * range.count / parts;
+      const uint32_t end = (part + 1) * range.count / parts;
+      DecodeItem& item =
+          items_[Place(row, kv_head, {range.first + begin, end - begin}, element_bytes)];
+      item.split = static_cast<uint16_t>(part);
+      item.split_count = static_cast<uint16_t>(parts);
+      item.partial = partials_;
+    }
+    if (parts > 1) partials_ += parts;
   }
 
   DecodePlan Finish() {
@@ -135,6 +154,59 @@ class PlanWriter {
   std::vector<uint32_t>& places_;  // of the current row and head
 };
 
+// Into how many parts each run's heads are cut where every part is a thread block's only item: a
+// block that is full a little longer but begins and merges once is done earlier, where pages are
+// few.
+class PartsOfRuns {
+ public:
+  explicit PartsOfRuns(uint32_t grid) : grid_(grid), runs_(Kept()) { runs_.clear(); }
+
+  void Add(uint32_t heads, uint32_t pages) {
+    if (blocks_ <= grid_) runs_.push_back({heads, pages, 1});
+    blocks_ += heads;
+  }
+
+  // Deals the thread blocks; false where dealing pages evenly, whatever items they belong to, is
+  // better. `total` pages of all heads.
+  bool Deal(uint64_t total) {
+    if (runs_.empty() || blocks_ > grid_) return false;
+    while (true) {
+      Run& longest = Longest();
+      if (longest.pages <= longest.parts || blocks_ + longest.heads > grid_) break;
+      ++longest.parts;
+      blocks_ += longest.heads;
+    }
+    const uint32_t most = Each(Longest());
+    // No more parts than that takes.
+    for (Run& run : runs_) run.parts = std::max(1u, (run.pages + most - 1) / std::max(most, 1u));
+    return most + kItemPages <= static_cast<double>(total) / grid_ + 2 * kItemPages;
+  }
+  // Parts of the next run, in the order of Add.
+  uint32_t Next() { return runs_[next_++].parts; }
+
+ private:
+  struct Run {
+    uint32_t heads;
+    uint32_t pages;
+    uint32_t parts;
+  };
+  static uint32_t Each(const Run& run) { return (run.pages + run.parts - 1) / run.parts; }
+  Run& Longest() {
+    return *std::max_element(runs_.begin(), runs_.end(),
+                             [](const Run& a, const Run& b) { return Each(a) < Each(b); });
+  }
+  // Kept from plan to plan: a step allocates nothing.
+  static std::vector<Run>& Kept() {
+    static thread_local std::vector<Run> runs;
+    return runs;
+  }
+
+  uint32_t grid_;
+  uint32_t blocks_ = 0;
+  size_t next_ = 0;
+  std::vector<Run>& runs_;
+};
+
 // Calls `visit(position, queries, q_begin)` for the runs that a row is cut into.
 template <typename Visit>
 void ForEachRun(const DecodeRow& row, int32_t queries_per_item, const Visit& visit) {
@@ -162,12 +234,16 @@ DecodePlan BuildDecodePlan(std::span<const DecodeRow> rows, const DecodePlanOpti
                            void* host_out) {
   const int32_t queries = QueriesPerItem(options);
   uint64_t total = 0;
+  PartsOfRuns parts(options.grid);
   for (const DecodeRow& row : rows) {
-    const uint64_t heads = row.kv_head < 0 ? static_cast<uint64_t>(options.kv_heads) : 1;
+    const uint32_t heads = row.kv_head < 0 ? static_cast<uint32_t>(options.kv_heads) : 1;
     ForEachRun(row, queries, [&](int32_t position, int32_t q_rows, int32_t) {
-      total += heads * PagesOf(row, position, q_rows, options.window).count;
+      const uint32_t pages = PagesOf(row, position, q_rows, options.window).count;
+      total += uint64_t{heads} * pages;
+      parts.Add(heads, pages);
     });
   }
+  const bool apart = options.splits == DecodeSplits::kBalanced && parts.Deal(total);
   PlanWriter writer(options, total, host_out);
   for (const DecodeRow& row : rows) {
     const bool listed = row.entries != nullptr;
@@ -182,8 +258,14 @@ DecodePlan BuildDecodePlan(std::span<const DecodeRow> rows, const DecodePlanOpti
       item.q_rows = static_cast<uint8_t>(q_rows);
       item.listed = listed ? 1 : 0;
       item.pages = listed ? static_cast<const void*>(row.entries) : row.page_table;
+      const size_t element = listed ? sizeof(PageEntry) : sizeof(PageId);
+      const uint32_t count = apart ? parts.Next() : 0;
       for (int32_t head = first_head; head < end_head; ++head) {
-        writer.Add(item, head, range, listed ? sizeof(PageEntry) : sizeof(PageId));
+        if (apart) {
+          writer.AddParts(item, head, range, element, count);
+        } else {
+          writer.Add(item, head, range, element);
+        }
       }
     });
   }

@@ -106,6 +106,24 @@ __device__ __forceinline__ void Mma(float (&d)[4], const uint32_t (&a)[4], uint3
   }
 }
 
+// Eight elements of a query in the type that meets the page's: bf16 as they are, or f16.
+template <typename Shape>
+__device__ __forceinline__ uint4 QueryBits(uint4 bits) {
+  if constexpr (Shape::kIsE4m3) {
+    uint32_t* words = &bits.x;
+#pragma unroll
+    for (int w = 0; w < 4; ++w) {
+      float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&words[w]));
+      // Past f16's range a query saturates; comparisons leave not-a-number alone.
+      pair.x = pair.x > 65504.f ? 65504.f : pair.x < -65504.f ? -65504.f : pair.x;
+      pair.y = pair.y > 65504.f ? 65504.f : pair.y < -65504.f ? -65504.f : pair.y;
+      const __half2 halves = __float22half2_rn(pair);
+      words[w] = *reinterpret_cast<const uint32_t*>(&halves);
+    }
+  }
+  return bits;
+}
+
 // Query fragments of a warp's columns: from registers where they fit, else from shared memory.
 template <typename Shape>
 struct QueryTile {

@@ -29,8 +29,8 @@ struct RowAngles {
 struct HeadChunk {
   float value[8];
 
-  __device__ __forceinline__ static HeadChunk Of(const __nv_bfloat16* from) {
-    const uint4 bits = *reinterpret_cast<const uint4*>(from);
+  // Of bf16.
+  __device__ __forceinline__ static HeadChunk Of(const uint4& bits) {
     const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
     HeadChunk chunk;
 #pragma unroll
@@ -47,40 +47,62 @@ struct HeadChunk {
   }
 };
 
-// Elements `dim` (a multiple of 8) and on of the rotated head at `source`.
-__device__ __forceinline__ HeadChunk RotatedChunk(const __nv_bfloat16* source, int dim,
-                                                  const RowAngles& angles) {
-  HeadChunk own = HeadChunk::Of(source + dim);
-  if (dim >= angles.rotary_dim) return own;
-  if (angles.style == RopeStyle::kInterleaved) {
-    const float4 cosine = *reinterpret_cast<const float4*>(angles.cosine + dim / 2);
-    const float4 sine = *reinterpret_cast<const float4*>(angles.sine + dim / 2);
-    const float c[4] = {cosine.x, cosine.y, cosine.z, cosine.w};
-    const float s[4] = {sine.x, sine.y, sine.z, sine.w};
+// The angles of the eight elements from `dim` (a multiple of 8) on; not read past the rotary ones.
+struct ChunkAngles {
+  float cosine[8];
+  float sine[8];
+
+  __device__ __forceinline__ static ChunkAngles Of(const RowAngles& row, int dim) {
+    ChunkAngles angles{};
+    if (dim >= row.rotary_dim) return angles;
+    const bool in_halves = row.style == RopeStyle::kHalf;
+    const int half = row.rotary_dim / 2;
+    const int first = in_halves ? (dim >= half ? dim - half : dim) : dim / 2;
+#pragma unroll
+    for (int i = 0; i < 8; i += 4) {
+      if (i == 4 && !in_halves) continue;
+      const float4 cosine = *reinterpret_cast<const float4*>(row.cosine + first + i);
+      const float4 sine = *reinterpret_cast<const float4*>(row.sine + first + i);
+      angles.cosine[i] = cosine.x, angles.cosine[i + 1] = cosine.y;
+      angles.cosine[i + 2] = cosine.z, angles.cosine[i + 3] = cosine.w;
+      angles.sine[i] = sine.x, angles.sine[i + 1] = sine.y;
+      angles.sine[i + 2] = sine.z, angles.sine[i + 3] = sine.w;
+    }
+    return angles;
+  }
+};
+
+// Where the other elements of the pairs of those from `dim` on begin.
+__device__ __forceinline__ int PartnerOf(int32_t rotary_dim, RopeStyle style, int dim) {
+  if (style == RopeStyle::kInterleaved || dim >= rotary_dim) return dim;
+  const int half = rotary_dim / 2;
+  return dim >= half ? dim - half : dim + half;
+}
+
+// The eight elements from `dim` on of a head, rotated. `bits` and `partner` are they and those
+// from PartnerOf on, in bf16.
+__device__ __forceinline__ HeadChunk Rotated(const uint4& bits, const uint4& partner,
+                                             const ChunkAngles& angles, int32_t rotary_dim,
+                                             RopeStyle style, int dim) {
+  HeadChunk own = HeadChunk::Of(bits);
+  if (dim >= rotary_dim) return own;
+  if (style == RopeStyle::kInterleaved) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const float2 pair = RotatePair(own.value[2 * i], own.value[2 * i + 1], c[i], s[i]);
+      const float2 pair =
+          RotatePair(own.value[2 * i], own.value[2 * i + 1], angles.cosine[i], angles.sine[i]);
       own.value[2 * i] = pair.x;
       own.value[2 * i + 1] = pair.y;
     }
     return own;
   }
-  const int half = angles.rotary_dim / 2;
-  const bool second = dim >= half;
-  const HeadChunk other = HeadChunk::Of(source + (second ? dim - half : dim + half));
-  const int first_angle = second ? dim - half : dim;
+  const HeadChunk other = HeadChunk::Of(partner);
+  const bool second = dim >= rotary_dim / 2;
 #pragma unroll
-  for (int i = 0; i < 8; i += 4) {
-    const float4 cosine = *reinterpret_cast<const float4*>(angles.cosine + first_angle + i);
-    const float4 sine = *reinterpret_cast<const float4*>(angles.sine + first_angle + i);
-    const float c[4] = {cosine.x, cosine.y, cosine.z, cosine.w};
-    const float s[4] = {sine.x, sine.y, sine.z, sine.w};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      float& x = own.value[i + j];
-      x = second ? RotatePair(other.value[i + j], x, c[j], s[j]).y
-                 : RotatePair(x, other.value[i + j], c[j], s[j]).x;
-    }
+  for (int i = 0; i < 8; ++i) {
+    float& x = own.value[i];
+    x = second ? RotatePair(other.value[i], x, angles.cosine[i], angles.sine[i]).y
+               : RotatePair(x, other.value[i], angles.cosine[i], angles.sine[i]).x;
   }
   return own;
 }

@@ -62,8 +62,10 @@ cudaError_t LaunchEmbed(const EmbedArgs& args, cudaStream_t stream) {
   const dim3 grid(BlocksFor(args.width / 8), args.rows);
   cudaError_t error = cudaErrorInvalidValue;
   WithWeightType(args.dtype, [&](auto type) {
-    error = LaunchDependent(EmbedKernel<decltype(type)::value>, grid, dim3(kThreads), 0, 1, stream,
-                            args, table);
+    // A chain of kernels that may overtake one another begins here: what came before has ended, the
+    // rotary angles among it.
+    error = LaunchKernel(KernelStart::kInOrder, EmbedKernel<decltype(type)::value>, grid,
+                         dim3(kThreads), 0, 1, stream, args, table);
   });
   return error;
 }
