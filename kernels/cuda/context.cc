@@ -323,6 +323,8 @@ void CudaContext::RunRecorded(std::span<const uint32_t> key, absl::FunctionRef<v
   }
   Recorded& recorded = found->second;
   recorded.used = ++recorded_clock_;
+  // Products must launch the same whatever ran before a recording, and a replay leaves other codes.
+  (void)TakeCodedRows();
   // The first run loads kernels and plans products, which a recording must not.
   if (recorded.runs++ == 0 || !error_.ok()) {
     launch();
