@@ -53,8 +53,7 @@ struct ActivationRows {
 class CudaContext final : public ExecContext {
  public:
   [[nodiscard]] static StatusOr<std::unique_ptr<CudaContext>> Create(
-      const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs,
-      std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool,
+      const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs, ThreadPool& pool,
       const Backend::ContextNeeds& needs);
   ~CudaContext() override;
 
@@ -144,13 +143,8 @@ class CudaContext final : public ExecContext {
     uint64_t used = 0;  // when it was last played
   };
 
-  CudaContext(const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs,
-              std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool)
-      : ExecContext(pool, 0),
-        device_(device),
-        memory_(memory),
-        costs_(costs),
-        invariant_algorithms_(invariant_algorithms) {}
+  CudaContext(const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs, ThreadPool& pool)
+      : ExecContext(pool, 0), device_(device), memory_(memory), costs_(costs) {}
   Status Allocate(const Backend::ContextNeeds& needs);
   Status AllocateAttention(const Backend::ContextNeeds& needs);
   [[nodiscard]] StatusOr<std::unique_ptr<GemmEngine>> MakeGemm(GemmNumerics numerics) const;
@@ -163,8 +157,7 @@ class CudaContext final : public ExecContext {
 
   DeviceInfo device_;
   DeviceMemory& memory_;
-  KeptCosts& costs_;                                  // the backend's
-  std::vector<GemmAlgorithm>& invariant_algorithms_;  // the backend's
+  KeptCosts& costs_;  // the backend's
   cudaStream_t stream_ = nullptr;
   Status error_;
   std::array<MarkEvents, kMarks> marks_;

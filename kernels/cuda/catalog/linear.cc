@@ -32,6 +32,9 @@ bool StoresFloat(Epilogue epilogue) {
   return epilogue == Epilogue::kLogits || epilogue == Epilogue::kResidual;
 }
 
+// Of the library's tiles: the fewer, the more multiprocessors have none.
+constexpr int32_t kTileChannels = 128;
+
 // One launch over some rows of tasks that have the same rows, as its kernels see it: rows begin at
 // 0.
 class Product {
@@ -67,9 +70,9 @@ class Product {
   // The way of streamed weights.
   [[nodiscard]] bool GoesToLibrary(const ProductGroup& group) const {
     if (cuda_.device().major < 9) return true;
-    // With few rows the library is fast by splitting the sum over `in` alone, which it may not
-    // where bits are fixed.
-    if (cuda_.numerics() == Numerics::kDecodeRows) return false;
+    if (cuda_.numerics() == Numerics::kDecodeRows) {
+      return FillsDevice(group, cuda_.device(), cuda_.gemm());
+    }
     return cuda_.numerics() != Numerics::kFast ||
            cuda_.costs().Choose(group, rows_) == ProductWay::kGemm;
   }
@@ -347,19 +350,35 @@ ProductGroup GroupOf(const LinearGroup& group) {
   return found;
 }
 
-Status PrepareRowInvariant(std::span<const LinearGroup> groups, int32_t max_rows,
-                           GemmEngine& gemm) {
+bool FillsDevice(const ProductGroup& group, const DeviceInfo& device, const GemmEngine& gemm) {
+  int64_t channels = 0;
+  for (const int32_t out : group.outs) {
+    if (out == 0) break;
+    if (group.dtype != DType::kBF16 && !gemm.ReadsCodes(group.dtype, out, group.in)) return false;
+    channels += group.form == ProductForm::kGated ? 2 * out : out;
+  }
+  return channels >= int64_t{kTileChannels} * device.multiprocessors;
+}
+
+Status PrepareRowInvariant(std::span<const LinearGroup> groups, const RowInvariantRows& rows,
+                           const DeviceInfo& device, GemmEngine& gemm) {
   for (const LinearGroup& given : groups) {
     const ProductGroup group = GroupOf(given);
     const bool logits = group.form == ProductForm::kLogits;
     const GemmEpilogue epilogue = logits                                 ? GemmEpilogue::kStoreFloat
                                   : group.form == ProductForm::kResidual ? GemmEpilogue::kResidual
                                                                          : GemmEpilogue::kStore;
-    const int32_t rows = logits ? std::min<int32_t>(max_rows, kLogitsRows) : max_rows;
+    const int32_t most = logits ? std::min<int32_t>(rows.max_rows, kLogitsRows) : rows.max_rows;
+    const bool decodes = FillsDevice(group, device, gemm);
     for (const int32_t out : group.outs) {
       if (out == 0 || !MissingStreamed(group.dtype, group.in, out).empty()) continue;
-      TESSERA_RETURN_IF_ERROR(
-          gemm.Prepare({group.dtype, out, group.in, epilogue}, rows, GemmSearch::kHeuristic));
+      const GemmShape shape{group.dtype, out, group.in, epilogue};
+      // For few rows the library's first answer without a split is often a poor one.
+      if (decodes) {
+        TESSERA_RETURN_IF_ERROR(
+            gemm.Prepare(shape, std::min(most, rows.decode_rows), GemmSearch::kTimed));
+      }
+      TESSERA_RETURN_IF_ERROR(gemm.Prepare(shape, most, GemmSearch::kHeuristic));
     }
   }
   return absl::OkStatus();
