@@ -23,7 +23,7 @@ namespace tessera::kernels::cuda {
 [[nodiscard]] ProductGroup GroupOf(const LinearGroup& group);
 
 // Whether decoding rows whose bits are fixed go to the library. It may not split the sum over `in`
-// there, so it is fast where the channels alone, of all that runs together, keep the device busy;
+// there, so it is fast where the channels alone, of all that runs together, keep the memory busy;
 // and where it reads the weight as it is kept.
 [[nodiscard]] bool FillsDevice(const ProductGroup& group, const DeviceInfo& device,
                                const GemmEngine& gemm);
