@@ -81,9 +81,8 @@ class CudaBackend final : public Backend {
 
   StatusOr<std::unique_ptr<ExecContext>> MakeContext(ThreadPool& pool,
                                                      const ContextNeeds& needs) const override {
-    TESSERA_ASSIGN_OR_RETURN(
-        std::unique_ptr<CudaContext> context,
-        CudaContext::Create(device_, memory_, costs_, invariant_algorithms_, pool, needs));
+    TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<CudaContext> context,
+                             CudaContext::Create(device_, memory_, costs_, pool, needs));
     return std::unique_ptr<ExecContext>(std::move(context));
   }
 
@@ -93,7 +92,6 @@ class CudaBackend final : public Backend {
   mutable DeviceMemory memory_;
   // Used by the thread that makes contexts: what earlier ones measured and tried.
   mutable KeptCosts costs_;
-  mutable std::vector<GemmAlgorithm> invariant_algorithms_;
 };
 
 }  // namespace

@@ -22,12 +22,11 @@ constexpr size_t kMaxPrepared = 4096;
 
 }  // namespace
 
-StatusOr<std::unique_ptr<CudaContext>> CudaContext::Create(
-    const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs,
-    std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool,
-    const Backend::ContextNeeds& needs) {
-  auto context = std::unique_ptr<CudaContext>(
-      new CudaContext(device, memory, costs, invariant_algorithms, pool));
+StatusOr<std::unique_ptr<CudaContext>> CudaContext::Create(const DeviceInfo& device,
+                                                           DeviceMemory& memory, KeptCosts& costs,
+                                                           ThreadPool& pool,
+                                                           const Backend::ContextNeeds& needs) {
+  auto context = std::unique_ptr<CudaContext>(new CudaContext(device, memory, costs, pool));
   // The engine's thread makes its context and is the only one to launch.
   TESSERA_RETURN_IF_ERROR(StatusOf(cudaSetDevice(device.index), "choosing the device"));
   TESSERA_RETURN_IF_ERROR(context->Allocate(needs));
@@ -77,8 +76,8 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
        .memory = memory_},
       costs_.table);
   if (!measured.ok() && !absl::IsResourceExhausted(measured)) return measured;
-  costs_.Save(key);
   if (needs.deterministic) deterministic_ = PrepareDeterministic(needs);
+  costs_.Save(key);
   // One for each shape of each stage.
   prepared_.reserve(kMaxPrepared);
   sample_slots_.reserve(needs.max_rows + needs.max_sequences);
@@ -97,10 +96,13 @@ StatusOr<std::unique_ptr<GemmEngine>> CudaContext::MakeGemm(GemmNumerics numeric
 
 Status CudaContext::PrepareDeterministic(const Backend::ContextNeeds& needs) {
   TESSERA_ASSIGN_OR_RETURN(invariant_gemm_, MakeGemm(GemmNumerics::kRowInvariant));
-  invariant_gemm_->Import(invariant_algorithms_);
+  invariant_gemm_->Import(costs_.table.invariant_algorithms());
   TESSERA_RETURN_IF_ERROR(
-      PrepareRowInvariant(needs.products, static_cast<int32_t>(needs.max_rows), *invariant_gemm_));
-  invariant_algorithms_ = invariant_gemm_->Export();
+      PrepareRowInvariant(needs.products,
+                          {.max_rows = static_cast<int32_t>(needs.max_rows),
+                           .decode_rows = static_cast<int32_t>(needs.max_sequences)},
+                          device_, *invariant_gemm_));
+  costs_.table.set_invariant_algorithms(invariant_gemm_->Export());
   return absl::OkStatus();
 }
 
@@ -327,6 +329,8 @@ void CudaContext::RunRecorded(std::span<const uint32_t> key, absl::FunctionRef<v
   }
   Recorded& recorded = found->second;
   recorded.used = ++recorded_clock_;
+  // Products must launch the same whatever ran before a recording, and a replay leaves other codes.
+  (void)TakeCodedRows();
   // The first run loads kernels and plans products, which a recording must not.
   if (recorded.runs++ == 0 || !error_.ok()) {
     launch();

@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "kernels/backend.h"
@@ -41,11 +42,19 @@ struct PreparedAttention {
   std::byte* prefill_plan = nullptr;  // device
 };
 
+// Rows of activations, as a product reads them.
+struct ActivationRows {
+  const void* x = nullptr;  // bf16 [rows, width]
+  int32_t rows = 0;
+  int32_t width = 0;
+
+  bool operator==(const ActivationRows&) const = default;
+};
+
 class CudaContext final : public ExecContext {
  public:
   [[nodiscard]] static StatusOr<std::unique_ptr<CudaContext>> Create(
-      const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs,
-      std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool,
+      const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs, ThreadPool& pool,
       const Backend::ContextNeeds& needs);
   ~CudaContext() override;
 
@@ -92,6 +101,11 @@ class CudaContext final : public ExecContext {
     return reinterpret_cast<uint8_t*>(row_codes_->data());
   }
   [[nodiscard]] float* row_scales() const { return reinterpret_cast<float*>(row_scales_->data()); }
+  // A product that left codes and scales of what it wrote says so; the next product, whichever it
+  // is, takes the note away: it is good for that one alone, as later ones may follow other writers
+  // of the rows or of the codes.
+  void LeaveCodesOf(const ActivationRows& rows) { coded_rows_ = rows; }
+  [[nodiscard]] ActivationRows TakeCodedRows() { return std::exchange(coded_rows_, {}); }
 
   bool batch_invariant() const override { return false; }
   Status deterministic() const override { return deterministic_; }
@@ -130,13 +144,8 @@ class CudaContext final : public ExecContext {
     uint64_t used = 0;  // when it was last played
   };
 
-  CudaContext(const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs,
-              std::vector<GemmAlgorithm>& invariant_algorithms, ThreadPool& pool)
-      : ExecContext(pool, 0),
-        device_(device),
-        memory_(memory),
-        costs_(costs),
-        invariant_algorithms_(invariant_algorithms) {}
+  CudaContext(const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs, ThreadPool& pool)
+      : ExecContext(pool, 0), device_(device), memory_(memory), costs_(costs) {}
   Status Allocate(const Backend::ContextNeeds& needs);
   Status AllocateAttention(const Backend::ContextNeeds& needs);
   [[nodiscard]] StatusOr<std::unique_ptr<GemmEngine>> MakeGemm(GemmNumerics numerics) const;
@@ -149,8 +158,7 @@ class CudaContext final : public ExecContext {
 
   DeviceInfo device_;
   DeviceMemory& memory_;
-  KeptCosts& costs_;                                  // the backend's
-  std::vector<GemmAlgorithm>& invariant_algorithms_;  // the backend's
+  KeptCosts& costs_;  // the backend's
   cudaStream_t stream_ = nullptr;
   Status error_;
   std::array<MarkEvents, kMarks> marks_;
@@ -163,6 +171,7 @@ class CudaContext final : public ExecContext {
 
   std::shared_ptr<Buffer> skinny_workspace_, decode_workspace_, sample_workspace_, gemm_workspace_;
   std::shared_ptr<Buffer> row_codes_, row_scales_;
+  ActivationRows coded_rows_;
   size_t decode_partials_ = 0;
   size_t sequence_partials_ = 0;  // where splits depend on a row alone
   uint32_t max_sequences_ = 0;

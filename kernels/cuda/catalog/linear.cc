@@ -32,6 +32,11 @@ bool StoresFloat(Epilogue epilogue) {
   return epilogue == Epilogue::kLogits || epilogue == Epilogue::kResidual;
 }
 
+// Of the library's smallest tiles that are fast. 64 of an H200's 132 multiprocessors, with a tile
+// each, take in 0.8 of the memory's rate; a third of them do no worse than the kernel of 64 rows.
+constexpr int32_t kTileChannels = 64;
+constexpr int32_t kBusyPart = 3;
+
 // One launch over some rows of tasks that have the same rows, as its kernels see it: rows begin at
 // 0.
 class Product {
@@ -41,11 +46,10 @@ class Product {
       : cuda_(cuda), p_(p), tasks_(tasks), dtype_(dtype), begin_(begin), rows_(rows) {}
 
   void Run(bool streams) {
+    coded_ = cuda_.TakeCodedRows();
     if (cuda_.numerics() != Numerics::kFast) return RunFixed(streams);
     if (!streams) return RunGeneric(GenericMethod::kByRows);
-    if (cuda_.device().major < 9 || cuda_.costs().Choose(Group(), rows_) == ProductWay::kGemm) {
-      return RunGemm();
-    }
+    if (GoesToLibrary(Group())) return RunGemm();
     InPieces(kSkinnyMaxRows, [](Product& piece) { piece.RunSkinny(SkinnyMethod::kByRows); });
   }
 
@@ -58,14 +62,21 @@ class Product {
       return InPieces(kGenericFewRows,
                       [](Product& piece) { piece.RunGeneric(GenericMethod::kFew); });
     }
-    // With few rows the library is fast by splitting the sum over `in` alone, which it may not
-    // here.
-    if (decodes && cuda_.device().major >= 9) {
+    if (!GoesToLibrary(Group())) {
       return InPieces(kSkinnyMaxRows,
                       [](Product& piece) { piece.RunSkinny(SkinnyMethod::kFixed); });
     }
     if (p_.epilogue != Epilogue::kLogits) return RunGemm();
     InPieces(kLogitsRows, [](Product& piece) { piece.RunGemm(); });
+  }
+  // The way of streamed weights.
+  [[nodiscard]] bool GoesToLibrary(const ProductGroup& group) const {
+    if (cuda_.device().major < 9) return true;
+    if (cuda_.numerics() == Numerics::kDecodeRows) {
+      return FillsDevice(group, cuda_.device(), cuda_.gemm());
+    }
+    return cuda_.numerics() != Numerics::kFast ||
+           cuda_.costs().Choose(group, rows_) == ProductWay::kGemm;
   }
   // Calls `run` with the product of at most `most` rows at a time.
   template <typename Run>
@@ -156,7 +167,7 @@ class Product {
           .codes = cuda_.row_codes(), .scales = cuda_.row_scales(), .stride = p_.in};
       if (normed()) {
         cuda_.Check(LaunchRmsNorm(Norm(grid), cuda_.stream()), "rms_norm");
-      } else {
+      } else if (coded_ != ActivationRows{x(), rows(), p_.in}) {
         cuda_.Check(LaunchQuantizeF8(
                         {.x = x(), .x_stride = p_.in, .rows = rows(), .width = p_.in, .out = grid},
                         cuda_.stream()),
@@ -190,7 +201,7 @@ class Product {
       args.y = y(task, p_.up_scratch);
       products[count++] = args;
       cuda_.Fail(cuda_.gemm().RunTogether({products, count}, cuda_.stream()));
-      Gate(task);
+      CodesGated(task) ? GateToCodes(task) : Gate(task, {});
       count = 0;
     }
     cuda_.Fail(cuda_.gemm().RunTogether({products, count}, cuda_.stream()));
@@ -223,15 +234,27 @@ class Product {
       args.addend = addend(task.up_addend, task.addend_stride);
       args.y = y(task, p_.up_scratch);
       cuda_.Check(LaunchGenericLinear(args, cuda_.stream()), "a product");
-      Gate(task);
+      Gate(task, {});
     }
   }
 
-  // y = activation(y) * up_scratch.
-  void Gate(const LinearTask& task) const {
-    auto* gate = static_cast<Bf16*>(y(task, task.y));
+  // Whether the product that usually follows a gated one reads y as codes.
+  [[nodiscard]] bool CodesGated(const LinearTask& task) const {
+    return p_.tasks.size() == 1 && task.y_stride == task.out && task.out <= kMaxCodedWidth &&
+           cuda_.gemm().ReadsCodes(dtype_, p_.in, task.out) &&
+           GoesToLibrary(
+               {.dtype = dtype_, .form = ProductForm::kResidual, .in = task.out, .outs = {p_.in}});
+  }
+  void GateToCodes(const LinearTask& task) const {
+    Gate(task, {.codes = cuda_.row_codes(), .scales = cuda_.row_scales()});
+    cuda_.LeaveCodesOf({y(task, task.y), rows(), task.out});
+  }
+  // y = activation(y) * up_scratch, and its codes where `out` has room for them.
+  void Gate(const LinearTask& task, RowOutput out) const {
+    out.y = static_cast<Bf16*>(y(task, task.y));
+    out.stride = task.y_stride;
     cuda_.Check(LaunchGatedActivation(
-                    {.gate = gate,
+                    {.gate = out.y,
                      .up = static_cast<const Bf16*>(y(task, p_.up_scratch)),
                      .gate_stride = task.y_stride,
                      .up_stride = task.y_stride,
@@ -239,7 +262,7 @@ class Product {
                                                                  : ActivationKind::kGeluTanh,
                      .rows = rows(),
                      .width = task.out,
-                     .out = {.y = gate, .stride = task.y_stride}},
+                     .out = out},
                     cuda_.stream()),
                 "gated_activation");
   }
@@ -250,6 +273,7 @@ class Product {
   DType dtype_;
   int32_t begin_;
   int32_t rows_;
+  ActivationRows coded_;  // of which the context holds the codes
 };
 
 // Whether the kernels that stream a weight serve it; the generic one serves what is left.
@@ -328,19 +352,35 @@ ProductGroup GroupOf(const LinearGroup& group) {
   return found;
 }
 
-Status PrepareRowInvariant(std::span<const LinearGroup> groups, int32_t max_rows,
-                           GemmEngine& gemm) {
+bool FillsDevice(const ProductGroup& group, const DeviceInfo& device, const GemmEngine& gemm) {
+  int64_t channels = 0;
+  for (const int32_t out : group.outs) {
+    if (out == 0) break;
+    if (group.dtype != DType::kBF16 && !gemm.ReadsCodes(group.dtype, out, group.in)) return false;
+    channels += group.form == ProductForm::kGated ? 2 * out : out;
+  }
+  return kBusyPart * channels >= int64_t{kTileChannels} * device.multiprocessors;
+}
+
+Status PrepareRowInvariant(std::span<const LinearGroup> groups, const RowInvariantRows& rows,
+                           const DeviceInfo& device, GemmEngine& gemm) {
   for (const LinearGroup& given : groups) {
     const ProductGroup group = GroupOf(given);
     const bool logits = group.form == ProductForm::kLogits;
     const GemmEpilogue epilogue = logits                                 ? GemmEpilogue::kStoreFloat
                                   : group.form == ProductForm::kResidual ? GemmEpilogue::kResidual
                                                                          : GemmEpilogue::kStore;
-    const int32_t rows = logits ? std::min<int32_t>(max_rows, kLogitsRows) : max_rows;
+    const int32_t most = logits ? std::min<int32_t>(rows.max_rows, kLogitsRows) : rows.max_rows;
+    const bool decodes = FillsDevice(group, device, gemm);
     for (const int32_t out : group.outs) {
       if (out == 0 || !MissingStreamed(group.dtype, group.in, out).empty()) continue;
-      TESSERA_RETURN_IF_ERROR(
-          gemm.Prepare({group.dtype, out, group.in, epilogue}, rows, GemmSearch::kHeuristic));
+      const GemmShape shape{group.dtype, out, group.in, epilogue};
+      // For few rows the library's first answer without a split is often a poor one.
+      if (decodes) {
+        TESSERA_RETURN_IF_ERROR(
+            gemm.Prepare(shape, std::min(most, rows.decode_rows), GemmSearch::kTimed));
+      }
+      TESSERA_RETURN_IF_ERROR(gemm.Prepare(shape, most, GemmSearch::kHeuristic));
     }
   }
   return absl::OkStatus();

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "config/foundation/status.h"
+#include "kernels/cuda/device.h"
 #include "kernels/cuda/linear/cost_table.h"
 #include "kernels/cuda/linear/gemm.h"
 #include "kernels/dtype.h"
@@ -21,9 +22,20 @@ namespace tessera::kernels::cuda {
 [[nodiscard]] ProductForm FormOf(Epilogue epilogue);
 [[nodiscard]] ProductGroup GroupOf(const LinearGroup& group);
 
-// Readies a row-invariant engine for the products that go to it in steps of up to `max_rows`.
-// Errors of GemmEngine::Prepare.
-[[nodiscard]] Status PrepareRowInvariant(std::span<const LinearGroup> groups, int32_t max_rows,
+// Whether decoding rows whose bits are fixed go to the library. It may not split the sum over `in`
+// there, so it is fast where the channels alone, of all that runs together, keep the memory busy;
+// and where it reads the weight as it is kept.
+[[nodiscard]] bool FillsDevice(const ProductGroup& group, const DeviceInfo& device,
+                               const GemmEngine& gemm);
+
+// Readies a row-invariant engine for the products that go to it in steps of up to `max_rows` rows
+// of prompts or `decode_rows` decoding ones. Errors of GemmEngine::Prepare.
+struct RowInvariantRows {
+  int32_t max_rows = 0;
+  int32_t decode_rows = 0;
+};
+[[nodiscard]] Status PrepareRowInvariant(std::span<const LinearGroup> groups,
+                                         const RowInvariantRows& rows, const DeviceInfo& device,
                                          GemmEngine& gemm);
 
 }  // namespace tessera::kernels::cuda

@@ -27,6 +27,10 @@ constexpr const char* kOutputs[] = {"bf16", "f32"};
 constexpr const char* kAdditions[] = {"plain", "added"};
 constexpr const char* kBiases[] = {"no_bias", "bias"};
 
+// How lines of algorithms begin.
+constexpr absl::string_view kFast = "algorithm";
+constexpr absl::string_view kInvariant = "invariant";
+
 using Words = std::vector<absl::string_view>;
 
 template <typename Enum, size_t count>
@@ -73,9 +77,9 @@ std::string LineOf(const ProductGroup& group, int32_t rows, const ProductCost& c
                       NsText(cost.skinny_ns), " gemm ", NsText(cost.gemm_ns), "\n");
 }
 
-std::string LineOf(const GemmAlgorithm& algorithm) {
+std::string LineOf(absl::string_view first_word, const GemmAlgorithm& algorithm) {
   const ProductKind& kind = algorithm.kind;
-  return absl::StrCat("algorithm ", kOperands[static_cast<int>(kind.operands)], " ",
+  return absl::StrCat(first_word, " ", kOperands[static_cast<int>(kind.operands)], " ",
                       kOutputs[static_cast<int>(kind.output)], " ",
                       kAdditions[static_cast<int>(kind.addition)], " ",
                       kBiases[static_cast<int>(kind.bias)], " ", kind.out, " ", kind.in, " rows ",
@@ -113,7 +117,7 @@ bool ReadProduct(const Words& words, CostTable& table) {
   return true;
 }
 
-// algorithm OPERANDS OUTPUT ADDITION BIAS OUT IN rows N : NUMBER...
+// algorithm|invariant OPERANDS OUTPUT ADDITION BIAS OUT IN rows N : NUMBER...
 bool ReadAlgorithm(const Words& words, std::vector<GemmAlgorithm>& algorithms) {
   constexpr size_t kFirst = 10;
   if (words.size() != kFirst + kAlgorithmAttributes || words[7] != "rows" || words[9] != ":") {
@@ -204,7 +208,10 @@ std::string CostTable::Text(const CostKey& key) const {
       text += LineOf(group, kRows[i], costs[i]);
     }
   }
-  for (const GemmAlgorithm& algorithm : algorithms_) text += LineOf(algorithm);
+  for (const GemmAlgorithm& algorithm : algorithms_) text += LineOf(kFast, algorithm);
+  for (const GemmAlgorithm& algorithm : invariant_algorithms_) {
+    text += LineOf(kInvariant, algorithm);
+  }
   return text + "end\n";
 }
 
@@ -218,9 +225,9 @@ StatusOr<CostTable> CostTable::Parse(absl::string_view text, const CostKey& key)
   CostTable table;
   for (size_t i = 1 + KeyLines(key).size(); i + 2 < lines.size(); ++i) {
     const Words words = absl::StrSplit(lines[i], ' ');
-    const bool read = words[0] == "product"
-                          ? ReadProduct(words, table)
-                          : words[0] == "algorithm" && ReadAlgorithm(words, table.algorithms_);
+    const bool read = (words[0] == "product" && ReadProduct(words, table)) ||
+                      (words[0] == kFast && ReadAlgorithm(words, table.algorithms_)) ||
+                      (words[0] == kInvariant && ReadAlgorithm(words, table.invariant_algorithms_));
     if (!read) return Malformed(i + 1, "neither a product's cost nor an algorithm");
   }
   return table;

@@ -7,14 +7,15 @@
 // follows a rule by its type.
 //
 // Text: a line each for the version, the key, every group and number of rows ("-": not tried), and
-// every algorithm; then "end".
-//   tessera product costs 1
+// every algorithm of the fast and of the row-invariant numerics; then "end".
+//   tessera product costs 2
 //   device NVIDIA H200
 //   capability 9.0
 //   driver 13000
 //   cublaslt 130100
 //   product F8_CHANNEL gated 4096 14336 rows 64 skinny 61234 gemm 85012
 //   algorithm f8_channel bf16 plain no_bias 14336 4096 rows 64 : 66 21 1 0 0 0 36 0 5
+//   invariant f8_channel bf16 plain no_bias 14336 4096 rows 64 : 66 18 1 0 0 0 36 0 4
 //   end
 #pragma once
 
@@ -82,10 +83,16 @@ class CostTable {
   }
   [[nodiscard]] const std::map<ProductGroup, Costs>& costs() const { return costs_; }
 
-  // What GemmEngine::Import takes.
+  // What GemmEngine::Import takes: of GemmNumerics::kFast, and of kRowInvariant.
   [[nodiscard]] const std::vector<GemmAlgorithm>& algorithms() const { return algorithms_; }
   void set_algorithms(std::vector<GemmAlgorithm> algorithms) {
     algorithms_ = std::move(algorithms);
+  }
+  [[nodiscard]] const std::vector<GemmAlgorithm>& invariant_algorithms() const {
+    return invariant_algorithms_;
+  }
+  void set_invariant_algorithms(std::vector<GemmAlgorithm> algorithms) {
+    invariant_algorithms_ = std::move(algorithms);
   }
 
   [[nodiscard]] std::string Text(const CostKey& key) const;
@@ -95,7 +102,7 @@ class CostTable {
 
  private:
   std::map<ProductGroup, Costs> costs_;
-  std::vector<GemmAlgorithm> algorithms_;
+  std::vector<GemmAlgorithm> algorithms_, invariant_algorithms_;
 };
 
 }  // namespace tessera::kernels::cuda

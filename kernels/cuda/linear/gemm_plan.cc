@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <iterator>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -147,8 +148,8 @@ GemmPlanner::Descriptors GemmPlanner::Describe(const ProductKind& kind, int32_t 
   return result;
 }
 
-std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Heuristic(Descriptors& descriptors,
-                                                         int count) const {
+std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Heuristic(Descriptors& descriptors, int count,
+                                                         Sums sums) const {
   cublasLtMatmulPreferenceOpaque_t preference;
   library_.preference_init(&preference, sizeof(preference));
   const auto set = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -160,7 +161,7 @@ std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Heuristic(Descriptors& descriptor
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES}) {
     set(attribute, kAlignment);
   }
-  if (numerics_ == GemmNumerics::kRowInvariant) {
+  if (sums == Sums::kWhole) {
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
   }
   std::vector<cublasLtMatmulHeuristicResult_t> answers(count);
@@ -171,7 +172,7 @@ std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Heuristic(Descriptors& descriptor
   std::vector<cublasLtMatmulAlgo_t> algorithms;
   for (int i = 0; status == CUBLAS_STATUS_SUCCESS && i < returned; ++i) {
     if (answers[i].state != CUBLAS_STATUS_SUCCESS) continue;
-    if (numerics_ == GemmNumerics::kRowInvariant && SplitsSum(answers[i].algo)) continue;
+    if (sums == Sums::kWhole && SplitsSum(answers[i].algo)) continue;
     algorithms.push_back(answers[i].algo);
   }
   return algorithms;
@@ -228,11 +229,11 @@ bool GemmPlanner::SplitsSum(const cublasLtMatmulAlgo_t& algorithm) const {
 
 std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Candidates(const ProductKind& kind, int32_t rows) {
   Descriptors descriptors = Describe(kind, rows, Placeholders(kind));
-  std::vector<cublasLtMatmulAlgo_t> algorithms = Heuristic(descriptors, kAnswers);
+  std::vector<cublasLtMatmulAlgo_t> algorithms = Heuristic(descriptors, kAnswers, sums());
   if (algorithms.empty() && numerics_ == GemmNumerics::kRowInvariant) {
     // For few rows and a long sum every answer may split it; for many rows none does.
     Descriptors many = Describe(kind, kManyRows, Placeholders(kind));
-    for (const cublasLtMatmulAlgo_t& answer : Heuristic(many, kAnswers)) {
+    for (const cublasLtMatmulAlgo_t& answer : Heuristic(many, kAnswers, Sums::kWhole)) {
       if (Runs(descriptors, answer)) algorithms.push_back(answer);
     }
   }
@@ -241,12 +242,22 @@ std::vector<cublasLtMatmulAlgo_t> GemmPlanner::Candidates(const ProductKind& kin
     const cublasLtMatmulAlgo_t first = algorithms.front();
     AddVariants(descriptors, first, algorithms);
   }
+  if (timed && numerics_ == GemmNumerics::kRowInvariant) {
+    // What the library would split may be the better kernel for few rows without a split, too.
+    for (const cublasLtMatmulAlgo_t& answer : Heuristic(descriptors, 1, Sums::kMaySplit)) {
+      AddVariants(descriptors, answer, algorithms);
+    }
+  }
   // What an import would restore is not asked of a fast algorithm that nobody times.
   if (!timed && numerics_ == GemmNumerics::kFast) return algorithms;
-  for (cublasLtMatmulAlgo_t& algorithm : algorithms) {
-    algorithm = Restore(kind, rows, ConfigOf(algorithm)).value_or(algorithm);
+  std::set<AlgorithmConfig> configs;
+  std::vector<cublasLtMatmulAlgo_t> distinct;
+  for (const cublasLtMatmulAlgo_t& algorithm : algorithms) {
+    const AlgorithmConfig config = ConfigOf(algorithm);
+    if (!configs.insert(config).second) continue;
+    distinct.push_back(Restore(kind, rows, config).value_or(algorithm));
   }
-  return algorithms;
+  return distinct;
 }
 
 void GemmPlanner::AddVariants(Descriptors& descriptors, const cublasLtMatmulAlgo_t& first,
@@ -282,7 +293,7 @@ std::optional<cublasLtMatmulAlgo_t> GemmPlanner::Choose(const ProductKind& kind,
     if (algorithm != nullptr && Runs(descriptors, *algorithm)) return *algorithm;
   }
   if (numerics_ == GemmNumerics::kRowInvariant) return std::nullopt;
-  const std::vector<cublasLtMatmulAlgo_t> answers = Heuristic(descriptors, 1);
+  const std::vector<cublasLtMatmulAlgo_t> answers = Heuristic(descriptors, 1, sums());
   if (answers.empty()) return std::nullopt;
   return answers.front();
 }
@@ -323,8 +334,9 @@ bool GemmPlanner::Import(const GemmAlgorithm& algorithm) {
   if (RowBucket(algorithm.bucket) != algorithm.bucket) return false;
   const std::optional<cublasLtMatmulAlgo_t> restored =
       Restore(algorithm.kind, algorithm.bucket, algorithm.config);
-  if (restored.has_value()) Keep(algorithm.kind, algorithm.bucket, *restored);
-  return restored.has_value();
+  if (!restored.has_value() || (sums() == Sums::kWhole && SplitsSum(*restored))) return false;
+  Keep(algorithm.kind, algorithm.bucket, *restored);
+  return true;
 }
 
 cublasStatus_t GemmPlanner::Launch(const ProductKind& kind, int32_t rows,
@@ -344,7 +356,7 @@ cublasStatus_t GemmPlanner::Replace(const ProductKind& kind, int32_t rows,
                                     const ProductBuffers& buffers, cudaStream_t stream) {
   Descriptors descriptors = Describe(kind, rows, buffers);
   cublasStatus_t status = CUBLAS_STATUS_NOT_SUPPORTED;
-  for (const cublasLtMatmulAlgo_t& answer : Heuristic(descriptors, kAnswers)) {
+  for (const cublasLtMatmulAlgo_t& answer : Heuristic(descriptors, kAnswers, sums())) {
     status = Launch(kind, rows, buffers, answer, stream);
     if (status != CUBLAS_STATUS_SUCCESS) continue;
     Keep(kind, RowBucket(rows), answer);

@@ -63,13 +63,13 @@ class GemmPlanner {
   // What was kept, and the library's own choices for more than kTimedRows: they would not be timed
   // either.
   [[nodiscard]] std::vector<GemmAlgorithm> Export() const;
-  // Keeps it; false where the library refuses it.
+  // Keeps it; false where the library refuses it, or it splits the sum and may not.
   [[nodiscard]] bool Import(const GemmAlgorithm& algorithm);
 
   // The library's answers, best first, then (up to kTimedRows, where its cost model is weak)
-  // variants in tile, cluster and split. kRowInvariant: none that splits the sum. Those that a
-  // trial times or compares are as Import restores them from what Export says, so that what was
-  // tried is what a later engine runs.
+  // variants in tile, cluster and split, each once. kRowInvariant: none that splits the sum. Those
+  // that a trial times or compares are as Import restores them from what Export says, so that what
+  // was tried is what a later engine runs.
   [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> Candidates(const ProductKind& kind, int32_t rows);
 
   [[nodiscard]] cublasStatus_t Launch(const ProductKind& kind, int32_t rows,
@@ -102,8 +102,13 @@ class GemmPlanner {
 
   [[nodiscard]] Descriptors Describe(const ProductKind& kind, int32_t rows,
                                      const ProductBuffers& buffers) const;
-  [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> Heuristic(Descriptors& descriptors,
-                                                            int count) const;
+  // Answers of the library; none splits the sum but where it may.
+  enum class Sums : uint8_t { kWhole, kMaySplit };
+  [[nodiscard]] Sums sums() const {
+    return numerics_ == GemmNumerics::kRowInvariant ? Sums::kWhole : Sums::kMaySplit;
+  }
+  [[nodiscard]] std::vector<cublasLtMatmulAlgo_t> Heuristic(Descriptors& descriptors, int count,
+                                                            Sums sums) const;
   [[nodiscard]] bool Runs(Descriptors& descriptors, const cublasLtMatmulAlgo_t& algorithm) const;
   [[nodiscard]] AlgorithmConfig ConfigOf(const cublasLtMatmulAlgo_t& algorithm) const;
   // The algorithm that ConfigOf describes, or nothing where the library refuses it.

@@ -20,11 +20,14 @@
 namespace tessera::kernels::cuda {
 
 inline constexpr int32_t kMaxRowWidth = 32768;
+// Of rows that become e4m3 without a norm.
+inline constexpr int32_t kMaxCodedWidth = 65536;
 
 // What row kernels lack for this width: "" where it is a multiple of 8 up to kMaxRowWidth.
 [[nodiscard]] std::string MissingRowWidth(int64_t width);
 
-// Where a row kernel writes: bf16 rows, or e4m3 rows with a scale each (exactly one of the two).
+// Where a row kernel writes: bf16 rows, or e4m3 rows with a scale each; a gated activation may
+// write both.
 // scale = amax / 448, code = e4m3(value * (448 / amax)); a row whose amax is below 1e-35 has codes
 // and scale 0. One infinity or not-a-number makes the row's scale not finite.
 struct RowOutput {
@@ -46,15 +49,16 @@ struct RmsNormArgs {
 };
 cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream);
 
-// out = activation(gate) * up, in float32. `out.y` may be `gate` or `up`.
+// out = activation(gate) * up, in float32 and rounded to bf16. `out.y` may be `gate` or `up`. Codes
+// and scales, where they are asked for, are those that LaunchQuantizeF8 makes of the bf16 rows.
 struct GatedActivationArgs {
   const __nv_bfloat16* gate = nullptr;  // [rows, gate_stride]
   const __nv_bfloat16* up = nullptr;    // [rows, up_stride]
   int64_t gate_stride = 0;              // elements, multiples of 8
   int64_t up_stride = 0;
   ActivationKind kind = ActivationKind::kSilu;
-  int32_t rows = 0;  // 1..65535
-  int32_t width = 0;
+  int32_t rows = 0;   // 1..65535
+  int32_t width = 0;  // with codes: up to kMaxCodedWidth
   RowOutput out;
 };
 cudaError_t LaunchGatedActivation(const GatedActivationArgs& args, cudaStream_t stream);
@@ -64,8 +68,8 @@ struct QuantizeF8Args {
   const __nv_bfloat16* x = nullptr;  // [rows, x_stride]
   int64_t x_stride = 0;              // elements, a multiple of 8
   int32_t rows = 0;                  // 1..65535
-  int32_t width = 0;
-  RowOutput out;  // codes and scales
+  int32_t width = 0;                 // a multiple of 8 up to kMaxCodedWidth
+  RowOutput out;                     // codes and scales
 };
 cudaError_t LaunchQuantizeF8(const QuantizeF8Args& args, cudaStream_t stream);
 

@@ -51,8 +51,9 @@ struct NormSource {
 struct Bf16Source {
   const __nv_bfloat16* x;
   int64_t stride;
-  __device__ float4 Load(int row, int column) const {
-    return LoadBf16x4(x + row * stride + column);
+  // Eight columns, as bf16.
+  __device__ uint4 Load(int64_t row, int column) const {
+    return *reinterpret_cast<const uint4*>(x + row * stride + column);
   }
 };
 
@@ -62,11 +63,16 @@ struct GatedSource {
   const __nv_bfloat16* up;
   int64_t gate_stride;
   int64_t up_stride;
-  __device__ float4 Load(int64_t row, int column) const {
-    const float4 g = LoadBf16x4(gate + row * gate_stride + column);
-    const float4 u = LoadBf16x4(up + row * up_stride + column);
-    return make_float4(Activate<kKind>(g.x) * u.x, Activate<kKind>(g.y) * u.y,
-                       Activate<kKind>(g.z) * u.z, Activate<kKind>(g.w) * u.w);
+  __device__ uint4 Load(int64_t row, int column) const {
+    const uint4 g = *reinterpret_cast<const uint4*>(gate + row * gate_stride + column);
+    const uint4 u = *reinterpret_cast<const uint4*>(up + row * up_stride + column);
+    return make_uint4(Pair(g.x, u.x), Pair(g.y, u.y), Pair(g.z, u.z), Pair(g.w, u.w));
+  }
+
+ private:
+  static __device__ uint32_t Pair(uint32_t gates, uint32_t ups) {
+    const float2 g = Bf16Pair(gates), u = Bf16Pair(ups);
+    return PackBf16(Activate<kKind>(g.x) * u.x, Activate<kKind>(g.y) * u.y);
   }
 };
 
@@ -196,74 +202,90 @@ cudaError_t LaunchNorm(const RmsNormArgs& args, cudaStream_t stream) {
   return LaunchNormUnits<8, kToF8>(args, stream);
 }
 
-// A row a block, kept in shared memory between the search for its largest value and the codes. A
-// thread reads back only what it wrote.
-constexpr int kStageThreads = 512;
-template <class Source>
-__global__ void __launch_bounds__(kStageThreads)
+// The larger of two pairs of bf16, each by its bits without the sign.
+__device__ __forceinline__ uint32_t LargerPair(uint32_t largest, uint32_t pair) {
+  return __vmaxu2(largest, pair & 0x7fff7fffu);
+}
+__device__ __forceinline__ uint32_t PackE4m3(uint32_t low, uint32_t high, float factor) {
+  const float2 a = Bf16Pair(low), b = Bf16Pair(high);
+  return PackE4m3(make_float4(a.x, a.y, b.x, b.y), factor);
+}
+
+// A row a block. A thread keeps kUnits runs of eight columns between the search for the row's
+// largest value and the codes.
+template <class Source, int kUnits>
+__global__ void __launch_bounds__(kMaxThreads, kUnits <= 2 ? 2 : 1)
     ToF8Kernel(const Source source, const RowOutput out, int width) {
-  extern __shared__ float4 stage[];
   __shared__ float buffers[2][32];
   BlockReducer reduce(buffers);
   LetNextStart();
   WaitForPrior();
   const int64_t row = blockIdx.x;
-  uint32_t largest = 0;
-#pragma unroll 4
-  for (int i = threadIdx.x; i < width / 4; i += blockDim.x) {
-    const float4 v = source.Load(row, 4 * i);
-    stage[i] = v;
-    largest = Largest(largest, v);
+  const int units = width / 8;
+  const auto unit = [](int j) { return static_cast<int>(threadIdx.x + j * blockDim.x); };
+  uint4 v[kUnits];
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) {
+    v[j] = unit(j) < units ? source.Load(row, 8 * unit(j)) : make_uint4(0, 0, 0, 0);
   }
-  const float factor = ScaleRow(largest, out, row, reduce);
-  uint32_t* codes = reinterpret_cast<uint32_t*>(out.codes + row * out.stride);
-#pragma unroll 4
-  for (int i = threadIdx.x; i < width / 4; i += blockDim.x) codes[i] = PackE4m3(stage[i], factor);
+  if (out.y != nullptr) {
+    auto* y = reinterpret_cast<uint4*>(out.y + row * out.stride);
+#pragma unroll
+    for (int j = 0; j < kUnits; ++j) {
+      if (unit(j) < units) y[unit(j)] = v[j];
+    }
+  }
+  uint32_t pairs = 0;
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) {
+    pairs = LargerPair(LargerPair(LargerPair(LargerPair(pairs, v[j].x), v[j].y), v[j].z), v[j].w);
+  }
+  const float factor = ScaleRow(max(pairs << 16, pairs & 0xffff0000u), out, row, reduce);
+  auto* codes = reinterpret_cast<uint2*>(out.codes + row * out.stride);
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) {
+    if (unit(j) >= units) continue;
+    codes[unit(j)] = make_uint2(PackE4m3(v[j].x, v[j].y, factor), PackE4m3(v[j].z, v[j].w, factor));
+  }
+}
+template <int kUnits, class Source>
+cudaError_t LaunchToF8Units(const Source& source, const RowOutput& out, int rows, int width,
+                            cudaStream_t stream) {
+  const int threads = ((width / 8 + kUnits - 1) / kUnits + 31) / 32 * 32;
+  return LaunchDependent(ToF8Kernel<Source, kUnits>, dim3(rows), dim3(threads), 0, 1, stream,
+                         source, out, width);
 }
 template <class Source>
 cudaError_t LaunchToF8(const Source& source, const RowOutput& out, int rows, int width,
                        cudaStream_t stream) {
-  const int threads = std::min(kStageThreads, (width / 4 + 31) / 32 * 32);
-  const size_t bytes = static_cast<size_t>(width) * sizeof(float);
-  const cudaError_t error =
-      cudaFuncSetAttribute(ToF8Kernel<Source>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           kMaxRowWidth * static_cast<int>(sizeof(float)));
-  if (error != cudaSuccess) return error;
-  return LaunchDependent(ToF8Kernel<Source>, dim3(rows), dim3(threads), bytes, 1, stream, source,
-                         out, width);
+  if (width <= 8192) return LaunchToF8Units<1>(source, out, rows, width, stream);
+  if (width <= 16384) return LaunchToF8Units<2>(source, out, rows, width, stream);
+  if (width <= 32768) return LaunchToF8Units<4>(source, out, rows, width, stream);
+  return LaunchToF8Units<8>(source, out, rows, width, stream);
 }
 
 // Eight columns a thread.
 template <ActivationKind kKind>
-__global__ void __launch_bounds__(256) GatedKernel(const GatedActivationArgs args) {
+__global__ void __launch_bounds__(256)
+    GatedKernel(const GatedSource<kKind> source, const RowOutput out, int width) {
   LetNextStart();
   WaitForPrior();
   const int column = 8 * (blockIdx.x * blockDim.x + threadIdx.x);
-  if (column >= args.width) return;
+  if (column >= width) return;
   const int64_t row = blockIdx.y;
-  const uint4 gate = *reinterpret_cast<const uint4*>(args.gate + row * args.gate_stride + column);
-  const uint4 up = *reinterpret_cast<const uint4*>(args.up + row * args.up_stride + column);
-  const uint32_t gates[4] = {gate.x, gate.y, gate.z, gate.w};
-  const uint32_t ups[4] = {up.x, up.y, up.z, up.w};
-  uint32_t y[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const float2 g = Bf16Pair(gates[i]), u = Bf16Pair(ups[i]);
-    y[i] = PackBf16(Activate<kKind>(g.x) * u.x, Activate<kKind>(g.y) * u.y);
-  }
-  *reinterpret_cast<uint4*>(args.out.y + row * args.out.stride + column) =
-      make_uint4(y[0], y[1], y[2], y[3]);
+  *reinterpret_cast<uint4*>(out.y + row * out.stride + column) = source.Load(row, column);
 }
 
 template <ActivationKind kKind>
 cudaError_t LaunchGated(const GatedActivationArgs& args, cudaStream_t stream) {
+  const GatedSource<kKind> source = {args.gate, args.up, args.gate_stride, args.up_stride};
   if (args.out.codes != nullptr) {
-    const GatedSource<kKind> source = {args.gate, args.up, args.gate_stride, args.up_stride};
     return LaunchToF8(source, args.out, args.rows, args.width, stream);
   }
   const int threads = std::min(256, (args.width / 8 + 31) / 32 * 32);
   const dim3 grid((args.width / 8 + threads - 1) / threads, args.rows);
-  return LaunchDependent(GatedKernel<kKind>, grid, dim3(threads), 0, 1, stream, args);
+  return LaunchDependent(GatedKernel<kKind>, grid, dim3(threads), 0, 1, stream, source, args.out,
+                         args.width);
 }
 
 __global__ void __launch_bounds__(256) FloatToBf16Kernel(const FloatToBf16Args args) {

@@ -137,42 +137,90 @@ void CheckGated(Report& report) {
   for (const auto& shape : shapes) {
     const int rows = shape[0], width = shape[1], gs = width + 8, us = 2 * width;
     for (const ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGeluTanh}) {
-      for (const bool f8 : {false, true}) {
-        std::vector<uint16_t> gate(size_t(rows) * gs), up(size_t(rows) * us);
-        for (auto& v : gate) v = Bf16Bits(2 * rng.Normal());
-        for (auto& v : up) v = Bf16Bits(rng.Normal());
-        std::vector<double> want(size_t(rows) * width);
-        for (int r = 0; r < rows; ++r) {
-          for (int c = 0; c < width; ++c) {
-            want[size_t(r) * width + c] = Activated(kind, BitsToFloat(gate[size_t(r) * gs + c])) *
-                                          BitsToFloat(up[size_t(r) * us + c]);
-          }
+      std::vector<uint16_t> gate(size_t(rows) * gs), up(size_t(rows) * us);
+      for (auto& v : gate) v = Bf16Bits(2 * rng.Normal());
+      for (auto& v : up) v = Bf16Bits(rng.Normal());
+      std::vector<double> want(size_t(rows) * width);
+      for (int r = 0; r < rows; ++r) {
+        for (int c = 0; c < width; ++c) {
+          want[size_t(r) * width + c] = Activated(kind, BitsToFloat(gate[size_t(r) * gs + c])) *
+                                        BitsToFloat(up[size_t(r) * us + c]);
         }
-        const DeviceBuffer<uint16_t> dg(gate), du(up);
-        RowsOut out(rows, width, f8);
-        const GatedActivationArgs args = {reinterpret_cast<const __nv_bfloat16*>(dg.get()),
-                                          reinterpret_cast<const __nv_bfloat16*>(du.get()),
-                                          gs,
-                                          us,
-                                          kind,
-                                          rows,
-                                          width,
-                                          out.Output()};
-        Twice(
-            report,
-            std::string(kind == ActivationKind::kSilu ? "silu " : "gelu_tanh ") +
-                std::to_string(rows) + " x " + std::to_string(width) + (f8 ? " e4m3" : ""),
-            [&] { out.Poison(); },
-            [&](cudaStream_t s) { CHECK_CUDA(LaunchGatedActivation(args, s)); },
-            [&] { return out.Matches(want); });
       }
+      const DeviceBuffer<uint16_t> dg(gate), du(up);
+      RowsOut out(rows, width, false);
+      const GatedActivationArgs args = {reinterpret_cast<const __nv_bfloat16*>(dg.get()),
+                                        reinterpret_cast<const __nv_bfloat16*>(du.get()),
+                                        gs,
+                                        us,
+                                        kind,
+                                        rows,
+                                        width,
+                                        out.Output()};
+      Twice(
+          report,
+          std::string(kind == ActivationKind::kSilu ? "silu " : "gelu_tanh ") +
+              std::to_string(rows) + " x " + std::to_string(width),
+          [&] { out.Poison(); },
+          [&](cudaStream_t s) { CHECK_CUDA(LaunchGatedActivation(args, s)); },
+          [&] { return out.Matches(want); });
     }
   }
 }
 
-void CheckConversions(Report& report) {
-  Rng rng(3);
-  const int rows = 37, width = 4104;
+// Rows and codes of one launch, in place, have the bits of a launch each.
+void CheckGatedCodes(Report& report) {
+  Rng rng(12);
+  const int shapes[][2] = {{1, 8},     {3, 1000},  {70, 4096},  {64, 14336},
+                           {2, 16384}, {5, 28672}, {37, 32776}, {3, 65536}};
+  for (const auto& shape : shapes) {
+    const int rows = shape[0], width = shape[1];
+    for (const ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGeluTanh}) {
+      std::vector<uint16_t> gate(size_t(rows) * width), up(gate.size());
+      for (auto& v : gate) v = Bf16Bits(2 * rng.Normal());
+      for (auto& v : up) v = Bf16Bits(rng.Normal());
+      if (rows > 2) {
+        std::fill_n(up.begin(), width, 0);  // a row of zeros
+        gate[width + 1] = 0x7fc0;           // a NaN
+        up[2 * size_t(width)] = 0xff80;     // an infinity
+      }
+      const DeviceBuffer<uint16_t> du(up), dg(gate);
+      DeviceBuffer<uint16_t> y(gate.size()), in_place(gate.size());
+      DeviceBuffer<uint8_t> codes(gate.size()), want_codes(gate.size());
+      DeviceBuffer<float> scales(rows), want_scales(rows);
+      const auto bf16 = [](const DeviceBuffer<uint16_t>& buffer) {
+        return reinterpret_cast<__nv_bfloat16*>(buffer.get());
+      };
+      GatedActivationArgs args = {bf16(dg), bf16(du), width, width, kind, rows, width};
+      args.out = {.y = bf16(y), .stride = width};
+      CHECK_CUDA(LaunchGatedActivation(args, nullptr));
+      CHECK_CUDA(LaunchQuantizeF8(
+          {bf16(y),
+           width,
+           rows,
+           width,
+           {.codes = want_codes.get(), .scales = want_scales.get(), .stride = width}},
+          nullptr));
+      args.gate = bf16(in_place);
+      args.out = {bf16(in_place), codes.get(), scales.get(), width};
+      Twice(
+          report,
+          std::string(kind == ActivationKind::kSilu ? "silu " : "gelu_tanh ") +
+              std::to_string(rows) + " x " + std::to_string(width) + " and its e4m3",
+          [&] { codes.Poison(), scales.Poison(), in_place.Upload(gate); },
+          [&](cudaStream_t s) { CHECK_CUDA(LaunchGatedActivation(args, s)); },
+          [&] {
+            const auto got = scales.Download(), want = want_scales.Download();
+            return in_place.CanaryIntact() && codes.CanaryIntact() && scales.CanaryIntact() &&
+                   in_place.Download() == y.Download() &&
+                   codes.Download() == want_codes.Download() &&
+                   std::memcmp(got.data(), want.data(), rows * sizeof(float)) == 0;
+          });
+    }
+  }
+}
+
+void CheckQuantize(Report& report, int rows, int width, Rng& rng) {
   std::vector<uint16_t> x(size_t(rows) * width);
   std::vector<double> want(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
@@ -184,8 +232,8 @@ void CheckConversions(Report& report) {
   const QuantizeF8Args args = {reinterpret_cast<const __nv_bfloat16*>(dx.get()), width, rows, width,
                                out.Output()};
   Twice(
-      report, "quantize e4m3, one row of zeros", [&] { out.Poison(); },
-      [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(args, s)); },
+      report, "quantize e4m3 " + std::to_string(width) + ", one row of zeros",
+      [&] { out.Poison(); }, [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(args, s)); },
       [&] { return out.Matches(want) && out.scales.Download()[5] == 0; });
   x[3] = 0x7fc0;
   x[width] = 0x7f80;
@@ -193,13 +241,18 @@ void CheckConversions(Report& report) {
   QuantizeF8Args bad_args = args;
   bad_args.x = reinterpret_cast<const __nv_bfloat16*>(bad.get());
   Twice(
-      report, "quantize e4m3, a NaN and an infinity show in their rows' scales",
+      report,
+      "quantize e4m3 " + std::to_string(width) + ", a NaN and an infinity show in rows' scales",
       [&] { out.Poison(); }, [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(bad_args, s)); },
       [&] {
         const auto scales = out.scales.Download();
         return std::isnan(scales[0]) && std::isinf(scales[1]) && std::isfinite(scales[2]);
       });
+}
 
+void CheckConversions(Report& report) {
+  Rng rng(3);
+  for (const int width : {4104, 65536}) CheckQuantize(report, 37, width, rng);
   std::vector<float> f(8 * 12345);
   for (float& v : f) v = rng.Normal();
   const DeviceBuffer<float> df(f);
@@ -447,15 +500,15 @@ void Bench() {
              const float* w = reinterpret_cast<const float*>(from.get() + pool - 16384);
              CHECK_CUDA(LaunchRmsNorm({x, nullptr, w, 1e-5f, rows, 4096, output(4096, i)}, s));
            });
-      Time(
-          ("silu 14336" + suffix).c_str(), rows * 14336.0 * (4 + out_bytes), rate, repeats,
-          [&](int i, cudaStream_t s) {
-            const auto* gate =
-                reinterpret_cast<const __nv_bfloat16*>(part(from, size_t(rows) * 57344, i));
-            CHECK_CUDA(LaunchGatedActivation({gate, gate + 14336, 28672, 28672,
-                                              ActivationKind::kSilu, rows, 14336, output(14336, i)},
-                                             s));
-          });
+      Time(("silu 14336" + suffix + (f8 ? " too" : "")).c_str(),
+           rows * 14336.0 * (4 + (f8 ? 3 : 2)), rate, repeats, [&](int i, cudaStream_t s) {
+             const auto* gate =
+                 reinterpret_cast<const __nv_bfloat16*>(part(from, size_t(rows) * 57344, i));
+             RowOutput out = output(14336, i);
+             out.y = reinterpret_cast<__nv_bfloat16*>(part(to, size_t(rows) * 28672, i + repeats));
+             CHECK_CUDA(LaunchGatedActivation(
+                 {gate, gate + 14336, 28672, 28672, ActivationKind::kSilu, rows, 14336, out}, s));
+           });
     }
   }
 }
@@ -472,6 +525,7 @@ int main(int argc, char** argv) {
   Report report;
   CheckNorm(report);
   CheckGated(report);
+  CheckGatedCodes(report);
   CheckConversions(report);
   CheckEmbed(report);
   CheckRotary(report);

@@ -42,6 +42,8 @@ CostTable SomeTable() {
   algorithm.bucket = 192;
   algorithm.config = {66, 21, 1, 0, 1, 0, UINT32_MAX, 3, 5};
   table.set_algorithms({algorithm});
+  algorithm.bucket = 16;
+  table.set_invariant_algorithms({algorithm});
   return table;
 }
 
@@ -98,6 +100,7 @@ TEST(CostTableTest, TextRoundTrips) {
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->Text(kKey), text);
   EXPECT_EQ(parsed->algorithms(), table.algorithms());
+  EXPECT_EQ(parsed->invariant_algorithms(), table.invariant_algorithms());
   EXPECT_TRUE(parsed->Has(kQkv, 512));
   EXPECT_EQ(CostTable::Parse(CostTable().Text(kKey), kKey)->costs().size(), 0u);
 }
@@ -110,7 +113,8 @@ TEST(CostTableTest, TextIsAsTheHeaderSays) {
   EXPECT_NE(text.find("product BF16 store 4096 4096,1024,1024 rows 8 skinny 10 gemm 20\n"),
             std::string::npos);
   EXPECT_NE(text.find("algorithm f8_block128 f32 added bias 1024 4096 rows 192 : 66 21 1 0 1 0 "
-                      "4294967295 3 5\nend\n"),
+                      "4294967295 3 5\ninvariant f8_block128 f32 added bias 1024 4096 rows 16 : 66 "
+                      "21 1 0 1 0 4294967295 3 5\nend\n"),
             std::string::npos);
 }
 
@@ -191,6 +195,8 @@ TEST(CostTableTest, RefusesDamagedText) {
                            "algorithm bf16 bf16 plain no_bias 8 8 rows 16 : 66 21 1 0 0 0 0 0 0 0",
                            "algorithm bf16 bf16 plain no_bias 8 8 rows 16 : 66 21 1 0 0 0 0 0 x",
                            "algorithm bf16 bf16 plain no_bias 8 8 rows 0 : 66 21 1 0 0 0 0 0 5",
+                           "invariant bf16 bf16 plain no_bias 8 8 rows 0 : 66 21 1 0 0 0 0 0 5",
+                           "invariants bf16 bf16 plain no_bias 8 8 rows 16 : 66 21 1 0 0 0 0 0 5",
                            "algorithm bf16 f64 plain no_bias 8 8 rows 16 : 66 21 1 0 0 0 0 0 5"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseLine(line).status())) << line;
   }
