@@ -31,67 +31,67 @@ __device__ __forceinline__ bool TakesNewToken(const DecodeItem& item) {
 
 // What one thread does of an item whose row is rotated and appended: eight elements of a query
 // head, and, in the group of warps that reads the new token's page, eight of its key or value.
-// Reads come in two rounds, before and after the end of earlier kernels, each at once.
 template <typename Shape>
 class RowAppender {
  public:
-  // Angles and places, which no kernel of the chain writes where its history is settled.
+  // Reads angles and places, which no kernel of the chain writes where its history is settled.
   __device__ __forceinline__ void Begin(const DecodeKernelArgs& args, const DecodeItem& item) {
-    const RopeAppendArgs& append = args.append;
-    const RowAngles angles = AnglesOf(append, item.q_begin);
     const int thread = static_cast<int>(threadIdx.x);
     column_ = thread / kChunks;
-    q_dim_ = thread % kChunks * 8;
-    q_angles_ = ChunkAngles::Of(angles, q_dim_);
-    const uint32_t group = (item.page_count - 1) % Shape::kPageGroups;
-    const int unit = thread - static_cast<int>(group) * 128;
+    dim_ = thread % kChunks * 8;
+    angles_ = ChunkAngles::Of(AnglesOf(args.append, item.q_begin), dim_);
     takes_ = TakesNewToken(item);
-    const bool mine = takes_ && unit >= 0 && unit < 2 * kChunks;
-    is_value_ = unit >= kChunks;
-    dim_ = unit % kChunks * 8;
+    // The first two whole runs of chunks in the group's threads.
+    const int group = static_cast<int>(item.page_count - 1) % Shape::kPageGroups;
+    const int first = (group * 128 + kChunks - 1) / kChunks;
+    is_value_ = column_ == first + 1;
     page_ = PageId::kInvalid;
-    if (!mine) return;
-    page_ = append.page[item.q_begin].value;
-    if (!is_value_) angles_ = ChunkAngles::Of(angles, dim_);
+    has_token_ = takes_ && (column_ == first || is_value_);
+    if (has_token_) page_ = args.append.page[item.q_begin].value;
   }
 
-  // After earlier kernels have ended: the rotated query to shared memory, the token to its page.
-  __device__ __forceinline__ void Finish(const DecodeKernelArgs& args, const DecodeItem& item,
-                                         uint16_t* query) {
+  // Reads what earlier kernels wrote. All at once: nothing here depends on what was read.
+  __device__ __forceinline__ void Load(const DecodeKernelArgs& args, const DecodeItem& item) {
     const RopeAppendArgs& append = args.append;
     const int32_t row = item.q_begin;
-    const bool has_query = column_ < args.group;
-    const bool writes = page_ != PageId::kInvalid;
-    uint4 q = {}, q_partner = {}, own = {}, partner = {};
-    if (has_query) {
+    const int partner = PartnerOf(append.rotary_dim, append.style, dim_);
+    q_ = q_partner_ = token_ = token_partner_ = make_uint4(0, 0, 0, 0);
+    if (column_ < args.group) {
       const __nv_bfloat16* head =
           args.q + row * args.q_stride + (item.kv_head * args.group + column_) * Shape::kHeadDim;
-      q = Bits(head + q_dim_);
-      q_partner = Bits(head + PartnerOf(append.rotary_dim, append.style, q_dim_));
+      q_ = Bits(head + dim_);
+      q_partner_ = Bits(head + partner);
     }
-    if (writes) {
+    if (has_token_) {
       const __nv_bfloat16* head =
           (is_value_ ? append.v + row * append.v_stride : append.k + row * append.k_stride) +
           int64_t{item.kv_head} * Shape::kHeadDim;
-      own = Bits(head + dim_);
-      if (!is_value_) partner = Bits(head + PartnerOf(append.rotary_dim, append.style, dim_));
+      token_ = Bits(head + dim_);
+      token_partner_ = Bits(head + partner);
     }
+  }
+
+  // The rotated query to shared memory, the token to its page.
+  __device__ __forceinline__ void Store(const DecodeKernelArgs& args, const DecodeItem& item,
+                                        uint16_t* query) {
+    const RopeAppendArgs& append = args.append;
     if (column_ < Shape::kColumns) {
       const HeadChunk rotated =
-          Rotated(q, q_partner, q_angles_, append.rotary_dim, append.style, q_dim_);
-      *reinterpret_cast<uint4*>(query + column_ * Shape::kQueryStride + q_dim_) =
+          Rotated(q_, q_partner_, angles_, append.rotary_dim, append.style, dim_);
+      *reinterpret_cast<uint4*>(query + column_ * Shape::kQueryStride + dim_) =
           QueryBits<Shape>(rotated.ToBf16());
     }
-    if (!writes) return;
-    Convert(is_value_ ? HeadChunk::Of(own)
-                      : Rotated(own, partner, angles_, append.rotary_dim, append.style, dim_));
+    if (page_ == PageId::kInvalid) return;
+    token_ = PageBits(is_value_ ? HeadChunk::Of(token_)
+                                : Rotated(token_, token_partner_, angles_, append.rotary_dim,
+                                          append.style, dim_));
     constexpr int kElementBytes = Shape::kIsE4m3 ? 1 : 2;
     offset_ = PlaneOffset(static_cast<uint32_t>(item.position) % kPageTokens, dim_ * kElementBytes,
                           Shape::kRowBytes);
     auto* record = reinterpret_cast<unsigned char*>(append.arena) +
                    uint64_t{page_} * kPageUnitBytes +
                    HeadOffset(item.kv_head, Shape::kHeadDim, kElementBytes);
-    Store(record + (is_value_ ? Shape::kPlaneBytes : 0));
+    StoreToken(record + (is_value_ ? Shape::kPlaneBytes : 0));
   }
 
   // Whether the item reads the new token's page, as its last.
@@ -105,7 +105,7 @@ class RowAppender {
     value_at.Advance(1, ring.slots);
     RingWait(&ring.full[value_at.slot], value_at.phase);
     if (page_ != PageId::kInvalid) {
-      Store(ring.Plane(is_value_ ? value_at.slot : at.slot));
+      StoreToken(ring.Plane(is_value_ ? value_at.slot : at.slot));
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
       FenceAsyncShared();  // the copy engine writes there next
 #endif
@@ -125,7 +125,8 @@ class RowAppender {
   __device__ __forceinline__ static uint4 Bits(const __nv_bfloat16* from) {
     return *reinterpret_cast<const uint4*>(from);
   }
-  __device__ __forceinline__ void Convert(const HeadChunk& chunk) {
+  // In the page's type; e4m3 in the first half.
+  __device__ __forceinline__ static uint4 PageBits(const HeadChunk& chunk) {
     if constexpr (Shape::kIsE4m3) {
       uint32_t words[2] = {0, 0};
 #pragma unroll
@@ -133,24 +134,27 @@ class RowAppender {
         const uint32_t bits = __nv_cvt_float_to_fp8(chunk.value[i], __NV_SATFINITE, __NV_E4M3);
         words[i / 4] |= bits << i % 4 * 8;
       }
-      bits_ = make_uint4(words[0], words[1], 0, 0);
+      return make_uint4(words[0], words[1], 0, 0);
     } else {
-      bits_ = chunk.ToBf16();
+      return chunk.ToBf16();
     }
   }
-  __device__ __forceinline__ void Store(unsigned char* plane) const {
+  __device__ __forceinline__ void StoreToken(unsigned char* plane) const {
     if constexpr (Shape::kIsE4m3) {
-      *reinterpret_cast<uint2*>(plane + offset_) = make_uint2(bits_.x, bits_.y);
+      *reinterpret_cast<uint2*>(plane + offset_) = make_uint2(token_.x, token_.y);
     } else {
-      *reinterpret_cast<uint4*>(plane + offset_) = bits_;
+      *reinterpret_cast<uint4*>(plane + offset_) = token_;
     }
   }
 
-  ChunkAngles q_angles_, angles_;
-  uint4 bits_;
-  int column_, q_dim_, dim_;
+  ChunkAngles angles_;
+  uint4 q_, q_partner_;
+  uint4 token_, token_partner_;  // bf16; `token_` in the page's type once stored
+  int column_;                   // run of chunks
+  int dim_;
   uint32_t offset_;
-  uint32_t page_;  // invalid: this thread writes nothing
+  uint32_t page_;   // invalid: this thread writes nothing
+  bool has_token_;  // a part of it, to be written or not
   bool is_value_, takes_;
 };
 

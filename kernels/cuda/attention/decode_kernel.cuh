@@ -112,7 +112,16 @@ __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const
   const int column_group = Shape::kColumnGroups == 2 ? group : 0;
   const uint32_t page_group = Shape::kColumnGroups == 2 ? 0 : group;
   const int first_column = column_group * Shape::kWarpColumns;
+  constexpr bool kAppends = kMayAppend<Shape>;
+  const bool appends = kAppends && args.append.rows > 0;
   DecodeItem item = first;
+  RowAppender<Shape> appender;
+  if (appends) {
+    if (args.history == KvHistory::kInFlight) WaitForPrior();
+    appender.Begin(args, item);
+  }
+  WaitForPrior();
+  if (appends) appender.Load(args, item);
   uint32_t last_split = kNoItem;  // first item of this block that completes a row
   uint32_t place = blockIdx.x;
   RingPosition start;
@@ -121,15 +130,8 @@ __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const
     const ColumnLimits<Shape> limits = LimitsOf<Shape>(args, item, first_column);
     SoftmaxState<Shape> state;
     state.Clear();
-    RowAppender<Shape> appender;
-    const bool appends = kMayAppend<Shape> && args.append.rows > 0;
     if (appends) {
-      if (args.history == KvHistory::kInFlight) WaitForPrior();
-      appender.Begin(args, item);
-    }
-    WaitForPrior();
-    if (appends) {
-      appender.Finish(args, item, query);
+      appender.Store(args, item, query);
     } else {
       StoreQuery<Shape>(args, item, query);
     }
@@ -146,11 +148,17 @@ __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const
       at.Advance(2 * Shape::kPageGroups, ring.slots);
     }
     start.Jump(2 * item.page_count, ring.slots);
+    const DecodeItem next = item.next == kNoItem ? DecodeItem{} : ItemOf(following);
+    if (appends && item.next != kNoItem) {
+      // On their way while this item is merged.
+      appender.Begin(args, next);
+      appender.Load(args, next);
+    }
     MergeItem<Shape>(args, item, merge, state);
     if (CompletesRow(item) && last_split == kNoItem) last_split = place;
     if (item.next == kNoItem) break;
     place = item.next;
-    item = ItemOf(following);
+    item = next;
   }
   // Only now: other blocks may still be at their parts.
   for (; last_split != kNoItem; last_split = item.next) {

@@ -8,7 +8,7 @@ namespace tessera::kernels::cuda {
 namespace {
 
 // So few sequences are read before their queries are there.
-constexpr uint32_t kFewRows = 2;
+constexpr uint32_t kFewRows = 4;
 
 DecodeArgs DecodeOf(const AttentionOp::Params& p) {
   const auto head_dim = static_cast<int32_t>(p.kv.head_dim);
