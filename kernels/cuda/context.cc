@@ -60,9 +60,12 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
                        "sampler's workspace"));
   TESSERA_ASSIGN_OR_RETURN(gemm_workspace_,
                            memory_.Allocate(kGemmWorkspaceBytes, "products' workspace"));
-  TESSERA_ASSIGN_OR_RETURN(row_codes_,
-                           memory_.Allocate(needs.max_rows * needs.max_width, "e4m3 rows"));
-  TESSERA_ASSIGN_OR_RETURN(row_scales_, memory_.Allocate(needs.max_rows * 4, "e4m3 rows"));
+  // Trials of products have a few rows more than a small step may have.
+  const auto trial_rows = std::lower_bound(CostTable::kRows.begin(), CostTable::kRows.end(),
+                                           static_cast<int64_t>(needs.max_rows));
+  const uint64_t rows = trial_rows == CostTable::kRows.end() ? needs.max_rows : *trial_rows;
+  TESSERA_ASSIGN_OR_RETURN(row_codes_, memory_.Allocate(rows * needs.max_width, "e4m3 rows"));
+  TESSERA_ASSIGN_OR_RETURN(row_scales_, memory_.Allocate(rows * 4, "e4m3 rows"));
   TESSERA_ASSIGN_OR_RETURN(gemm_, MakeGemm(GemmNumerics::kFast));
   std::vector<ProductGroup> groups;
   for (const LinearGroup& product : needs.products) groups.push_back(GroupOf(product));
@@ -72,8 +75,10 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
   const Status measured = CalibrateCosts(
       groups, static_cast<int32_t>(needs.max_rows),
       {.gemm = *gemm_,
-       .skinny_workspace = skinny_workspace_ == nullptr ? nullptr : skinny_workspace_->data(),
-       .memory = memory_},
+       .memory = memory_,
+       .stream = stream_,
+       .launch = [this](const TrialLaunch& launch) { return LaunchProducts(launch, *this); },
+       .streams = skinny_workspace_ != nullptr},
       costs_.table);
   if (!measured.ok() && !absl::IsResourceExhausted(measured)) return measured;
   if (needs.deterministic) deterministic_ = PrepareDeterministic(needs);

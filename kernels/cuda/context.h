@@ -69,6 +69,8 @@ class CudaContext final : public ExecContext {
   void Fail(const Status& status) {
     if (error_.ok() && !status.ok()) error_ = status;
   }
+  // The error that is remembered, which is then forgotten: for launches on trial.
+  [[nodiscard]] Status TakeError() { return std::exchange(error_, absl::OkStatus()); }
 
   // Copies a few host bytes to the device behind what was launched; the address is good for
   // launches until as much again was uploaded twice over. Not while launches are recorded.

@@ -230,4 +230,11 @@ __device__ __forceinline__ float WarpMax(float value) {
   return value;
 }
 
+// A clock that all multiprocessors share; it may advance in steps of up to a microsecond.
+__device__ __forceinline__ uint64_t GlobalNanoseconds() {
+  uint64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
+}
+
 }  // namespace tessera::kernels::cuda

@@ -49,11 +49,18 @@ class Product {
     coded_ = cuda_.TakeCodedRows();
     if (cuda_.numerics() != Numerics::kFast) return RunFixed(streams);
     if (!streams) return RunGeneric(GenericMethod::kByRows);
-    if (GoesToLibrary(Group())) return RunGemm();
-    InPieces(kSkinnyMaxRows, [](Product& piece) { piece.RunSkinny(SkinnyMethod::kByRows); });
+    RunWay(GoesToLibrary(Group()) ? ProductWay::kGemm : ProductWay::kSkinny);
+  }
+  void RunTrial(const TrialLaunch& launch) {
+    if (launch.coded) coded_ = {x(), rows(), p_.in};
+    RunWay(launch.way);
   }
 
  private:
+  void RunWay(ProductWay way) {
+    if (way == ProductWay::kGemm) return RunGemm();
+    InPieces(kSkinnyMaxRows, [](Product& piece) { piece.RunSkinny(SkinnyMethod::kByRows); });
+  }
   // By the role of the rows, never by their number.
   void RunFixed(bool streams) {
     const bool decodes = cuda_.numerics() == Numerics::kDecodeRows;
@@ -350,6 +357,13 @@ ProductGroup GroupOf(const LinearGroup& group) {
     found.outs[i] = static_cast<int32_t>(group.outs[i]);
   }
   return found;
+}
+
+Status LaunchProducts(const TrialLaunch& launch, CudaContext& cuda) {
+  const std::span<const LinearTask> tasks = launch.params.tasks;
+  Product(cuda, launch.params, tasks, launch.dtype, 0, tasks[0].row_count).RunTrial(launch);
+  (void)cuda.TakeCodedRows();
+  return cuda.TakeError();
 }
 
 bool FillsDevice(const ProductGroup& group, const DeviceInfo& device, const GemmEngine& gemm) {

@@ -8,6 +8,7 @@
 
 #include "config/foundation/status.h"
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/linear/cost_calibration.h"
 #include "kernels/cuda/linear/cost_table.h"
 #include "kernels/cuda/linear/gemm.h"
 #include "kernels/dtype.h"
@@ -15,12 +16,18 @@
 
 namespace tessera::kernels::cuda {
 
+class CudaContext;
+
 // "" when the kernels of few and of many rows both serve a [out, in] weight, else what they lack.
 [[nodiscard]] std::string MissingStreamed(DType dtype, int64_t in, int64_t out);
 
 // How the cost table names launches of an epilogue, and a block's group of weights.
 [[nodiscard]] ProductForm FormOf(Epilogue epilogue);
 [[nodiscard]] ProductGroup GroupOf(const LinearGroup& group);
+
+// Launches a group the way that is given, on the context's stream; the error of a launch that
+// fails, which the context then forgets.
+[[nodiscard]] Status LaunchProducts(const TrialLaunch& launch, CudaContext& cuda);
 
 // Whether decoding rows whose bits are fixed go to the library. It may not split the sum over `in`
 // there, so it is fast where the channels alone, of all that runs together, keep the memory busy;

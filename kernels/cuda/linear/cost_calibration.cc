@@ -1,10 +1,9 @@
 #include "kernels/cuda/linear/cost_calibration.h"
 
-#include <cuda_bf16.h>
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
-#include <functional>
+#include <array>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -22,7 +21,7 @@ namespace tessera::kernels::cuda {
 namespace {
 
 constexpr uint64_t kColdBytes = uint64_t{256} << 20;  // several times any cache
-constexpr uint64_t kMaxCopies = 8;                    // of a group in a trial
+constexpr uint64_t kMaxLaunches = 8;                  // of a group in a trial
 constexpr int kRuns = 5;
 constexpr uint64_t kHopeless = 3;  // halves of the library's time
 constexpr int32_t kMaxTrialRows = CostTable::kRows.back();
@@ -63,9 +62,9 @@ GemmEpilogue GemmEpilogueOf(ProductForm form) {
                                           : GemmEpilogue::kStore;
 }
 
-SkinnyEpilogue SkinnyEpilogueOf(ProductForm form) {
-  constexpr SkinnyEpilogue kEpilogues[] = {SkinnyEpilogue::kStore, SkinnyEpilogue::kStoreFloat,
-                                           SkinnyEpilogue::kResidual, SkinnyEpilogue::kGatedSilu};
+Epilogue EpilogueOf(ProductForm form) {
+  constexpr Epilogue kEpilogues[] = {Epilogue::kStore, Epilogue::kLogits, Epilogue::kResidual,
+                                     Epilogue::kGatedSilu};
   return kEpilogues[static_cast<int>(form)];
 }
 
@@ -96,10 +95,10 @@ class ProductTrial {
   ProductTrial(const ProductTrial&) = delete;
   ProductTrial& operator=(const ProductTrial&) = delete;
   ~ProductTrial() {
-    if (stream_ != nullptr) (void)cudaStreamSynchronize(stream_);
-    if (begin_ != nullptr) (void)cudaEventDestroy(begin_);
-    if (end_ != nullptr) (void)cudaEventDestroy(end_);
-    if (stream_ != nullptr) (void)cudaStreamDestroy(stream_);
+    (void)cudaStreamSynchronize(tools_.stream);
+    for (cudaEvent_t event : events_) {
+      if (event != nullptr) (void)cudaEventDestroy(event);
+    }
   }
 
   // Operands for any of the groups.
@@ -110,67 +109,61 @@ class ProductTrial {
       in = std::max<uint64_t>(in, group.in);
       uint64_t row = 0;
       for (const int32_t out : OutsOf(group)) {
-        row += 4 * ((uint64_t(out) + 7) / 8 * 8);
-        if (IsGated(group)) up = std::max<uint64_t>(up, out);
+        row += 4 * Stride(out);
+        if (IsGated(group)) up = std::max<uint64_t>(up, Stride(out));
       }
       y = std::max(y, row);
     }
-    const auto allocate = [&](std::shared_ptr<Buffer>& buffer, uint64_t bytes) -> Status {
+    const auto allocate = [&](std::shared_ptr<Buffer>& buffer, uint64_t bytes,
+                              TrialFormat format) -> Status {
       TESSERA_ASSIGN_OR_RETURN(buffer, tools_.memory.Allocate(bytes + 256, "products on trial"));
-      return absl::OkStatus();
-    };
-    TESSERA_RETURN_IF_ERROR(allocate(weights_, weights));
-    TESSERA_RETURN_IF_ERROR(allocate(x_, 2 * in * kMaxTrialRows));
-    TESSERA_RETURN_IF_ERROR(allocate(codes_, in * kMaxTrialRows));
-    TESSERA_RETURN_IF_ERROR(allocate(scales_, 4 * kMaxTrialRows));
-    TESSERA_RETURN_IF_ERROR(allocate(y_, y * kMaxTrialRows));
-    TESSERA_RETURN_IF_ERROR(allocate(up_, 2 * up * kMaxTrialRows));
-    TESSERA_RETURN_IF_ERROR(
-        StatusOf(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"));
-    TESSERA_RETURN_IF_ERROR(StatusOf(cudaEventCreate(&begin_), "creating an event"));
-    TESSERA_RETURN_IF_ERROR(StatusOf(cudaEventCreate(&end_), "creating an event"));
-    const auto fill = [&](const std::shared_ptr<Buffer>& buffer, TrialFormat format) {
       return StatusOf(
-          LaunchFillTrial(buffer->data(), buffer->size(), buffer->size(), format, stream_),
+          LaunchFillTrial(buffer->data(), buffer->size(), buffer->size(), format, tools_.stream),
           "making random operands");
     };
     // As bf16 all of a weight's planes are plausible: codes, float32 and f16 scales, zero points.
-    TESSERA_RETURN_IF_ERROR(fill(weights_, TrialFormat::kBf16));
-    TESSERA_RETURN_IF_ERROR(fill(x_, TrialFormat::kBf16));
-    TESSERA_RETURN_IF_ERROR(fill(codes_, TrialFormat::kE4m3));
-    return fill(scales_, TrialFormat::kFloat);
+    TESSERA_RETURN_IF_ERROR(allocate(weights_, weights, TrialFormat::kBf16));
+    TESSERA_RETURN_IF_ERROR(allocate(x_, 2 * in * kMaxTrialRows, TrialFormat::kBf16));
+    TESSERA_RETURN_IF_ERROR(allocate(residual_, 4 * in * kMaxTrialRows, TrialFormat::kFloat));
+    TESSERA_RETURN_IF_ERROR(allocate(norm_, 4 * in, TrialFormat::kFloat));
+    TESSERA_RETURN_IF_ERROR(allocate(y_, y * kMaxTrialRows, TrialFormat::kFloat));
+    TESSERA_RETURN_IF_ERROR(allocate(up_, 2 * up * kMaxTrialRows, TrialFormat::kBf16));
+    for (cudaEvent_t& event : events_) {
+      TESSERA_RETURN_IF_ERROR(StatusOf(cudaEventCreate(&event), "creating an event"));
+    }
+    return absl::OkStatus();
   }
 
-  // Measures a group with one number of rows.
-  [[nodiscard]] ProductCost Measure(const ProductGroup& group, int32_t rows, bool tries_skinny) {
+  // Measures a group with one number of rows, whose x the product before left as codes or not.
+  [[nodiscard]] ProductCost Measure(const ProductGroup& group, int32_t rows, bool coded,
+                                    bool tries_skinny) {
     ProductCost cost;
-    cost.gemm_ns =
-        Nanoseconds(Time(group, [&](uint64_t offset) { return LaunchGemm(group, rows, offset); }));
-    if (!tries_skinny) return cost;
-    cost.skinny_ns = Nanoseconds(
-        Time(group, [&](uint64_t offset) { return LaunchPasses(group, rows, offset); }));
+    cost.gemm_ns = Nanoseconds(Time(group, rows, ProductWay::kGemm, coded));
+    if (tries_skinny) cost.skinny_ns = Nanoseconds(Time(group, rows, ProductWay::kSkinny, coded));
     return cost;
   }
 
  private:
-  using Bf16 = __nv_bfloat16;
+  static int64_t Stride(int32_t out) { return (int64_t{out} + 7) / 8 * 8; }
 
-  // Milliseconds of what `launch` launches with the weights at an offset, or nothing where that
-  // fails.
-  std::optional<float> Time(const ProductGroup& group,
-                            const std::function<bool(uint64_t)>& launch) {
+  // Milliseconds of a launch, or nothing where it fails.
+  std::optional<float> Time(const ProductGroup& group, int32_t rows, ProductWay way, bool coded) {
     const uint64_t bytes = GroupBytes(group);
-    const auto copies = std::clamp<uint64_t>(kColdBytes / bytes, 1, kMaxCopies);
+    const auto copies = std::clamp<uint64_t>(kColdBytes / bytes, 1, kMaxLaunches);
+    const auto launches = std::clamp<uint64_t>(2 * kColdBytes / bytes, 1, kMaxLaunches);
+    const auto launch = [&](uint64_t copy) {
+      return Launch(group, rows, way, coded, weights_->data() + copy * bytes);
+    };
     // Kernels are loaded by their first launch, which a recording must not do.
     if (!launch(0)) return std::nullopt;
-    if (cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+    if (cudaStreamBeginCapture(tools_.stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
       return std::nullopt;
     }
     bool launched = true;
-    for (uint64_t i = 0; i < copies; ++i) launched &= launch(i * bytes);
+    for (uint64_t i = 0; i < launches; ++i) launched &= launch(i % copies);
     cudaGraph_t graph = nullptr;
     cudaGraphExec_t executable = nullptr;
-    if (cudaStreamEndCapture(stream_, &graph) != cudaSuccess) return std::nullopt;
+    if (cudaStreamEndCapture(tools_.stream, &graph) != cudaSuccess) return std::nullopt;
     if (!launched || cudaGraphInstantiate(&executable, graph, 0) != cudaSuccess) {
       executable = nullptr;
     }
@@ -179,103 +172,81 @@ class ProductTrial {
     const float ms = Replay(executable);
     (void)cudaGraphExecDestroy(executable);
     if (ms == std::numeric_limits<float>::infinity()) return std::nullopt;
-    return ms / static_cast<float>(copies);
+    return ms / static_cast<float>(launches);
   }
 
+  // The runs are queued while the first one, which is not timed, keeps the device busy: none waits
+  // for the host, as in a step none does.
   float Replay(cudaGraphExec_t graph) {
+    (void)cudaGraphLaunch(graph, tools_.stream);
+    for (cudaEvent_t event : events_) {
+      (void)cudaEventRecord(event, tools_.stream);
+      if (event != events_.back()) (void)cudaGraphLaunch(graph, tools_.stream);
+    }
     float best = std::numeric_limits<float>::infinity();
-    (void)cudaGraphLaunch(graph, stream_);
-    for (int run = 0; run < kRuns; ++run) {
+    if (cudaStreamSynchronize(tools_.stream) != cudaSuccess) return best;
+    for (size_t run = 0; run + 1 < events_.size(); ++run) {
       float ms = 0;
-      (void)cudaEventRecord(begin_, stream_);
-      (void)cudaGraphLaunch(graph, stream_);
-      (void)cudaEventRecord(end_, stream_);
-      if (cudaEventSynchronize(end_) != cudaSuccess) break;
-      if (cudaEventElapsedTime(&ms, begin_, end_) == cudaSuccess) best = std::min(best, ms);
+      if (cudaEventElapsedTime(&ms, events_[run], events_[run + 1]) == cudaSuccess) {
+        best = std::min(best, ms);
+      }
     }
     return best;
   }
 
-  bool LaunchPasses(const ProductGroup& group, int32_t rows, uint64_t offset) {
-    for (int32_t done = 0; done < rows; done += kSkinnyMaxRows) {
-      SkinnyArgs args{.dtype = group.dtype, .in = group.in};
-      args.rows = std::min(kSkinnyMaxRows, rows - done);
-      args.x = reinterpret_cast<const Bf16*>(x_->data()) + int64_t{done} * group.in;
-      args.epilogue = SkinnyEpilogueOf(group.form);
-      args.workspace = tools_.skinny_workspace;
-      const std::byte* weight = weights_->data() + offset;
-      std::byte* y = y_->data();
-      for (const int32_t out : OutsOf(group)) {
-        SkinnyTask& task = args.tasks[args.task_count++];
-        task.weight = weight;
-        weight += WeightBytes(group.dtype, out, group.in);
-        if (IsGated(group)) task.up = weight;
-        task.y_stride = (out + 7) / 8 * 8;
-        task.y = y + 4 * done * task.y_stride;
-        y += 4 * kMaxTrialRows * task.y_stride;
-        task.out = out;
-      }
-      if (LaunchSkinny(args, stream_) != cudaSuccess) return false;
-    }
-    return true;
-  }
-
-  bool LaunchGemm(const ProductGroup& group, int32_t rows, uint64_t offset) {
-    GemmArgs args{.dtype = group.dtype, .in = group.in, .rows = rows};
-    args.x = reinterpret_cast<const Bf16*>(x_->data());
-    args.int4_layout = Int4Layout::kPacked;
-    args.epilogue = GemmEpilogueOf(group.form);
-    // Of a residual's product no norm makes the rows.
-    const bool given = group.form != ProductForm::kResidual &&
-                       tools_.gemm.ReadsCodes(group.dtype, group.outs[0], group.in);
-    if (given) {
-      args.x_codes = reinterpret_cast<const uint8_t*>(codes_->data());
-      args.x_scales = reinterpret_cast<const float*>(scales_->data());
-    }
-    args.weight = weights_->data() + offset;
+  bool Launch(const ProductGroup& group, int32_t rows, ProductWay way, bool coded,
+              const std::byte* weight) {
+    LinearTask tasks[kMaxProducts];
+    size_t count = 0;
+    const auto next_weight = [&](int32_t out) {
+      const std::byte* at = weight;
+      weight += WeightBytes(group.dtype, out, group.in);
+      return at;
+    };
     // Outputs are columns of one buffer, as blocks have them.
-    args.y_stride = (AllOuts(group) + 7) / 8 * 8;
     std::byte* y = y_->data();
-    std::vector<GemmArgs> products;
     for (const int32_t out : OutsOf(group)) {
-      args.out = out;
-      args.y = y;
-      y += int64_t{args.epilogue == GemmEpilogue::kStore ? 2 : 4} * out;
-      products.push_back(args);
-      args.weight += WeightBytes(group.dtype, out, group.in);
-      if (!IsGated(group)) continue;
-      args.y = up_->data();
-      products.push_back(args);
-      args.weight += WeightBytes(group.dtype, out, group.in);
+      LinearTask& task = tasks[count++];
+      task.weight = next_weight(out);
+      if (IsGated(group)) task.up = next_weight(out);
+      task.y = y;
+      task.y_stride = Stride(AllOuts(group));
+      task.out = out;
+      task.row_count = rows;
+      task.norm = reinterpret_cast<const float*>(norm_->data());
+      y += int64_t{group.form == ProductForm::kStore ? 2 : 4} * out;
     }
-    if (!tools_.gemm.RunTogether(products, stream_).ok()) return false;
-    for (size_t i = 0; IsGated(group) && i < products.size(); i += 2) {
-      const GemmArgs& first = products[i];
-      auto* gate = static_cast<Bf16*>(first.y);
-      const GatedActivationArgs activation{.gate = gate,
-                                           .up = static_cast<const Bf16*>(products[i + 1].y),
-                                           .gate_stride = first.y_stride,
-                                           .up_stride = first.y_stride,
-                                           .rows = rows,
-                                           .width = first.out,
-                                           .out = {.y = gate, .stride = first.y_stride}};
-      if (LaunchGatedActivation(activation, stream_) != cudaSuccess) return false;
+    LinearOp::Params params{.x = {.x = x_->data()}, .in = group.in, .tasks = {tasks, count}};
+    params.epilogue = EpilogueOf(group.form);
+    if (group.form != ProductForm::kResidual && MissingRowWidth(group.in).empty()) {
+      params.residual = reinterpret_cast<const float*>(residual_->data());
     }
-    return true;
+    params.epsilon = 1e-5f;
+    params.up_scratch = up_->data();
+    return tools_.launch({params, group.dtype, way, coded}).ok();
   }
 
-  const ProductTools tools_;
-  std::shared_ptr<Buffer> weights_, x_, codes_, scales_, y_, up_;
-  cudaStream_t stream_ = nullptr;
-  cudaEvent_t begin_ = nullptr;
-  cudaEvent_t end_ = nullptr;
+  const ProductTools& tools_;
+  std::shared_ptr<Buffer> weights_, x_, residual_, norm_, y_, up_;
+  std::array<cudaEvent_t, kRuns + 1> events_{};
 };
+
+// Whether the product before, gate and up of the same block, leaves the rows of a residual product
+// as codes: where it goes to the library. It has been measured by then.
+bool ComesCoded(const ProductGroup& group, int32_t rows, const CostTable& table) {
+  if (group.form != ProductForm::kResidual) return false;
+  ProductGroup before{.dtype = group.dtype, .form = ProductForm::kGated, .in = group.outs[0]};
+  before.outs[0] = group.in;
+  return table.costs().count(before) > 0 && table.Choose(before, rows) == ProductWay::kGemm;
+}
 
 Status MeasureGroup(const ProductGroup& group, int32_t max_rows, const ProductTools& tools,
                     ProductTrial& trial, CostTable& table) {
-  bool tries_skinny = tools.skinny_workspace != nullptr && TakenBySkinny(group);
+  bool tries_skinny = tools.streams && TakenBySkinny(group);
   for (size_t i = 0; i < CostTable::kRows.size(); ++i) {
-    const ProductCost cost = trial.Measure(group, CostTable::kRows[i], tries_skinny);
+    const int32_t rows = CostTable::kRows[i];
+    const ProductCost cost =
+        trial.Measure(group, rows, ComesCoded(group, rows, table), tries_skinny);
     if (cost.skinny_ns == 0 && cost.gemm_ns == 0) {
       TESSERA_RETURN_IF_ERROR(StatusOf(cudaDeviceSynchronize(), "measuring a product"));
     } else {
@@ -284,7 +255,7 @@ Status MeasureGroup(const ProductGroup& group, int32_t max_rows, const ProductTo
     if (cost.gemm_ns != 0 && uint64_t{2} * cost.skinny_ns > kHopeless * cost.gemm_ns) {
       tries_skinny = false;
     }
-    if (CostTable::kRows[i] >= max_rows) break;
+    if (rows >= max_rows) break;
   }
   return absl::OkStatus();
 }
@@ -319,6 +290,8 @@ Status CalibrateCosts(std::span<const ProductGroup> groups, int32_t max_rows,
   }
   table.set_algorithms(tools.gemm.Export());
   if (missing.empty()) return absl::OkStatus();
+  // What ComesCoded asks for comes first.
+  std::stable_partition(missing.begin(), missing.end(), IsGated);
   ProductTrial trial(tools);
   TESSERA_RETURN_IF_ERROR(trial.Allocate(missing));
   for (const ProductGroup& group : missing) {

@@ -1,8 +1,10 @@
 // Fills a CostTable on the current device.
 #pragma once
 
-#include <cstddef>
+#include <cuda_runtime_api.h>
+
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "config/foundation/status.h"
@@ -10,16 +12,31 @@
 #include "kernels/cuda/linear/cost_table.h"
 #include "kernels/cuda/linear/gemm.h"
 #include "kernels/memory.h"
+#include "kernels/ops/linear.h"
 
 namespace tessera::kernels::cuda {
 
 [[nodiscard]] CostKey CostKeyOf(const DeviceInfo& device, const GemmEngine& gemm);
 
+// A group's launch as a step makes it, all tasks with the same rows, but for the way, which is
+// given.
+struct TrialLaunch {
+  const LinearOp::Params& params;
+  DType dtype = DType::kBF16;
+  ProductWay way = ProductWay::kGemm;
+  // The product before left x as codes, too.
+  bool coded = false;
+};
+
 // What products run with; nothing of it may be in use meanwhile.
 struct ProductTools {
-  GemmEngine& gemm;                       // GemmNumerics::kFast
-  std::byte* skinny_workspace = nullptr;  // skinny.h; null: the library alone is measured
-  Memory& memory;                         // of the device, for the trials' operands
+  GemmEngine& gemm;  // GemmNumerics::kFast
+  Memory& memory;    // of the device, for the trials' operands
+  cudaStream_t stream = nullptr;
+  // Launches on `stream`, with `gemm`.
+  std::function<Status(const TrialLaunch&)> launch;
+  // Whether the streaming kernels run on the device; else the library alone is measured.
+  bool streams = false;
 };
 
 // Brings `gemm` and `table` to where products of `groups` with 1..max_rows rows are known: gives
@@ -29,10 +46,11 @@ struct ProductTools {
 // weights of 256 MB (or the largest group's, if more), twice while algorithms are sought, and for
 // up to 512 rows of inputs and outputs. Waits for the device.
 //
-// A measurement is some launches of the group with weights that are not in the cache, as one graph;
-// the best of five runs. The library's way has the passes that it alone needs: making rows e4m3
-// (where no norm in front does that), gating. Once the streaming kernels take half as long again as
-// the library they are not tried with more rows.
+// A measurement is some launches of the group as a step makes them, with weights that are not in
+// the cache, as one graph; the best of five runs that follow one another. All is in it that the
+// group costs a step: the norm in front (of all but residual products), making rows e4m3, gating.
+// Once the streaming kernels take half as long again as the library they are not tried with more
+// rows.
 //
 // RESOURCE_EXHAUSTED where memory is short: the table is as good as before. Groups that the library
 // does not take (MissingGemm) are left out.

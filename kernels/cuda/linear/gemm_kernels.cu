@@ -170,6 +170,11 @@ __global__ void FillTrialKernel(uint32_t* to, size_t words, size_t period, Trial
   }
 }
 
+__global__ void DelayKernel(int nanoseconds) {
+  const uint64_t begin = GlobalNanoseconds();
+  while (GlobalNanoseconds() - begin < static_cast<uint64_t>(nanoseconds)) continue;
+}
+
 __global__ void CountDifferencesKernel(const uint16_t* d, const uint16_t* reference, int period,
                                        int words, uint32_t* count) {
   const int64_t row = blockIdx.x;
@@ -227,6 +232,11 @@ cudaError_t LaunchFillTrial(void* to, size_t bytes, size_t period_bytes, TrialFo
                             cudaStream_t stream) {
   FillTrialKernel<<<1024, kThreads, 0, stream>>>(static_cast<uint32_t*>(to), bytes / 4,
                                                  period_bytes / 4, format);
+  return cudaGetLastError();
+}
+
+cudaError_t LaunchDelay(int32_t nanoseconds, cudaStream_t stream) {
+  DelayKernel<<<1, 1, 0, stream>>>(nanoseconds);
   return cudaGetLastError();
 }
 

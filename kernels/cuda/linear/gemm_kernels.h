@@ -72,6 +72,8 @@ cudaError_t LaunchPadColumns(const float* from, float* to, int32_t rows, int32_t
 enum class TrialFormat : uint8_t { kBf16, kE4m3, kFloat };
 cudaError_t LaunchFillTrial(void* to, size_t bytes, size_t period_bytes, TrialFormat format,
                             cudaStream_t stream);
+// Keeps the stream busy for a while, so that what is launched meanwhile runs without gaps.
+cudaError_t LaunchDelay(int32_t nanoseconds, cudaStream_t stream);
 // Adds to *count the 16-bit words of `d` [rows, words] that differ from `reference`
 // [period, words] at row % period.
 cudaError_t LaunchCountDifferences(const uint16_t* d, const uint16_t* reference, int32_t rows,

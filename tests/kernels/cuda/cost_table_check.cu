@@ -1,28 +1,29 @@
-// Checks kernels/cuda/linear/cost_calibration.h on the products of a Llama-3-8B layer: measures
-// them and prints both ways' times, then has a second engine take the table from its text, which
-// must need no trial, say the same and compute the same.
-// Arguments: [--all] [folder that holds cuBLASLt]...; without --all bf16, e4m3 and int4.
+// Checks kernels/cuda/linear/cost_calibration.h on the products of a Llama-3-8B layer: has a
+// context measure them and prints both ways' times, then has a second one take the table from its
+// text, which must need no trial, say the same and compute the same. Arguments: [--all]; without it
+// bf16, e4m3 and int4.
+#include <algorithm>
 #include <chrono>
 #include <memory>
 
-#include "kernels/cuda/device_memory.h"
+#include "kernels/cuda/context.h"
 #include "kernels/cuda/linear/cost_calibration.h"
-#include "kernels/cuda/linear/skinny.h"
 #include "tests/kernels/cuda/check_util.cuh"
 #include "tests/kernels/cuda/gemm_reference.h"
 
 namespace tessera::check {
 namespace {
 
-using kernels::Buffer;
+using kernels::Epilogue;
 using kernels::cuda::CostKey;
 using kernels::cuda::CostTable;
+using kernels::cuda::CudaContext;
 using kernels::cuda::GemmArgs;
 using kernels::cuda::GemmEngine;
 using kernels::cuda::GemmEpilogue;
+using kernels::cuda::KeptCosts;
 using kernels::cuda::ProductForm;
 using kernels::cuda::ProductGroup;
-using kernels::cuda::ProductTools;
 using kernels::cuda::ProductWay;
 
 constexpr int32_t kMaxRows = 8192;  // of a step
@@ -47,93 +48,105 @@ std::vector<ProductGroup> GroupsOf(DType dtype) {
   return groups;
 }
 
+Epilogue EpilogueOf(ProductForm form) {
+  constexpr Epilogue kEpilogues[] = {Epilogue::kStore, Epilogue::kLogits, Epilogue::kResidual,
+                                     Epilogue::kGatedSilu};
+  return kEpilogues[static_cast<int>(form)];
+}
+
 const char* NameOf(ProductForm form) {
   constexpr const char* kNames[] = {"qkv", "logits", "residual", "gate+up"};
   return kNames[static_cast<int>(form)];
 }
 
+// A context, and what was measured when it was made.
+struct Started {
+  std::unique_ptr<KeptCosts> costs = std::make_unique<KeptCosts>("");
+  std::unique_ptr<CudaContext> context;
+  double seconds = 0;
+
+  [[nodiscard]] const CostTable& table() const { return costs->table; }
+};
+
 class CostTableCheck {
  public:
-  explicit CostTableCheck(std::vector<std::string> folders)
-      : folders_(std::move(folders)),
-        device_(Must(kernels::cuda::FindDevice(0))),
-        memory_(device_),
-        workspace_(Must(memory_.Allocate(kernels::cuda::kGemmWorkspaceBytes, "a workspace"))),
-        skinny_(Must(memory_.Allocate(kernels::cuda::SkinnyWorkspaceBytes(), "a workspace"))) {}
+  CostTableCheck()
+      : device_(Must(kernels::cuda::FindDevice(0))), memory_(device_), pool_({.threads = 1}) {}
 
   int Run(bool all) {
     std::vector<DType> dtypes = {DType::kBF16, DType::kF8Channel, DType::kI4G128};
     if (all) dtypes.insert(dtypes.end(), {DType::kF8Block128, DType::kI8Channel});
     // The library's own start belongs to no type.
-    auto begin = std::chrono::steady_clock::now();
-    (void)Engine();
-    std::printf("%s; first engine after %.2f s\n", device_.name.c_str(), SecondsSince(begin));
+    const Started nothing = Start({}, {});
+    std::printf("%s; first context after %.2f s\n", device_.name.c_str(), nothing.seconds);
     for (const DType dtype : dtypes) CheckType(dtype);
     return report_.Finish();
   }
 
  private:
-  std::unique_ptr<GemmEngine> Engine() {
-    return Must(GemmEngine::Create({.workspace = workspace_->data(),
-                                    .workspace_bytes = workspace_->size(),
-                                    .library_directories = folders_}));
+  // A context for products of `groups` that finds `table`.
+  Started Start(const std::vector<ProductGroup>& groups, CostTable table) {
+    Started started;
+    started.costs->table = std::move(table);
+    kernels::Backend::ContextNeeds needs{.max_width = 14336,
+                                         .max_head_dim = 128,
+                                         .max_vocab = 128256,
+                                         .max_rows = kMaxRows,
+                                         .max_sequences = 64};
+    for (const ProductGroup& group : groups) {
+      kernels::LinearGroup& product = needs.products.emplace_back();
+      product.weight = group.dtype;
+      product.in = group.in;
+      std::copy(group.outs.begin(), group.outs.end(), product.outs.begin());
+      product.epilogue = EpilogueOf(group.form);
+    }
+    const auto begin = std::chrono::steady_clock::now();
+    started.context = Must(CudaContext::Create(device_, memory_, *started.costs, pool_, needs));
+    started.seconds = SecondsSince(begin);
+    return started;
   }
 
   void CheckType(DType dtype) {
     const char* name = kernels::InfoOf(dtype).name;
     const std::vector<ProductGroup> groups = GroupsOf(dtype);
-    CostTable table;
-    auto engine = Engine();
-    const double first = Calibrate(groups, *engine, table);
-    std::printf("%s measured in %.2f s\n", name, first);
+    const Started first = Start(groups, {});
+    const CostTable& table = first.table();
+    std::printf("%s measured in %.2f s\n", name, first.seconds);
     for (const ProductGroup& group : groups) {
       report_.Case(table.Has(group, kMaxRows), "%s %s complete", name, NameOf(group.form));
       Print(group, table);
     }
     PrintLayer(groups, table);
 
-    const CostKey key = CostKeyOf(device_, *engine);
+    GemmEngine& engine = first.context->gemm();
+    const CostKey key = CostKeyOf(device_, engine);
     const std::string text = table.Text(key);
-    CostTable again = Must(CostTable::Parse(text, key));
-    auto restored = Engine();
-    const int refused = restored->Import(again.algorithms());
-    report_.Case(refused == 0, "%s: %d of %zu algorithms refused", name, refused,
-                 again.algorithms().size());
-    const double second = Calibrate(groups, *restored, again);
-    std::printf("%s again in %.3f s\n", name, second);
-    report_.Case(again.Text(key) == text, "%s: the text is as before (%zu bytes)", name,
+    const Started second = Start(groups, Must(CostTable::Parse(text, key)));
+    std::printf("%s again in %.3f s\n", name, second.seconds);
+    report_.Case(second.table().Text(key) == text, "%s: the text is as before (%zu bytes)", name,
                  text.size());
-    CheckRepeated(groups, *restored, table, name);
+    CheckRepeated(groups, table, name);
     for (const int rows : {8, 64, 96, 100, 256, 512}) {
-      CheckProducts(dtype, rows, *engine, *restored);
+      CheckProducts(dtype, rows, engine, second.context->gemm());
     }
   }
 
   // Restored algorithms take the time that the first engine's took: they came back whole. The
   // clock's drift is allowed for.
-  void CheckRepeated(const std::vector<ProductGroup>& groups, GemmEngine& restored,
-                     const CostTable& table, const char* name) {
-    CostTable repeated;
-    repeated.set_algorithms(table.algorithms());
-    (void)Calibrate(groups, restored, repeated);
+  void CheckRepeated(const std::vector<ProductGroup>& groups, const CostTable& table,
+                     const char* name) {
+    CostTable algorithms;
+    algorithms.set_algorithms(table.algorithms());
+    const Started repeated = Start(groups, algorithms);
     for (size_t i = 0; i < CostTable::kRows.size(); ++i) {
       double before = 0, after = 0;
       for (const ProductGroup& group : groups) {
         before += table.costs().at(group)[i].gemm_ns * 1e-3;
-        after += repeated.costs().at(group)[i].gemm_ns * 1e-3;
+        after += repeated.table().costs().at(group)[i].gemm_ns * 1e-3;
       }
       report_.Case(after < before * 1.15, "%s gemm, %3d rows: %.1f us, restored %.1f", name,
                    CostTable::kRows[i], before, after);
     }
-  }
-
-  double Calibrate(const std::vector<ProductGroup>& groups, GemmEngine& engine, CostTable& table) {
-    const ProductTools tools{engine, skinny_->data(), memory_};
-    const auto begin = std::chrono::steady_clock::now();
-    const Status status = CalibrateCosts(groups, kMaxRows, tools, table);
-    const double seconds = SecondsSince(begin);
-    report_.Case(status.ok(), "calibration %s", std::string(status.message()).c_str());
-    return seconds;
   }
 
   static void Print(const ProductGroup& group, const CostTable& table) {
@@ -230,10 +243,9 @@ class CostTableCheck {
     return Compare(got.data(), want.data(), got.size()).l2;
   }
 
-  const std::vector<std::string> folders_;
   const kernels::cuda::DeviceInfo device_;
   kernels::cuda::DeviceMemory memory_;
-  std::shared_ptr<Buffer> workspace_, skinny_;
+  kernels::ThreadPool pool_;
   Report report_;
 };
 
@@ -241,14 +253,6 @@ class CostTableCheck {
 }  // namespace tessera::check
 
 int main(int argc, char** argv) {
-  bool all = false;
-  std::vector<std::string> folders;
-  for (int i = 1; i < argc; ++i) {
-    if (std::string(argv[i]) == "--all") {
-      all = true;
-    } else {
-      folders.push_back(argv[i]);
-    }
-  }
-  return tessera::check::CostTableCheck(std::move(folders)).Run(all);
+  const bool all = argc > 1 && std::string(argv[1]) == "--all";
+  return tessera::check::CostTableCheck().Run(all);
 }
