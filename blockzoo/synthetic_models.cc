@@ -28,8 +28,8 @@ struct LlamaShape {
 constexpr LlamaShape kShapes[] = {
     {"tiny", 4, 256, 512, 512, 4, 2, 64, 2048, 10000, false},
     {"smollm2-135m", 30, 576, 1536, 49152, 9, 3, 64, 8192, 100000, true},
-    {"llama-3-8b", 32, 4096, 14336, 128256, 32, 8, 128, 8192, 500000, false},
-    {"llama-3-70b", 80, 8192, 28672, 128256, 64, 8, 128, 8192, 500000, false},
+    {"llama-3-8b", 32, 4096, 14336, 128256, 32, 8, 128, 131072, 500000, false},
+    {"llama-3-70b", 80, 8192, 28672, 128256, 64, 8, 128, 131072, 500000, false},
 };
 
 // A checkpoint with the settings and the tensors of a shape, as a Hugging Face directory has them.

@@ -220,6 +220,11 @@ class Bench {
 
   Readers SubmitAll(uint32_t requests, uint32_t prompt, uint32_t output) {
     Readers readers;
+    for (const auto& chain : chains_) {
+      if (prompt + output <= chain->max_context()) continue;
+      Die(absl::StrCat(prompt, " and ", output, " tokens exceed the context of ",
+                       chain->max_context()));
+    }
     for (uint32_t i = 0; i < requests; ++i) {
       readers.push_back(Submit(MakeRequest(i, prompt, output)));
     }

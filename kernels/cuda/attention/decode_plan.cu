@@ -176,9 +176,10 @@ class PartsOfRuns {
       ++longest.parts;
       blocks_ += longest.heads;
     }
-    // The next kernel's blocks would crowd on the multiprocessors that have nothing to do.
-    if (uint64_t{blocks_} * 20 < uint64_t{grid_} * 19) return false;
-    return Each(Longest()) + kItemPages <= static_cast<double>(total) / grid_ + 2 * kItemPages;
+    const uint32_t most = Each(Longest());
+    // No more parts than that takes.
+    for (Run& run : runs_) run.parts = std::max(1u, (run.pages + most - 1) / std::max(most, 1u));
+    return most + kItemPages <= static_cast<double>(total) / grid_ + 2 * kItemPages;
   }
   // Parts of the next run, in the order of Add.
   uint32_t Next() { return runs_[next_++].parts; }

@@ -318,6 +318,8 @@ struct SkinnyTile {
   // Two blocks and 2 KB that the device keeps share 228 KB.
   static constexpr uint32_t kSharedLimit = (kGeometry.resident == 2 ? 113 : 200) * 1024;
   static constexpr uint32_t kBudget = kSharedLimit - 1024;
+  // Whether a block may take more than half, with another beside it.
+  static constexpr bool kSpread = kGeometry.resident == 2 && kColumns <= 16;
   // A slot always serves the same group: a parity tells two rounds apart, not three.
   static constexpr int kSlots =
       (kBudget - kInputSlots * kInputBytes) / kSlotBytes / kGroups * kGroups;

@@ -6,6 +6,7 @@
 // Only x, y and the workspace wait for earlier kernels; the ring is full of weights by then.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -197,15 +198,23 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
   }
 }
 
+// Blocks of one launch would crowd on the multiprocessors that are free first. Products that add to
+// the residual stream take more than half of the shared memory and so have a multiprocessor each;
+// those between them find just their place beside one.
+inline constexpr size_t kSpreadBytes = 116 * 1024;
+
 template <typename Tile>
 cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
-  static_assert(sizeof(SkinnyShared<Tile>) <= Tile::kSharedLimit);
+  constexpr size_t kBytes = sizeof(SkinnyShared<Tile>);
+  static_assert(kBytes <= Tile::kSharedLimit);
+  constexpr size_t kMostBytes = std::max(kBytes, Tile::kSpread ? kSpreadBytes : 0);
   static std::atomic<uint64_t> prepared{0};  // a bit a device
   const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&SkinnyKernel<Tile>),
-                                          static_cast<int>(sizeof(SkinnyShared<Tile>)), prepared);
+                                          static_cast<int>(kMostBytes), prepared);
   if (error != cudaSuccess) return error;
+  const bool spreads = plan.epilogue == SkinnyEpilogue::kResidual;
   return LaunchDependent(SkinnyKernel<Tile>, dim3(blocks), dim3(Tile::kThreads),
-                         sizeof(SkinnyShared<Tile>), 1, stream, plan);
+                         spreads ? kMostBytes : kBytes, 1, stream, plan);
 }
 
 // The kernel of `columns` for a weight type.
