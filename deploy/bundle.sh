@@ -47,6 +47,13 @@ find "$build/gpu" -maxdepth 1 -type f -executable -exec cp -t "$tree/gpu" {} +
 cp "$root/deploy/gpu-check.sh" "$tree/"
 mkdir -p "$tree/report"
 cp "$root"/tests/bench/*.py "$root"/tests/support/*.py "$root"/tests/golden/{device_golden,tiny_llama,safetensors_file}.py "$tree/report/"
+# The end-to-end tests, where they find what they read of the repository.
+mkdir -p "$tree/suite/tests/golden/data"
+cp -r "$root/proto" "$tree/suite/"
+cp -r "$root/tests/e2e" "$root/tests/support" "$root/tests/requirements.txt" "$tree/suite/tests/"
+cp "$root"/tests/golden/*.py "$tree/suite/tests/golden/"
+cp -r "$root/tests/golden/data/chat_templates" "$tree/suite/tests/golden/data/"
+find "$tree/suite" -name __pycache__ -prune -exec rm -r {} +
 
 # Everything that the loader would take, but for the C library and what comes with the driver.
 programs=$(find "$tree" -maxdepth 2 -type f -executable ! -name '*.sh' ! -name '*.py')

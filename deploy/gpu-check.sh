@@ -3,6 +3,7 @@
 #
 #   gpu-check.sh --quick [ROW...]        checks of every kernel, the engine's tests on the device, figures (at most 8 min)
 #   gpu-check.sh --peer FOLDER [ROW...]  figures beside vLLM, which FOLDER holds (site.tar.xz, bench_vllm.py)
+#   gpu-check.sh --e2e [ARGUMENT...]     end-to-end tests on the device, by pytest (suite/tests/requirements.txt)
 #   gpu-check.sh --sanitize              compute-sanitizer over the checks (memcheck, racecheck, synccheck, initcheck)
 #
 # Prints a line a check and ends with `N passed, N failed`; exits with 1 if one failed. Needs python3; --peer also what
@@ -39,6 +40,12 @@ case $mode in
     check "engine on the device" env TESSERA_TEST_DEVICE=cuda "$here/tests/unit_scheduler_test"
     python3 "$here/report/report.py" gpu "$@"
     ;;
+  --e2e)
+    python3 -c 'import gguf, grpc_tools, openai, pytest, pytest_timeout' ||
+      { echo "gpu-check: --e2e needs: pip install -r $here/suite/tests/requirements.txt" >&2; exit 2; }
+    check "end to end" env TESSERA_TEST_DEVICE=cuda TESSERA_BINARY="$here/tessera" \
+      python3 -m pytest -q -p no:cacheprovider --timeout 120 "$@" "$here/suite/tests/e2e"
+    ;;
   --peer)
     peer=${1:?--peer wants the folder of the peer}
     shift
@@ -74,7 +81,7 @@ case $mode in
     done
     ;;
   *)
-    sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

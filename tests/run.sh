@@ -3,7 +3,7 @@
 #
 #   tests/run.sh            packages, release build, lint, C++ tests, golden tests, end-to-end tests
 #   tests/run.sh --quick    incremental build, unit tests, lint
-#   tests/run.sh --all      also ASan+UBSan, TSan (config to scheduler) and each fuzz target for a while
+#   tests/run.sh --all      also a device's models end to end, ASan+UBSan, TSan (config to scheduler), fuzz targets a while
 #   tests/run.sh --goldens  makes the golden files again with torch and transformers, and compares them
 #
 # Environment: JOBS (default: every core), TESSERA_TEST_DATA (folder of real test data; tests that need it are skipped
@@ -217,5 +217,8 @@ if [ $built -eq 0 ]; then
     step "end to end" python_tests e2e tests/e2e
   fi
 fi
-[ "$mode" = all ] && sanitized
+if [ "$mode" = all ]; then
+  [ $built -ne 0 ] || TESSERA_TEST_MODELS=device step "end to end, wide" python_tests e2e-wide tests/e2e
+  sanitized
+fi
 finish

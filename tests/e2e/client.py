@@ -146,6 +146,13 @@ class Client:
             time.sleep(0.01)
 
 
+def wait_for(check, seconds=5):
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, "not within the time"
+        time.sleep(0.02)
+
+
 def together(calls):
     """Runs the calls at once; returns their results in order, errors included."""
     results = [None] * len(calls)

@@ -9,14 +9,15 @@ import socket
 import subprocess
 
 import daemon
+import device
 import models
 import pytest
 from command import DATA_LOSS, FAILED, NOT_FOUND, UNAVAILABLE, USAGE, as_json, fails
 
 
 @pytest.fixture
-def gguf(stories):
-    return models.test_data("models/stories260K/stories260K.gguf")
+def gguf(stories, stories_file):
+    return stories_file
 
 
 def test_import_says_what_is_new(tmp_path, gguf):
@@ -107,7 +108,7 @@ def test_compose_takes_lower_and_upper_blocks(store, start, stories):
     assert made["blocks"] == 12 and stories in made["provenance"]["source"]
     mixed = as_json(*zoo, "diff", "mixed", "stories-b", "--json")
     assert mixed["equal_blocks"] == 12 and mixed["only_a_bytes"] == 0
-    client = start(store=store)
+    client = start(device.EXACT, store=store)
     assert client.generate("mixed", [1], 40).ids() == client.generate("stories-b", [1], 40).ids()
     shorter = as_json(*zoo, "compose", "--name", "short", f"{stories}[0:5]", f"{stories}[11:]", "--json")
     assert shorter["blocks"] == 6
@@ -138,7 +139,7 @@ def test_gc_frees_what_nobody_uses(store, stories):
 
 
 def test_gc_keeps_what_a_daemon_serves(store, start, stories):
-    client = start(store=store)
+    client = start(device.EXACT, store=store)
     before = client.generate("stories-b", [1], 8).ids()
     daemon.command("zoo", "--zoo", store, "rm", "stories-b")
     kept = as_json("zoo", "--zoo", store, "gc", "--json")

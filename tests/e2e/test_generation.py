@@ -2,6 +2,7 @@
 
 import math
 
+import device
 import grpc
 import models
 import pytest
@@ -17,9 +18,20 @@ def expected_story():
 
 
 def test_greedy_text_is_the_published_one(shared, stories):
-    result = shared.generate(stories, [1], 200, ignore_eos=False)
-    assert result.text() == expected_story()
+    """On a device up to the first choice that is too near to be sure of there."""
+    made = request(stories, [1], 200, ignore_eos=False)
+    made.output.logprobs = 2
+    result = Result(shared.stub.Generate(made, timeout=60))
     assert result.finished[0].reason == pb.FINISH_REASON_MAX_TOKENS
+    published = expected_story()
+    text = ""
+    for token in result.tokens():
+        text = (text + token.raw.decode()).removeprefix(" ") if not text else text + token.raw.decode()
+        if not published.startswith(text):
+            assert token.top[0].logprob - token.top[1].logprob < device.NEAR_TIE, (text, published)
+            assert len(text) > 150
+            return
+    assert result.text() == text == published
 
 
 def test_events_come_in_order_with_usage(shared, stories):
@@ -67,11 +79,11 @@ def test_log_probabilities(shared, stories):
         assert math.isclose(token.logprob, values[0], abs_tol=1e-6)
 
 
-def test_a_seed_repeats_whoever_else_runs(shared, stories):
+def test_a_seed_repeats_whoever_else_runs(exact, stories):
     def sampled(seed, tokens=40):
         made = request(stories, STORY, tokens, temperature=1.0)
         made.sampling.seed = seed
-        return Result(shared.stub.Generate(made, timeout=120)).ids()
+        return Result(exact.stub.Generate(made, timeout=120)).ids()
 
     alone = [sampled(seed) for seed in (7, 8)]
     assert alone[0] != alone[1]
@@ -79,29 +91,29 @@ def test_a_seed_repeats_whoever_else_runs(shared, stories):
     assert crowd[:2] == alone
 
 
-def test_batch_mates_change_nothing(shared, stories):
+def test_batch_mates_change_nothing(exact, stories):
     """Many prompts of several lengths on two chains at once give what each gives alone."""
     prompts = [[1] + [(7 * i + 3 * k) % 500 + 3 for k in range(1 + 23 * i)] for i in range(8)]
     calls = [(chain, prompt) for prompt in prompts for chain in (stories, "stories-b", "tiny")
              if chain != "tiny" or max(prompt) < 256]
-    alone = [shared.generate(chain, prompt, 24).ids() for chain, prompt in calls]
-    crowd = together([lambda c=c, p=p: shared.generate(c, p, 24).ids() for c, p in calls])
+    alone = [exact.generate(chain, prompt, 24).ids() for chain, prompt in calls]
+    crowd = together([lambda c=c, p=p: exact.generate(c, p, 24).ids() for c, p in calls])
     assert crowd == alone
     assert alone[calls.index((stories, prompts[3]))] != alone[calls.index(("stories-b", prompts[3]))]
 
 
-def test_choices_share_a_prompt(shared, stories):
+def test_choices_share_a_prompt(exact, stories):
     made = request(stories, STORY, 16, temperature=1.0)
     made.sampling.n, made.sampling.seed = 4, 3
-    result = Result(shared.stub.Generate(made, timeout=60))
+    result = Result(exact.stub.Generate(made, timeout=60))
     assert len(result.finished) == 4
     assert sorted(f.choice for f in result.finished) == [0, 1, 2, 3]
     assert all(len(result.ids(c)) == 16 for c in range(4))
     assert len({tuple(result.ids(c)) for c in range(4)}) > 1
     greedy = request(stories, STORY, 16)
     greedy.sampling.n = 2
-    both = Result(shared.stub.Generate(greedy, timeout=60))
-    assert both.ids(0) == both.ids(1) == shared.generate(stories, STORY, 16).ids()
+    both = Result(exact.stub.Generate(greedy, timeout=60))
+    assert both.ids(0) == both.ids(1) == exact.generate(stories, STORY, 16).ids()
 
 
 def test_a_shared_start_is_computed_once(start, stories):
@@ -123,13 +135,13 @@ def test_tokenize_and_detokenize(shared, stories):
     assert back.text.strip() == "Lily saw a cat."
 
 
-def test_a_batch_keeps_its_order_and_its_errors_apart(shared, stories):
+def test_a_batch_keeps_its_order_and_its_errors_apart(exact, stories):
     asked = pb.GenerateBatchRequest(requests=[request(stories, [1], 8), request("nobody", [1], 8),
                                               request(stories, [1, 5, 9], 8)])
-    items = shared.stub.GenerateBatch(asked, timeout=60).items
+    items = exact.stub.GenerateBatch(asked, timeout=60).items
     assert [i.code for i in items] == [0, grpc.StatusCode.NOT_FOUND.value[0], 0]
     ids = [t.id for d in items[2].choices for t in d.tokens]
-    assert ids == shared.generate(stories, [1, 5, 9], 8).ids()
+    assert ids == exact.generate(stories, [1, 5, 9], 8).ids()
 
 
 def test_chat_renders_the_template(shared):

@@ -15,10 +15,19 @@ from client import pb
 PROMPT = "Once upon a time"
 
 
+def openai_client(running):
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
+    return openai.OpenAI(base_url=f"http://{running.http}/v1", api_key="none", max_retries=0)
+
+
 @pytest.fixture(scope="module")
 def api(shared_daemon):
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
-    return openai.OpenAI(base_url=f"http://{shared_daemon.http}/v1", api_key="none", max_retries=0)
+    return openai_client(shared_daemon)
+
+
+@pytest.fixture(scope="module")
+def exact_api(exact_daemon):
+    return openai_client(exact_daemon)
 
 
 def test_models(api):
@@ -26,9 +35,9 @@ def test_models(api):
     assert api.models.retrieve("tiny").id == "tiny"
 
 
-def test_completion(api, shared, stories):
-    answer = api.completions.create(model=stories, prompt=PROMPT, max_tokens=24, temperature=0)
-    assert answer.choices[0].text == shared.generate(stories, PROMPT, 24, ignore_eos=False).text()
+def test_completion(exact_api, exact, stories):
+    answer = exact_api.completions.create(model=stories, prompt=PROMPT, max_tokens=24, temperature=0)
+    assert answer.choices[0].text == exact.generate(stories, PROMPT, 24, ignore_eos=False).text()
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 24
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + 24
@@ -42,9 +51,9 @@ def test_completion_of_ids_stops_and_echoes(api, stories):
     assert [c.index for c in two.choices] == [0, 1]
 
 
-def test_completion_streams(api, stories):
-    whole = api.completions.create(model=stories, prompt=PROMPT, max_tokens=200, temperature=0).choices[0].text
-    parts = list(api.completions.create(model=stories, prompt=PROMPT, max_tokens=200, temperature=0, stream=True,
+def test_completion_streams(exact_api, stories):
+    whole = exact_api.completions.create(model=stories, prompt=PROMPT, max_tokens=200, temperature=0).choices[0].text
+    parts = list(exact_api.completions.create(model=stories, prompt=PROMPT, max_tokens=200, temperature=0, stream=True,
                                         stream_options={"include_usage": True}))
     assert "".join(p.choices[0].text for p in parts if p.choices) == whole
     assert len(parts) > 3
@@ -60,15 +69,15 @@ def test_completion_log_probabilities(api, stories):
     assert "".join(logprobs.tokens) == found.choices[0].text
 
 
-def test_chat(api):
+def test_chat(exact_api):
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": [{"type": "text", "text": "hi"}]}]
-    answer = api.chat.completions.create(model="tiny", messages=messages, max_completion_tokens=12, temperature=0,
+    answer = exact_api.chat.completions.create(model="tiny", messages=messages, max_completion_tokens=12, temperature=0,
                                          extra_body={"ignore_eos": True}, logprobs=True, top_logprobs=2)
     choice = answer.choices[0]
     assert choice.message.role == "assistant" and choice.finish_reason == "length"
     assert answer.usage.completion_tokens == 12
     assert len(choice.logprobs.content) == 12 and len(choice.logprobs.content[0].top_logprobs) == 2
-    stream = list(api.chat.completions.create(model="tiny", messages=messages, max_completion_tokens=12, temperature=0,
+    stream = list(exact_api.chat.completions.create(model="tiny", messages=messages, max_completion_tokens=12, temperature=0,
                                               extra_body={"ignore_eos": True}, stream=True))
     assert stream[0].choices[0].delta.role == "assistant"
     assert "".join(p.choices[0].delta.content or "" for p in stream if p.choices) == choice.message.content
@@ -121,9 +130,9 @@ def test_errors_become_the_client_s_exceptions(api):
     assert caught.value.body["code"] == "unsupported_parameter"
 
 
-def test_several_choices_and_a_seed(api, stories):
+def test_several_choices_and_a_seed(exact_api, stories):
     def ask(**more):
-        return api.completions.create(model=stories, prompt=PROMPT, max_tokens=8, temperature=1, n=3,
+        return exact_api.completions.create(model=stories, prompt=PROMPT, max_tokens=8, temperature=1, n=3,
                                       extra_body={"ignore_eos": True}, **more)
 
     first, again = ask(seed=7), ask(seed=7)
@@ -131,7 +140,7 @@ def test_several_choices_and_a_seed(api, stories):
     assert texts == [c.text for c in again.choices] and len(set(texts)) > 1
     assert first.usage.completion_tokens == 24
     assert first.system_fingerprint == again.system_fingerprint
-    parts = list(api.completions.create(model=stories, prompt=[PROMPT, PROMPT], max_tokens=8, temperature=1, n=3,
+    parts = list(exact_api.completions.create(model=stories, prompt=[PROMPT, PROMPT], max_tokens=8, temperature=1, n=3,
                                         seed=7, stream=True, extra_body={"ignore_eos": True}))
     streamed = [""] * 6
     for part in parts:
@@ -139,14 +148,14 @@ def test_several_choices_and_a_seed(api, stories):
     assert streamed == texts * 2
 
 
-def test_an_echo_has_the_prompt_s_log_probabilities(api, shared, stories):
+def test_an_echo_has_the_prompt_s_log_probabilities(exact_api, exact, stories):
     """What evaluators ask: token ids in, the log-probability of each out."""
-    ids = [t.id for t in shared.stub.Tokenize(pb.TokenizeRequest(model=stories, prompt=pb.Prompt(text=PROMPT))).tokens]
-    scores = shared.stub.Score(pb.ScoreRequest(
+    ids = [t.id for t in exact.stub.Tokenize(pb.TokenizeRequest(model=stories, prompt=pb.Prompt(text=PROMPT))).tokens]
+    scores = exact.stub.Score(pb.ScoreRequest(
         model=stories, context=pb.Prompt(token_ids=pb.TokenIds(ids=ids[:1])),
         continuations=[pb.Prompt(token_ids=pb.TokenIds(ids=ids[1:]))])).continuations[0]
     for max_tokens in (0, 1):
-        answer = api.completions.create(model=stories, prompt=[ids, ids], echo=True, logprobs=1, temperature=0,
+        answer = exact_api.completions.create(model=stories, prompt=[ids, ids], echo=True, logprobs=1, temperature=0,
                                         max_tokens=max_tokens)
         assert len(answer.choices) == 2
         for choice in answer.choices:
@@ -157,10 +166,10 @@ def test_an_echo_has_the_prompt_s_log_probabilities(api, shared, stories):
             assert choice.text.startswith(PROMPT)
         assert answer.usage.completion_tokens == 2 * max_tokens
     asked = {"model": stories, "prompt": PROMPT, "echo": True, "max_tokens": 4, "temperature": 0}
-    choice = api.completions.create(**asked, logprobs=0).choices[0]
+    choice = exact_api.completions.create(**asked, logprobs=0).choices[0]
     for token, offset in zip(choice.logprobs.tokens[-4:], choice.logprobs.text_offset[-4:]):
         assert choice.text[offset:].startswith(token)
-    parts = list(api.completions.create(**asked, stream=True))
+    parts = list(exact_api.completions.create(**asked, stream=True))
     assert "".join(p.choices[0].text for p in parts) == choice.text
 
 
@@ -257,19 +266,19 @@ def test_a_full_queue_says_when_to_come_back(start, stories):
     client.wait_idle()
 
 
-def test_a_slow_reader_misses_nothing(shared, shared_daemon, stories):
+def test_a_slow_reader_misses_nothing(exact, exact_daemon, stories):
     """Chunks grow while the client does not read; others are served meanwhile."""
     body = {"model": stories, "prompt": [1], "max_tokens": 1500, "temperature": 0, "ignore_eos": True, "logprobs": 20}
-    whole = json.loads(post(shared_daemon, "/v1/completions", body)[2])["choices"][0]
+    whole = json.loads(post(exact_daemon, "/v1/completions", body)[2])["choices"][0]
     text = json.dumps({**body, "stream": True}).encode()
-    host, port = shared_daemon.http.split(":")
+    host, port = exact_daemon.http.split(":")
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
         connection.sendall(b"POST /v1/completions HTTP/1.0\r\nContent-Type: application/json\r\n"
                            b"Content-Length: %d\r\n\r\n%s" % (len(text), text))
         time.sleep(1)
-        assert len(shared.generate(stories, [1], 20).ids()) == 20
+        assert len(exact.generate(stories, [1], 20).ids()) == 20
         answer = b""
         while part := connection.recv(65536):
             answer += part

@@ -7,7 +7,7 @@ import time
 import daemon
 import grpc
 import pytest
-from client import admin, request
+from client import admin, request, wait_for
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -53,13 +53,6 @@ def test_metrics_count_what_was_served(start, stories):
     assert client.daemon.metric("ttft_seconds_count") == 1
     assert client.daemon.metric("requests_running") == 0
     assert not any("Once" in line for line in values), "no text of a prompt in a label"
-
-
-def wait_for(check, seconds=5):
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, "not within the time"
-        time.sleep(0.02)
 
 
 def logprobs_allowed(client, count):

@@ -5,6 +5,7 @@ import math
 import os
 import struct
 
+import device
 import grpc
 import openai
 import pytest
@@ -57,35 +58,35 @@ def test_a_score_sums_its_tokens_and_knows_greedy(shared, stories):
     assert found.is_greedy and [t.id for t in found.tokens] == written
 
 
-def test_text_and_ids_draw_the_same_border(shared, stories):
+def test_text_and_ids_draw_the_same_border(exact, stories):
     """The tokens of the whole text beyond as many as the context has; space before the border is the ending's."""
     for context, ending in ((CONTEXT, ENDINGS[0]), (CONTEXT + " ", ENDINGS[0][1:])):
-        before, whole = tokens_of(shared, stories, context.rstrip()), tokens_of(shared, stories, context + ending)
+        before, whole = tokens_of(exact, stories, context.rstrip()), tokens_of(exact, stories, context + ending)
         by_text = pb.ScoreRequest(model=stories, context=text(context), continuations=[text(ending)])
         by_ids = pb.ScoreRequest(model=stories, context=ids(before), continuations=[ids(whole[len(before):])])
-        one, two = (shared.stub.Score(asked, timeout=60).continuations[0] for asked in (by_text, by_ids))
+        one, two = (exact.stub.Score(asked, timeout=60).continuations[0] for asked in (by_text, by_ids))
         assert [t.id for t in one.tokens] == [t.id for t in two.tokens] == whole[len(before):]
         assert one.logprob_sum == two.logprob_sum
 
 
-def test_an_empty_context_is_the_begin_token(shared, stories):
+def test_an_empty_context_is_the_begin_token(exact, stories):
     asked = pb.ScoreRequest(model=stories, context=text("", add_special_tokens=False), continuations=[text("Once")])
-    plain = shared.stub.Score(asked, timeout=60).continuations[0]
+    plain = exact.stub.Score(asked, timeout=60).continuations[0]
     begun = pb.ScoreRequest(model=stories, context=ids([1]), continuations=[ids([t.id for t in plain.tokens])])
-    assert shared.stub.Score(begun, timeout=60).continuations[0].logprob_sum == plain.logprob_sum
+    assert exact.stub.Score(begun, timeout=60).continuations[0].logprob_sum == plain.logprob_sum
 
 
-def test_scores_do_not_depend_on_company(shared, stories):
+def test_scores_do_not_depend_on_company(exact, stories):
     def one(ending):
         asked = pb.ScoreRequest(model=stories, context=text(CONTEXT), continuations=[text(ending)])
-        return shared.stub.Score(asked, timeout=120).continuations[0].logprob_sum
+        return exact.stub.Score(asked, timeout=120).continuations[0].logprob_sum
 
     alone = [one(ending) for ending in ENDINGS]
     calls = [lambda e=e: one(e) for e in ENDINGS * 4]
-    calls += [lambda i=i: shared.generate(stories, [1, 5 + i], 30) for i in range(4)]
+    calls += [lambda i=i: exact.generate(stories, [1, 5 + i], 30) for i in range(4)]
     assert together(calls)[:12] == alone * 4
     asked = pb.ScoreRequest(model=stories, context=text(CONTEXT), continuations=[text(e) for e in ENDINGS])
-    assert [c.logprob_sum for c in shared.stub.Score(asked, timeout=60).continuations] == alone
+    assert [c.logprob_sum for c in exact.stub.Score(asked, timeout=60).continuations] == alone
 
 
 def test_a_long_context_is_computed_once(start, stories):
@@ -167,9 +168,14 @@ def test_a_late_call_ends_and_leaves_nothing(shared, refused):
     shared.wait_idle()
 
 
-def test_models_say_what_they_can(shared):
+def test_models_say_what_they_can(shared, refused):
     found = {m.name: m for m in shared.stub.ListModels(pb.ListModelsRequest(), timeout=10).models}
-    assert {"generate", "score", "embed", "chat"} <= set(found["tiny"].capabilities)
+    capabilities = set(found["tiny"].capabilities)
+    assert {"generate", "score", "chat"} <= capabilities
+    assert ("embed" in capabilities) != device.ON_DEVICE
+    if device.ON_DEVICE:
+        error = refused(grpc.StatusCode.UNIMPLEMENTED, lambda: embed(shared, "tiny", "a"))
+        assert reason(error) == "NOT_OFFERED" and "engine.device: cpu" in error.details()
 
 
 def test_vectors_by_the_openai_client(api, shared, stories):
@@ -221,9 +227,9 @@ def test_perplexity_is_that_of_the_scores(zoo, shared, shared_daemon, stories, s
         part = [1] + whole[64 * piece + 1:64 * piece + 64]
         made = pb.ScoreRequest(model=stories, context=ids(part[:33]), continuations=[ids(part[33:])])
         total += shared.stub.Score(made, timeout=60).continuations[0].logprob_sum
-    assert local["perplexity"] == pytest.approx(math.exp(-total / 93), rel=1e-5)
+    assert local["perplexity"] == pytest.approx(math.exp(-total / 93), rel=device.tolerance(1e-5))
     remote = as_json("perplexity", "-e", shared_daemon.grpc, *asked)
-    assert remote == pytest.approx(local, rel=1e-6)
+    assert remote == pytest.approx(local, rel=device.tolerance(1e-6))
     said = daemon.command("perplexity", "--zoo", zoo, *asked[:-1]).stdout
     assert said.startswith(f"perplexity {local['perplexity']:.4f} +/- ")
 

@@ -26,7 +26,9 @@ VARIANTS = {
                                      "high_freq_factor": 4.0, "original_max_position_embeddings": 64}),
     "bf16": dict(seed=13, hidden=64, layers=3, heads=4, kv_heads=1, head_dim=32, ffn=192, theta=10000.0,
                  dtype="bfloat16"),
-    # Heads of sizes that devices have kernels for (device_golden.py).
+    # Heads of sizes that devices have kernels for (device_golden.py; the first for tests/e2e).
+    "plain64": dict(seed=11, hidden=64, layers=4, heads=4, kv_heads=2, head_dim=64, ffn=192, theta=10000.0,
+                    dtype="bfloat16"),
     "heads64": dict(seed=14, hidden=512, layers=6, heads=8, kv_heads=2, head_dim=64, ffn=1536, theta=10000.0,
                     dtype="bfloat16"),
     "heads128": dict(seed=15, hidden=512, layers=4, heads=8, kv_heads=1, head_dim=128, ffn=1536, theta=500000.0,
