@@ -248,6 +248,8 @@ std::optional<GemmArgs> GemmEngine::AsOne(std::span<const GemmArgs> products) co
     if (!follows || !plain) return std::nullopt;
     one.out += next.out;
   }
+  // Outputs of a single row may follow one another as rows of their own.
+  if (one.y_stride < one.out) return std::nullopt;
   return one;
 }
 

@@ -269,6 +269,40 @@ void CheckIsolation(GemmEngine& engine, DType dtype, Report& report) {
               NameOf(dtype), shown, isolated);
 }
 
+// Products over the parts of one weight, run together, against each by itself or all as one:
+// columns of one buffer, and outputs of a single row that follow one another but are no columns.
+void CheckTogether(GemmEngine& engine, int rows, bool columns, Report& report) {
+  constexpr int kOuts[] = {256, 128, 128};
+  Operands operands({DType::kBF16, rows, 512, 1024, GemmEpilogue::kStore, kNone});
+  const GemmArgs whole = operands.Args();
+  std::vector<GemmArgs> parts;
+  int begin = 0;
+  for (const int out : kOuts) {
+    GemmArgs part = whole;
+    part.out = out;
+    part.weight += int64_t{2} * begin * part.in;
+    part.y = operands.y_device.get() + 2 * begin;
+    if (!columns) part.y_stride = out;
+    parts.push_back(part);
+    begin += out;
+  }
+  operands.y_device.Upload(operands.y_before);
+  Status status = engine.RunTogether(parts, nullptr);
+  CHECK_CUDA(cudaDeviceSynchronize());
+  const std::vector<uint8_t> together = operands.y_device.Download();
+  operands.y_device.Upload(operands.y_before);
+  if (columns) {
+    status.Update(engine.Run(whole, nullptr));
+  } else {
+    for (const GemmArgs& part : parts) status.Update(engine.Run(part, nullptr));
+  }
+  CHECK_CUDA(cudaDeviceSynchronize());
+  report.Case(
+      status.ok() && together == operands.y_device.Download() && operands.WroteExactly(together),
+      "%d rows together, as %s %s", rows, columns ? "columns" : "rows",
+      std::string(status.message()).c_str());
+}
+
 // Rows of a product of 8192 rows (2048 for a wide input) against the same rows in products of other
 // counts, bit for bit.
 void CheckInvariance(GemmEngine& engine, DType dtype, int out, int in, GemmEpilogue epilogue,
@@ -385,6 +419,8 @@ int Check(const std::vector<std::string>& folders) {
          {DType::kBF16, DType::kF8Channel, DType::kF8Block128, DType::kI4G128}) {
       CheckIsolation(*engine, dtype, report);
     }
+    for (const int rows : {1, 64, 300}) CheckTogether(*engine, rows, true, report);
+    CheckTogether(*engine, 1, false, report);
     const Status status = engine->Prepare(
         GemmShape{DType::kF8Channel, 1024, 1024, GemmEpilogue::kStore}, 1024, GemmSearch::kTimed);
     report.Case(status.ok(), "timed algorithms %s", std::string(status.message()).c_str());
