@@ -77,6 +77,11 @@ void Engine::Impl::Publish() {
     engine_metrics->kv_usage_ratio.Set(static_cast<double>(kv.used_bytes) /
                                        static_cast<double>(kv.arena_bytes));
   }
+  const std::pair<const char*, uint64_t> states[] = {
+      {"used", kv.used_bytes}, {"cached", kv.cached_bytes}, {"free", kv.free_bytes}};
+  for (const auto& [state, bytes] : states) {
+    engine_metrics->kv_bytes.With({state}).Set(static_cast<double>(bytes));
+  }
   engine_metrics->evictions_total.Inc(static_cast<double>(kv.evicted_pages - published_evictions));
   published_evictions = kv.evicted_pages;
 }

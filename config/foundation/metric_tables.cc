@@ -89,7 +89,7 @@ EngineRows StateRows() {
       {&M::requests_running, "requests_running", "Requests that the engine computes", {"model"}},
       {&M::requests_waiting, "requests_waiting", "Requests queued before the engine", {"model"}},
       {&M::waiting_tokens, "waiting_tokens", "Prompt tokens queued", {"model"}},
-      {&M::kv_blocks, "kv_blocks", "Pages of the cache by state: used, cached, free", {"state"}},
+      {&M::kv_bytes, "kv_bytes", "Bytes of the cache by state: used, cached, free", {"state"}},
       {&M::kv_usage_ratio, "kv_usage_ratio",
        "Share of the cache's pages that running requests use"},
       {&M::cache_config_info,

@@ -138,7 +138,7 @@ struct EngineMetrics {
   Family<Gauge> requests_running;
   Family<Gauge> requests_waiting;
   Family<Gauge> waiting_tokens;
-  Family<Gauge> kv_blocks;
+  Family<Gauge> kv_bytes;
   Gauge kv_usage_ratio;
   Family<Gauge> cache_config_info;
   Family<Counter> tokens_total;

@@ -327,6 +327,14 @@ class Forward {
     Time(kQuantize, [&] { bench_.Quantize(rows, kHidden); });
   }
 
+  void Gate(int rows) {
+    bench_.Run<GatedActivationOp>({}, {.gate = bench_.View().x,
+                                       .up = bench_.View().x,
+                                       .y = bench_.Y(),
+                                       .rows = rows,
+                                       .width = kFfn});
+  }
+
   void Once(int rows, int logits_rows) {
     for (const auto& layer : layers_) {
       Normed(rows);
@@ -343,7 +351,7 @@ class Forward {
                                   .k = bench_.View().x,
                                   .v = bench_.View().x,
                                   .q_stride = kQHeads * kHeadDim,
-                                  .kv_stride = int64_t{kv_.kv_heads} * kHeadDim,
+                                  .kv_stride = kKv,
                                   .cosine = rotary_.data(),
                                   .sine = rotary_.data(),
                                   .arena = arena_->data,
@@ -366,13 +374,7 @@ class Forward {
       Time(kLinear, [&] {
         bench_.Linear(dtype_, {&layer->gate, &layer->up}, rows, Epilogue::kStore);
       });
-      Time(kGate, [&] {
-        bench_.Run<GatedActivationOp>({}, {.gate = bench_.View().x,
-                                           .up = bench_.View().x,
-                                           .y = bench_.Y(),
-                                           .rows = rows,
-                                           .width = kFfn});
-      });
+      Time(kGate, [&] { Gate(rows); });
       Time(kQuantize, [&] { bench_.Quantize(rows, kFfn); });
       Time(kLinear, [&] { bench_.Linear(dtype_, {&layer->down}, rows, Epilogue::kResidual); });
     }

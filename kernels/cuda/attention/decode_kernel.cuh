@@ -112,8 +112,7 @@ __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const
   const int column_group = Shape::kColumnGroups == 2 ? group : 0;
   const uint32_t page_group = Shape::kColumnGroups == 2 ? 0 : group;
   const int first_column = column_group * Shape::kWarpColumns;
-  constexpr bool kAppends = kMayAppend<Shape>;
-  const bool appends = kAppends && args.append.rows > 0;
+  const bool appends = kMayAppend<Shape> && args.append.rows > 0;
   DecodeItem item = first;
   RowAppender<Shape> appender;
   if (appends) {
@@ -138,12 +137,11 @@ __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const
     SyncNamed(kComputeBarrier, Shape::kThreads);
     QueryTile<Shape> tile;
     tile.Load(query + first_column * Shape::kQueryStride);
+    const bool patches = appends && appender.takes();
     RingPosition at = start;
     at.Advance(2 * page_group, ring.slots);
     for (uint32_t page = page_group; page < item.page_count; page += Shape::kPageGroups) {
-      if (appends && appender.takes() && page + 1 == item.page_count) {
-        appender.Patch(ring, at, page_group);
-      }
+      if (patches && page + 1 == item.page_count) appender.Patch(ring, at, page_group);
       AddPage<Shape>(ring, at, args.scale_log2, tile, limits, state);
       at.Advance(2 * Shape::kPageGroups, ring.slots);
     }

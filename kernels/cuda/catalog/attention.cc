@@ -9,6 +9,9 @@ namespace {
 
 // So few sequences are read before their queries are there.
 constexpr uint32_t kFewRows = 4;
+// With more, each multiprocessor has so many rows that what it does for each costs more than the
+// kernel that appends them all.
+constexpr uint32_t kAppendRows = 64;
 
 DecodeArgs DecodeOf(const AttentionOp::Params& p) {
   const auto head_dim = static_cast<int32_t>(p.kv.head_dim);
@@ -43,7 +46,10 @@ PrefillArgs PrefillOf(const AttentionOp::Params& p) {
 void Append(CudaContext& cuda, const AttentionOp::Params& p, const PreparedAttention& prepared,
             DecodeArgs& decode) {
   decode.append = RopeAppendArgsOf(*p.append);
-  if (prepared.one_query_each && MissingDecodeAppend(decode).empty()) return;
+  if (prepared.one_query_each && prepared.most_decode_rows <= kAppendRows &&
+      MissingDecodeAppend(decode).empty()) {
+    return;
+  }
   cuda.Check(LaunchRopeAppend(decode.append, cuda.stream()), "rope_append");
   decode.append = {};
 }

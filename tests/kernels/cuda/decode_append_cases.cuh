@@ -97,56 +97,46 @@ class AppendWorld {
             .splits = c_.splits};
   }
 
-  Results Launch(bool fused) {
-    using namespace kernels::cuda;  // NOLINT: the piece under test
-    DeviceBuffer<uint16_t> qkv(qkv_), out(c_.tokens.size() * c_.q_heads * c_.head_dim);
-    DeviceBuffer<uint8_t> arena(cache_.bytes()), slot(slot_);
-    DeviceBuffer<float> cosine(cosine_), sine(sine_);
-    DeviceBuffer<PageId> page(page_), tables(tables_);
-    DeviceBuffer<int32_t> rotary_rows(rotary_rows_);
-    const DecodePlanOptions options = Options();
-    std::vector<DecodeRow> rows;
-    for (size_t row = 0; row < c_.tokens.size(); ++row) {
-      DecodeRow r;
-      r.q_begin = static_cast<int32_t>(row);
-      r.q_rows = 1;
-      r.position = c_.tokens[row] - 1;
-      r.page_table = tables.get() + first_page_[row];
-      rows.push_back(r);
-    }
-    const auto count = static_cast<uint32_t>(rows.size());
-    std::vector<std::byte> plan(DecodePlanBytes(count, 1, options));
-    BuildDecodePlan(rows, options, plan.data());
-    DeviceBuffer<std::byte> device_plan(plan);
-    const size_t partials = DecodePartials(count, 1, options);
-    DeviceBuffer<std::byte> workspace(
-        DecodeWorkspaceBytes(partials, 1, c_.q_heads, c_.kv_heads, c_.head_dim));
+  // Device copies of the case.
+  struct Device {
+    DeviceBuffer<uint16_t> qkv, out;
+    DeviceBuffer<uint8_t> arena, slot;
+    DeviceBuffer<float> cosine, sine;
+    DeviceBuffer<PageId> page, tables;
+    DeviceBuffer<int32_t> rotary_rows;
+    DeviceBuffer<std::byte> plan, workspace;
+  };
 
-    RopeAppendArgs append;
-    append.rows = static_cast<int32_t>(count);
+  [[nodiscard]] kernels::cuda::RopeAppendArgs AppendArgs(const Device& device) const {
+    kernels::cuda::RopeAppendArgs append;
+    append.rows = static_cast<int32_t>(c_.tokens.size());
     append.q_heads = c_.q_heads;
     append.kv_heads = c_.kv_heads;
     append.head_dim = c_.head_dim;
     append.rotary_dim = c_.rotary_dim;
     append.style = c_.style;
     append.kv_type = c_.type;
-    append.q = reinterpret_cast<__nv_bfloat16*>(qkv.get());
+    append.q = reinterpret_cast<__nv_bfloat16*>(device.qkv.get());
     append.k = append.q + c_.q_heads * c_.head_dim;
     append.v = append.k + c_.kv_heads * c_.head_dim;
     append.q_stride = append.k_stride = append.v_stride = stride_;
-    append.cosine = cosine.get();
-    append.sine = sine.get();
-    append.rotary_rows = rotary_rows.get();
-    append.arena = reinterpret_cast<std::byte*>(arena.get());
-    append.page = page.get();
-    append.slot = slot.get();
-    DecodeArgs args;
-    args.plan = device_plan.get();
-    args.grid = options.grid;
-    args.q = append.q;
+    append.cosine = device.cosine.get();
+    append.sine = device.sine.get();
+    append.rotary_rows = device.rotary_rows.get();
+    append.arena = reinterpret_cast<std::byte*>(device.arena.get());
+    append.page = device.page.get();
+    append.slot = device.slot.get();
+    return append;
+  }
+
+  [[nodiscard]] kernels::cuda::DecodeArgs Args(const Device& device, size_t partials) const {
+    kernels::cuda::DecodeArgs args;
+    args.plan = device.plan.get();
+    args.grid = Options().grid;
+    args.q = reinterpret_cast<const __nv_bfloat16*>(device.qkv.get());
     args.q_stride = stride_;
-    args.out = reinterpret_cast<__nv_bfloat16*>(out.get());
-    args.arena = append.arena;
+    args.out = reinterpret_cast<__nv_bfloat16*>(device.out.get());
+    args.arena = reinterpret_cast<const std::byte*>(device.arena.get());
     args.q_heads = c_.q_heads;
     args.kv_heads = c_.kv_heads;
     args.head_dim = c_.head_dim;
@@ -155,8 +145,42 @@ class AppendWorld {
     args.window = c_.window;
     args.history = c_.history;
     args.ring = c_.ring;
-    args.workspace = workspace.get();
+    args.workspace = device.workspace.get();
     args.partials = partials;
+    return args;
+  }
+
+  [[nodiscard]] std::vector<std::byte> Plan(const PageId* tables) const {
+    std::vector<kernels::cuda::DecodeRow> rows(c_.tokens.size());
+    for (size_t row = 0; row < rows.size(); ++row) {
+      rows[row].q_begin = static_cast<int32_t>(row);
+      rows[row].q_rows = 1;
+      rows[row].position = c_.tokens[row] - 1;
+      rows[row].page_table = tables + first_page_[row];
+    }
+    std::vector<std::byte> plan(DecodePlanBytes(rows.size(), 1, Options()));
+    BuildDecodePlan(rows, Options(), plan.data());
+    return plan;
+  }
+
+  Results Launch(bool fused) {
+    const auto rows = static_cast<uint32_t>(c_.tokens.size());
+    const size_t partials = kernels::cuda::DecodePartials(rows, 1, Options());
+    Device device{DeviceBuffer<uint16_t>(qkv_),
+                  DeviceBuffer<uint16_t>(size_t{rows} * c_.q_heads * c_.head_dim),
+                  DeviceBuffer<uint8_t>(cache_.bytes()),
+                  DeviceBuffer<uint8_t>(slot_),
+                  DeviceBuffer<float>(cosine_),
+                  DeviceBuffer<float>(sine_),
+                  DeviceBuffer<PageId>(page_),
+                  DeviceBuffer<PageId>(tables_),
+                  DeviceBuffer<int32_t>(rotary_rows_),
+                  DeviceBuffer<std::byte>(kernels::cuda::DecodePlanBytes(rows, 1, Options())),
+                  DeviceBuffer<std::byte>(kernels::cuda::DecodeWorkspaceBytes(
+                      partials, 1, c_.q_heads, c_.kv_heads, c_.head_dim))};
+    device.plan.Upload(Plan(device.tables.get()));
+    const kernels::cuda::RopeAppendArgs append = AppendArgs(device);
+    kernels::cuda::DecodeArgs args = Args(device, partials);
     if (fused) args.append = append;
     supported_ =
         supported_ && MissingDecode(args).empty() && (!fused || MissingDecodeAppend(args).empty());
@@ -166,16 +190,17 @@ class AppendWorld {
     };
     launch(nullptr);
     CHECK_CUDA(cudaDeviceSynchronize());
-    const Results first{out.Download(), arena.Download()};
+    const Results first{device.out.Download(), device.arena.Download()};
     // Again from a graph, over the pages as they were.
-    qkv.Upload(qkv_);
-    arena.Upload(cache_.bytes());
-    out.Poison();
+    device.qkv.Upload(qkv_);
+    device.arena.Upload(cache_.bytes());
+    device.out.Poison();
     Graph graph(launch);
     graph.Run();
-    stable_ = stable_ && first.out == out.Download() && first.arena == arena.Download() &&
-              out.CanaryIntact() && arena.CanaryIntact() && workspace.CanaryIntact() &&
-              (!fused || qkv.Download() == qkv_);
+    stable_ = stable_ && first.out == device.out.Download() &&
+              first.arena == device.arena.Download() && device.out.CanaryIntact() &&
+              device.arena.CanaryIntact() && device.workspace.CanaryIntact() &&
+              (!fused || device.qkv.Download() == qkv_);
     return first;
   }
 

@@ -43,7 +43,7 @@ TEST(MetricsTest, HandlesShowInTheScrape) {
   model.requests_running.Add(-1);
   model.ttft_seconds.Observe(0.004);
   engine.batch_size.Observe(8);
-  engine.kv_blocks.With({"free"}).Set(10);
+  engine.kv_bytes.With({"free"}).Set(10);
   server.requests_total.With({"m", "OK", "stop"}).Inc();
   server.config_generation.Set(2);
   const std::string text = registry.Scrape();
@@ -52,7 +52,7 @@ TEST(MetricsTest, HandlesShowInTheScrape) {
         "tessera_requests_running{model=\"m\\\"1\"} 2",
         "tessera_ttft_seconds_bucket{model=\"m\\\"1\",le=\"0.005\"} 1",
         "tessera_ttft_seconds_bucket{model=\"m\\\"1\",le=\"0.001\"} 0",
-        "tessera_batch_size_count 1", "tessera_kv_blocks{state=\"free\"} 10",
+        "tessera_batch_size_count 1", "tessera_kv_bytes{state=\"free\"} 10",
         "tessera_requests_total{code=\"OK\",finish_reason=\"stop\",model=\"m\"} 1",
         "tessera_config_generation 2", "# TYPE tessera_itl_seconds histogram",
         "tessera_evictions_total 0"}) {
