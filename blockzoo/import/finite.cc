@@ -24,17 +24,18 @@ constexpr BlockFloats kBlockFloats[] = {
 };
 
 // Elements whose exponent bits are all ones. Most tensors have none, so the elements of a run are
-// looked at together first.
+// looked at together first: in a loop of known length and one type, which becomes vectors.
 template <typename Bits>
 std::optional<uint64_t> FirstWithExponent(std::span<const std::byte> bytes, Bits exponent) {
   constexpr uint64_t kRun = 1024;
   const uint64_t count = bytes.size() / sizeof(Bits);
-  Bits run[kRun];
+  Bits run[kRun] = {};
   for (uint64_t begin = 0; begin < count; begin += kRun) {
     const uint64_t length = std::min(kRun, count - begin);
     std::memcpy(run, bytes.data() + begin * sizeof(Bits), length * sizeof(Bits));
-    uint32_t found = 0;
-    for (uint64_t i = 0; i < length; ++i) found |= (run[i] & exponent) == exponent ? 1u : 0u;
+    // What a last, shorter run leaves of the run before it has no such element.
+    Bits found = 0;
+    for (uint64_t i = 0; i < kRun; ++i) found |= static_cast<Bits>((run[i] & exponent) == exponent);
     if (found == 0) continue;
     for (uint64_t i = 0; i < length; ++i) {
       if ((run[i] & exponent) == exponent) return (begin + i) * sizeof(Bits);
