@@ -1,7 +1,7 @@
 #include "blockzoo/import/finite.h"
 
-#include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "absl/strings/string_view.h"
 
@@ -23,22 +23,27 @@ constexpr BlockFloats kBlockFloats[] = {
     {"MXFP4", {-1, -1}, 0},
 };
 
-// Elements whose exponent bits are all ones. Most tensors have none, so the elements of a run are
-// looked at together first.
+// The first element whose exponent bits are all ones. Most tensors have none, so the elements of a
+// word are looked at together first: in a lane of `rest` (its sign bit is clear) only 0 does not
+// carry into the sign bit.
 template <typename Bits>
 std::optional<uint64_t> FirstWithExponent(std::span<const std::byte> bytes, Bits exponent) {
-  constexpr uint64_t kRun = 1024;
-  const uint64_t count = bytes.size() / sizeof(Bits);
-  Bits run[kRun];
-  for (uint64_t begin = 0; begin < count; begin += kRun) {
-    const uint64_t length = std::min(kRun, count - begin);
-    std::memcpy(run, bytes.data() + begin * sizeof(Bits), length * sizeof(Bits));
-    uint32_t found = 0;
-    for (uint64_t i = 0; i < length; ++i) found |= (run[i] & exponent) == exponent ? 1u : 0u;
-    if (found == 0) continue;
-    for (uint64_t i = 0; i < length; ++i) {
-      if ((run[i] & exponent) == exponent) return (begin + i) * sizeof(Bits);
-    }
+  constexpr Bits kAll = std::numeric_limits<Bits>::max();
+  constexpr uint64_t kLanes = std::numeric_limits<uint64_t>::max() / kAll;
+  constexpr uint64_t kSigns = kLanes * (kAll / 2 + 1);
+  constexpr uint64_t kCarry = kLanes * (kAll / 2);
+  const uint64_t exponents = kLanes * exponent;
+  uint64_t at = 0;
+  for (; at + sizeof(uint64_t) <= bytes.size(); at += sizeof(uint64_t)) {
+    uint64_t word;
+    std::memcpy(&word, bytes.data() + at, sizeof(word));
+    const uint64_t rest = (word & exponents) ^ exponents;
+    if ((~(rest + kCarry) & kSigns) != 0) break;
+  }
+  for (; at + sizeof(Bits) <= bytes.size(); at += sizeof(Bits)) {
+    Bits element;
+    std::memcpy(&element, bytes.data() + at, sizeof(element));
+    if ((element & exponent) == exponent) return at;
   }
   return std::nullopt;
 }

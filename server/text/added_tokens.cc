@@ -49,17 +49,6 @@ std::optional<TokenId> AddedTokens::Find(absl::string_view text) const {
   return tokens_[trie_.value(node)].id;
 }
 
-uint32_t AddedTokens::Match(absl::string_view text, size_t pos) const {
-  uint32_t best = ByteTrie::kNone;
-  uint32_t node = ByteTrie::kRoot;
-  for (size_t end = pos; end < text.size(); ++end) {
-    node = trie_.Step(node, text[end]);
-    if (node == ByteTrie::kNone) break;
-    if (trie_.value(node) != ByteTrie::kNone) best = trie_.value(node);
-  }
-  return best;
-}
-
 std::vector<Fragment> AddedTokens::Split(absl::string_view text,
                                          const std::vector<ByteRange>& special_ranges) const {
   std::vector<Fragment> fragments;
@@ -71,7 +60,7 @@ std::vector<Fragment> AddedTokens::Split(absl::string_view text,
     }
   };
   for (size_t pos = 0; pos < text.size() && !tokens_.empty();) {
-    const uint32_t index = Match(text, pos);
+    const uint32_t index = trie_.Longest(text.substr(pos)).value;
     if (index == ByteTrie::kNone) {
       ++pos;
       continue;

@@ -46,9 +46,6 @@ class AddedTokens {
   [[nodiscard]] bool has_special() const { return has_special_; }
 
  private:
-  // The longest token that begins at `pos`; ByteTrie::kNone when there is none.
-  [[nodiscard]] uint32_t Match(absl::string_view text, size_t pos) const;
-
   std::vector<AddedToken> tokens_;
   ByteTrie trie_;
   bool has_special_ = false;

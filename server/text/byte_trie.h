@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -44,6 +45,21 @@ class ByteTrie {
     uint32_t node = kRoot;
     for (size_t i = 0; i < text.size() && node != kNone; ++i) node = Step(node, text[i]);
     return node;
+  }
+  struct Found {
+    size_t length = 0;  // 0 when no text is found
+    uint32_t value = kNone;
+  };
+  // The longest of the texts that `text` begins with.
+  [[nodiscard]] Found Longest(absl::string_view text) const {
+    Found found;
+    uint32_t node = kRoot;
+    for (size_t i = 0; i < text.size(); ++i) {
+      node = Step(node, text[i]);
+      if (node == kNone) break;
+      if (values_[node] != kNone) found = {i + 1, values_[node]};
+    }
+    return found;
   }
   // The value of the text that ends at `node`; kNone when none does.
   [[nodiscard]] uint32_t value(uint32_t node) const { return values_[node]; }

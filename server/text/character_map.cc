@@ -27,50 +27,9 @@ Status MapError(absl::string_view why) {
 
 class MapStep : public NormalizerStep {
  public:
-  MapStep(CharacterMap map, MapUnit unit) : map_(std::move(map)), unit_(unit) {}
+  explicit MapStep(CharacterMap map) : map_(std::move(map)) {}
 
   Status Apply(FragmentPlace place, AlignedText* text) const override {
-    if (unit_ == MapUnit::kPrefix) return ApplyToPrefixes(text);
-    return ApplyToGraphemes(text);
-  }
-
- private:
-  static constexpr size_t kLongestCluster = 5;  // bytes of a cluster that is looked up as a whole
-
-  struct Rewriting {
-    explicit Rewriting(const AlignedText& text) : editor(text) {}
-    TextEditor editor;
-    size_t written = 0;
-    [[nodiscard]] Status Replace(size_t bytes, absl::string_view replacement) {
-      written += replacement.size();
-      if (written > kMaxNormalizedBytes) {
-        return Error(absl::StatusCode::kResourceExhausted,
-                     {"text grows too long when it is normalized", "", "", "send a shorter text"});
-      }
-      editor.Replace(bytes, replacement);
-      return absl::OkStatus();
-    }
-  };
-
-  Status ApplyToPrefixes(AlignedText* text) const {
-    const absl::string_view view = text->text;
-    Rewriting rewriting(*text);
-    for (size_t pos = 0; pos < view.size();) {
-      const auto match = map_.Longest(view.substr(pos));
-      if (match.has_value()) {
-        TESSERA_RETURN_IF_ERROR(rewriting.Replace(match->length, match->replacement));
-        pos += match->length;
-      } else {
-        const uint32_t length = DecodeUtf8(view, pos).length;
-        rewriting.editor.Keep(length);
-        pos += length;
-      }
-    }
-    *text = std::move(rewriting.editor).Finish();
-    return absl::OkStatus();
-  }
-
-  Status ApplyToGraphemes(AlignedText* text) const {
     UErrorCode code = U_ZERO_ERROR;
     const std::unique_ptr<icu::BreakIterator> clusters(
         icu::BreakIterator::createCharacterInstance(icu::Locale::getRoot(), code));
@@ -95,6 +54,21 @@ class MapStep : public NormalizerStep {
     return absl::OkStatus();
   }
 
+ private:
+  static constexpr size_t kLongestCluster = 5;  // bytes of a cluster that is looked up as a whole
+
+  struct Rewriting {
+    explicit Rewriting(const AlignedText& text) : editor(text) {}
+    TextEditor editor;
+    size_t written = 0;
+    [[nodiscard]] Status Replace(size_t bytes, absl::string_view replacement) {
+      written += replacement.size();
+      TESSERA_RETURN_IF_ERROR(CheckNormalizedBytes(written));
+      editor.Replace(bytes, replacement);
+      return absl::OkStatus();
+    }
+  };
+
   Status Cluster(absl::string_view cluster, Rewriting* rewriting) const {
     if (cluster.size() <= kLongestCluster) {
       if (const auto match = map_.Shortest(cluster)) {
@@ -114,7 +88,6 @@ class MapStep : public NormalizerStep {
   }
 
   CharacterMap map_;
-  MapUnit unit_;
 };
 
 }  // namespace
@@ -174,8 +147,8 @@ std::optional<CharacterMap::Match> CharacterMap::Shortest(absl::string_view text
   return Search(text, Stop::kAtFirst);
 }
 
-std::unique_ptr<NormalizerStep> MakeCharacterMapStep(CharacterMap map, MapUnit unit) {
-  return std::make_unique<MapStep>(std::move(map), unit);
+std::unique_ptr<NormalizerStep> MakeCharacterMapStep(CharacterMap map) {
+  return std::make_unique<MapStep>(std::move(map));
 }
 
 }  // namespace tessera::server

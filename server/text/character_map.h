@@ -38,9 +38,7 @@ class CharacterMap {
   std::string replacements_;
 };
 
-// kPrefix: the longest text of the map at each place, as SentencePiece. kGrapheme: whole grapheme
-// clusters of less than 6 bytes, then their characters, as `tokenizers`.
-enum class MapUnit { kPrefix, kGrapheme };
-std::unique_ptr<NormalizerStep> MakeCharacterMapStep(CharacterMap map, MapUnit unit);
+// Looks up whole grapheme clusters of less than 6 bytes, then their characters, as `tokenizers`.
+std::unique_ptr<NormalizerStep> MakeCharacterMapStep(CharacterMap map);
 
 }  // namespace tessera::server

@@ -18,7 +18,7 @@ void Detokenizer::Append(TokenId id, std::string* out) {
   if (!Shown(bytes_, id, options_.show_special)) return;
   if (!strip_next_) return repair_.Append(bytes_.bytes(id), out);
   const std::string first = bytes_.First(id);
-  strip_next_ = first.empty() && bytes_.bytes(id).empty();
+  strip_next_ = bytes_.LeavesStart(id, first);
   repair_.Append(first, out);
 }
 
@@ -29,8 +29,9 @@ std::string DecodeBytes(const TokenBytes& bytes, std::span<const TokenId> ids,
   for (const TokenId id : ids) {
     if (!Shown(bytes, id, options.show_special)) continue;
     if (strip) {
-      raw += bytes.First(id);
-      strip = raw.empty() && bytes.bytes(id).empty();
+      const std::string first = bytes.First(id);
+      strip = bytes.LeavesStart(id, first);
+      raw += first;
     } else {
       const absl::string_view text = bytes.bytes(id);
       raw.append(text.data(), text.size());

@@ -49,7 +49,7 @@ StatusOr<std::unique_ptr<NormalizerStep>> ReadPrecompiled(const Json& json) {
   if (!absl::Base64Unescape(text, &map)) return HuggingFaceError(kField, "is not base64");
   StatusOr<CharacterMap> parsed = CharacterMap::Parse(map);
   if (!parsed.ok()) return HuggingFaceError(kField, parsed.status().message());
-  return MakeCharacterMapStep(*std::move(parsed), MapUnit::kGrapheme);
+  return MakeCharacterMapStep(*std::move(parsed));
 }
 
 StatusOr<std::unique_ptr<NormalizerStep>> ReadNormalizerStep(const Json& json) {

@@ -52,8 +52,8 @@ void MergeByScan(const Lookup& lookup, std::vector<Symbol>* symbols) {
       std::copy(merges + best + 2, merges + count - 1, merges + best + 1);
     }
     --count;
-    if (best + 1 < count) merges[best] = lookup(s[best], s[best + 1]);
     if (best > 0) merges[best - 1] = lookup(s[best - 1], s[best]);
+    if (best + 1 < count) merges[best] = lookup(s[best], s[best + 1]);
   }
   symbols->resize(count);
 }

@@ -13,14 +13,15 @@
 #include "server/text/utf8.h"
 
 namespace tessera::server {
-namespace {
 
-Status CheckGrowth(size_t bytes) {
+Status CheckNormalizedBytes(size_t bytes) {
   if (bytes <= kMaxNormalizedBytes) return absl::OkStatus();
   return Error(absl::StatusCode::kResourceExhausted,
                {"text grows too long when it is normalized", "", absl::StrCat(bytes, " bytes"),
                 absl::StrCat("normalized text has at most ", kMaxNormalizedBytes, " bytes")});
 }
+
+namespace {
 
 Status IcuError(UErrorCode code) {
   return Error(absl::StatusCode::kInternal,
@@ -58,7 +59,7 @@ class UnicodeStep : public NormalizerStep {
     icu::Edits edits;
     normalizer->normalizeUTF8(0, input, sink, text->tracked() ? &edits : nullptr, code);
     if (U_FAILURE(code)) return IcuError(code);
-    TESSERA_RETURN_IF_ERROR(CheckGrowth(result.size()));
+    TESSERA_RETURN_IF_ERROR(CheckNormalizedBytes(result.size()));
     if (!text->tracked()) {
       text->text = std::move(result);
       return absl::OkStatus();
@@ -144,7 +145,7 @@ class ReplaceStep : public NormalizerStep {
       TESSERA_ASSIGN_OR_RETURN(const Regex::Match match, pattern_.Find(subject, from));
       if (!match.found) break;
       grown += content_.size();
-      TESSERA_RETURN_IF_ERROR(CheckGrowth(grown));
+      TESSERA_RETURN_IF_ERROR(CheckNormalizedBytes(grown));
       editor.Keep(match.begin - editor.position());
       editor.Replace(match.end - match.begin, content_);
       from = match.end;
@@ -175,7 +176,7 @@ class CharacterStep : public NormalizerStep {
       mapped.clear();
       Map(code.value, &mapped);
       grown += mapped.size();
-      TESSERA_RETURN_IF_ERROR(CheckGrowth(grown));
+      TESSERA_RETURN_IF_ERROR(CheckNormalizedBytes(grown));
       if (absl::string_view(text->text).substr(pos, code.length) == mapped) {
         editor.Keep(code.length);
       } else {
@@ -331,30 +332,6 @@ class StripStep : public NormalizerStep {
   StripSides sides_;
 };
 
-class CollapseSpacesStep : public NormalizerStep {
- public:
-  Status Apply(FragmentPlace place, AlignedText* text) const override {
-    const absl::string_view view = text->text;
-    const size_t last = view.find_last_not_of(' ');
-    const size_t end = last == view.npos ? 0 : last + 1;
-    TextEditor editor(*text);
-    bool after_space = true;
-    for (size_t pos = 0; pos < end; ++pos) {
-      const bool space = view[pos] == ' ';
-      if (space && after_space) {
-        editor.Replace(1, "");
-      } else {
-        editor.Keep(1);
-      }
-      after_space = space;
-    }
-    editor.Replace(view.size() - end, "");
-    AlignedText rewritten = std::move(editor).Finish();
-    *text = std::move(rewritten);
-    return absl::OkStatus();
-  }
-};
-
 }  // namespace
 
 std::unique_ptr<NormalizerStep> MakeUnicodeStep(UnicodeForm form, UnicodeVersion version) {
@@ -379,9 +356,6 @@ std::unique_ptr<NormalizerStep> MakeByteSymbolsStep() {
 }
 std::unique_ptr<NormalizerStep> MakeBertStep(const BertNormalizerOptions& options) {
   return std::make_unique<BertStep>(options);
-}
-std::unique_ptr<NormalizerStep> MakeCollapseSpacesStep() {
-  return std::make_unique<CollapseSpacesStep>();
 }
 
 Status Normalize(const NormalizerSteps& steps, FragmentPlace place, AlignedText* text) {

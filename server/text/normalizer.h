@@ -60,8 +60,9 @@ std::unique_ptr<NormalizerStep> MakeByteSymbolsStep();
 // BERT's cleaning: drops control characters, isolates CJK ideographs, strips accents (NFD without
 // Mn), lower-cases.
 std::unique_ptr<NormalizerStep> MakeBertStep(const BertNormalizerOptions& options);
-// Joins runs of spaces and drops those at both ends, as SentencePiece's remove_extra_whitespaces.
-std::unique_ptr<NormalizerStep> MakeCollapseSpacesStep();
+
+// RESOURCE_EXHAUSTED when a normalized text of `bytes` bytes is longer than kMaxNormalizedBytes.
+Status CheckNormalizedBytes(size_t bytes);
 
 // Runs the steps in order.
 Status Normalize(const NormalizerSteps& steps, FragmentPlace place, AlignedText* text);

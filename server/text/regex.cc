@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/foundation/check.h"
+#include "server/text/regex_syntax.h"
 
 namespace tessera::server {
 namespace {
@@ -63,12 +64,14 @@ Regex::~Regex() = default;
 
 namespace {
 
+Status CheckLength(absl::string_view pattern) {
+  if (pattern.size() <= kMaxPatternBytes) return absl::OkStatus();
+  return Error(absl::StatusCode::kInvalidArgument,
+               {"tokenizer pattern is too long", "", absl::StrCat(pattern.size(), " bytes"),
+                absl::StrCat("patterns have at most ", kMaxPatternBytes, " bytes")});
+}
+
 StatusOr<pcre2_code*> CompileWith(absl::string_view pattern, uint32_t options) {
-  if (pattern.size() > kMaxPatternBytes) {
-    return Error(absl::StatusCode::kInvalidArgument,
-                 {"tokenizer pattern is too long", "", absl::StrCat(pattern.size(), " bytes"),
-                  absl::StrCat("patterns have at most ", kMaxPatternBytes, " bytes")});
-  }
   int error = 0;
   PCRE2_SIZE offset = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
@@ -85,10 +88,12 @@ StatusOr<pcre2_code*> CompileWith(absl::string_view pattern, uint32_t options) {
 }  // namespace
 
 StatusOr<Regex> Regex::Compile(absl::string_view pattern, PatternEngine engine) {
+  TESSERA_RETURN_IF_ERROR(CheckLength(pattern));
+  TESSERA_ASSIGN_OR_RETURN(const std::string translated, ToLibrarySyntax(pattern));
   auto owned = std::make_unique<Code>();
   TESSERA_ASSIGN_OR_RETURN(
       owned->code,
-      CompileWith(pattern, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C));
+      CompileWith(translated, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C));
   Regex regex(std::move(owned), std::string(pattern));
   if (engine == PatternEngine::kScanner) regex.scanner_ = FindScanner(pattern);
   return regex;
@@ -106,6 +111,7 @@ StatusOr<Regex> Regex::CompileLiteral(absl::string_view text) {
                  {"tokenizer pattern is empty", "", "an empty text is found everywhere",
                   "give the text to look for"});
   }
+  TESSERA_RETURN_IF_ERROR(CheckLength(text));
   auto owned = std::make_unique<Code>();
   TESSERA_ASSIGN_OR_RETURN(owned->code, CompileWith(text, PCRE2_UTF | PCRE2_LITERAL));
   return Regex(std::move(owned), std::string(text));

@@ -13,6 +13,8 @@ namespace {
 constexpr uint8_t kWhole = 1;
 constexpr uint8_t kSplit = 2;
 constexpr double kUnknownPenalty = 10.0;
+// The score that sentencepiece gives a token of ScoredUse::kWhole for each byte behind its first.
+constexpr double kBonusOfByte = 0.1;
 
 std::vector<Vocabulary::Entry> EntriesOf(const std::vector<ScoredToken>& tokens) {
   std::vector<Vocabulary::Entry> entries;
@@ -53,6 +55,15 @@ Status CheckTokens(const std::vector<ScoredToken>& tokens, const ScoreOptions& o
                 "give unknown_token_id or the byte tokens"});
 }
 
+double LowestOrdinaryScore(const std::vector<ScoredToken>& tokens) {
+  std::optional<double> lowest;
+  for (const ScoredToken& token : tokens) {
+    if (token.use != ScoredUse::kOrdinary) continue;
+    lowest = std::min(lowest.value_or(token.score), token.score);
+  }
+  return lowest.value_or(0);
+}
+
 TokenId IdLimit(const std::vector<Vocabulary::Entry>& entries) {
   TokenId limit = 0;
   for (const Vocabulary::Entry& entry : entries) limit = std::max(limit, entry.id + 1);
@@ -73,6 +84,11 @@ StatusOr<std::unique_ptr<SpmBpeModel>> SpmBpeModel::Create(const std::vector<Sco
   for (const ScoredToken& token : tokens) {
     const auto it = std::lower_bound(scores.begin(), scores.end(), token.score, std::greater<>());
     model->ranks_[token.id] = static_cast<uint32_t>(it - scores.begin());
+    model->uses_[token.id] = token.use;
+    model->has_unused_ = model->has_unused_ || token.use == ScoredUse::kUnused;
+    if (token.use == ScoredUse::kWhole && !token.text.empty()) {
+      model->whole_symbols_.Insert(token.text, token.id);
+    }
   }
   return model;
 }
@@ -81,6 +97,7 @@ SpmBpeModel::SpmBpeModel(const std::vector<Vocabulary::Entry>& entries, const Sc
     : options_(options), vocabulary_(entries) {
   const TokenId limit = IdLimit(entries);
   ranks_.resize(limit, kNoMerge);
+  uses_.resize(limit, ScoredUse::kOrdinary);
   whole_ = std::make_unique<std::atomic<uint8_t>[]>(limit);
   for (const Vocabulary::Entry& entry : entries) {
     if (HasInnerSpaceMark(entry.text)) splits_at_mark_ = false;
@@ -99,10 +116,30 @@ Status SpmBpeModel::Encode(absl::string_view piece, TokenSink* sink) const {
   return absl::OkStatus();
 }
 
+std::vector<Symbol> SpmBpeModel::SymbolsOf(absl::string_view word) const {
+  std::vector<Symbol> symbols;
+  symbols.reserve(word.size());
+  for (size_t pos = 0; pos < word.size();) {
+    const ByteTrie::Found whole = whole_symbols_.Longest(word.substr(pos));
+    Symbol symbol{static_cast<uint32_t>(pos), static_cast<uint32_t>(whole.length), whole.value};
+    if (whole.length == 0) {
+      symbol.length = DecodeUtf8(word, pos).length;
+      symbol.id = vocabulary_.Find(word.substr(pos, symbol.length)).value_or(kNoSymbol);
+    }
+    symbols.push_back(symbol);
+    pos += symbol.length;
+  }
+  return symbols;
+}
+
 PairMerge SpmBpeModel::Lookup(absl::string_view word, const Symbol& left,
                               const Symbol& right) const {
   const size_t length = size_t{left.length} + right.length;
   if (length > vocabulary_.longest_bytes()) return {};
+  const auto whole = [this](const Symbol& symbol) {
+    return symbol.id != kNoSymbol && uses_[symbol.id] == ScoredUse::kWhole;
+  };
+  if (whole(left) || whole(right)) return {};
   const std::optional<TokenId> id = vocabulary_.Find(word.substr(left.begin, length));
   if (!id.has_value()) return {};
   return {ranks_[*id], *id};
@@ -115,32 +152,61 @@ void SpmBpeModel::EncodeWord(absl::string_view word, size_t base, size_t first,
     sink->Add(*token, base + word.size());
     return;
   }
-  std::vector<Symbol> symbols;
-  symbols.reserve(word.size());
-  for (size_t pos = 0; pos < word.size();) {
-    const uint32_t length = DecodeUtf8(word, pos).length;
-    symbols.push_back({static_cast<uint32_t>(pos), length,
-                       vocabulary_.Find(word.substr(pos, length)).value_or(kNoSymbol)});
-    pos += length;
-  }
-  MergeSymbols([&](const Symbol& left, const Symbol& right) { return Lookup(word, left, right); },
-               &symbols);
+  std::vector<Symbol> symbols = SymbolsOf(word);
+  // The bytes of the left half of each unused token, as it was last found.
+  absl::flat_hash_map<TokenId, uint32_t> halves;
+  const auto lookup = [&](const Symbol& left, const Symbol& right) {
+    const PairMerge merge = Lookup(word, left, right);
+    if (has_unused_ && merge.id != kNoSymbol && uses_[merge.id] == ScoredUse::kUnused) {
+      halves[merge.id] = left.length;
+    }
+    return merge;
+  };
+  MergeSymbols(lookup, &symbols);
+  if (has_unused_) symbols = TakeApart(word, symbols, halves);
   if (token.has_value()) {
     const bool whole = symbols.size() == 1 && symbols[0].id == *token;
     whole_[*token].store(whole ? kWhole : kSplit, std::memory_order_relaxed);
   }
-  for (const Symbol& symbol : symbols) {
-    const size_t begin = base + symbol.begin;
-    if (symbol.id != kNoSymbol) {
-      sink->Add(symbol.id, begin + symbol.length);
-    } else if (AddBytes(options_, word.substr(symbol.begin, symbol.length), begin, sink)) {
+  for (const Symbol& symbol : symbols) Emit(word, symbol, base, first, sink);
+}
+
+std::vector<Symbol> SpmBpeModel::TakeApart(
+    absl::string_view word, const std::vector<Symbol>& symbols,
+    const absl::flat_hash_map<TokenId, uint32_t>& halves) const {
+  std::vector<Symbol> parts;
+  std::vector<Symbol> open(symbols.rbegin(), symbols.rend());
+  while (!open.empty()) {
+    const Symbol symbol = open.back();
+    open.pop_back();
+    const bool unused = symbol.id != kNoSymbol && uses_[symbol.id] == ScoredUse::kUnused;
+    const auto half = unused ? halves.find(symbol.id) : halves.end();
+    if (half == halves.end()) {
+      parts.push_back(symbol);
       continue;
-    } else if (options_.unknown_runs == UnknownRuns::kFused && sink->count() > first &&
-               sink->last() == *options_.unknown) {
-      sink->ExtendLast(begin + symbol.length);
-    } else {
-      sink->Add(*options_.unknown, begin + symbol.length);
     }
+    const auto part = [&](uint32_t begin, uint32_t length) {
+      return Symbol{begin, length,
+                    vocabulary_.Find(word.substr(begin, length)).value_or(kNoSymbol)};
+    };
+    open.push_back(part(symbol.begin + half->second, symbol.length - half->second));
+    open.push_back(part(symbol.begin, half->second));
+  }
+  return parts;
+}
+
+void SpmBpeModel::Emit(absl::string_view word, const Symbol& symbol, size_t base, size_t first,
+                       TokenSink* sink) const {
+  const size_t begin = base + symbol.begin;
+  if (symbol.id != kNoSymbol) {
+    sink->Add(symbol.id, begin + symbol.length);
+  } else if (AddBytes(options_, word.substr(symbol.begin, symbol.length), begin, sink)) {
+    return;
+  } else if (options_.unknown_runs == UnknownRuns::kFused && sink->count() > first &&
+             sink->last() == *options_.unknown) {
+    sink->ExtendLast(begin + symbol.length);
+  } else {
+    sink->Add(*options_.unknown, begin + symbol.length);
   }
 }
 
@@ -148,25 +214,24 @@ StatusOr<std::unique_ptr<UnigramModel>> UnigramModel::Create(const std::vector<S
                                                              const ScoreOptions& options) {
   TESSERA_RETURN_IF_ERROR(CheckTokens(tokens, options));
   std::unique_ptr<UnigramModel> model(new UnigramModel(options));
-  double lowest = 0;
-  bool first = true;
   for (const ScoredToken& token : tokens) {
     if (!std::isfinite(token.score)) {
       return Error(absl::StatusCode::kInvalidArgument,
                    {"a Unigram score is infinite", absl::StrCat("scores[", token.id, "]"), "",
                     "the vocabulary file is damaged; fetch it again"});
     }
-    lowest = first ? token.score : std::min(lowest, token.score);
-    first = false;
     if (token.id >= model->scores_.size()) model->scores_.resize(token.id + 1);
     model->scores_[token.id] = token.score;
-    if (token.text.empty()) continue;
+    if (token.text.empty() || token.use == ScoredUse::kUnused) continue;
+    if (token.use == ScoredUse::kWhole) {
+      model->scores_[token.id] = kBonusOfByte * static_cast<double>(token.text.size() - 1);
+    }
     model->trie_.Insert(token.text, token.id);
     if (HasInnerSpaceMark(token.text)) model->splits_at_mark_ = false;
   }
   // A run of unknown characters must not go on behind a mark.
   if (!model->Find(kSpaceMark).has_value()) model->splits_at_mark_ = false;
-  model->unknown_score_ = lowest - kUnknownPenalty;
+  model->unknown_score_ = LowestOrdinaryScore(tokens) - kUnknownPenalty;
   return model;
 }
 

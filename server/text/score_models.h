@@ -9,16 +9,22 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "server/text/byte_trie.h"
 #include "server/text/merge.h"
 #include "server/text/model.h"
 
 namespace tessera::server {
 
+// kWhole: found before anything merges, and never merged; Unigram prefers it by a score of its
+// own. kUnused: what merging makes of it is taken apart again; Unigram never chooses it.
+enum class ScoredUse : uint8_t { kOrdinary, kWhole, kUnused };
+
 struct ScoredToken {
   absl::string_view text;
   TokenId id = 0;
   double score = 0;
+  ScoredUse use = ScoredUse::kOrdinary;
 };
 
 // How Unigram adds up scores: sentencepiece has 32 bits, `tokenizers` 64, and ties depend on it.
@@ -49,11 +55,22 @@ class SpmBpeModel : public Model {
   SpmBpeModel(const std::vector<Vocabulary::Entry>& entries, const ScoreOptions& options);
   // `first`: how many tokens the sink had before the piece.
   void EncodeWord(absl::string_view word, size_t base, size_t first, TokenSink* sink) const;
+  [[nodiscard]] std::vector<Symbol> SymbolsOf(absl::string_view word) const;
   PairMerge Lookup(absl::string_view word, const Symbol& left, const Symbol& right) const;
+  // `symbols` with unused tokens in their halves, whose lengths `halves` has.
+  [[nodiscard]] std::vector<Symbol> TakeApart(
+      absl::string_view word, const std::vector<Symbol>& symbols,
+      const absl::flat_hash_map<TokenId, uint32_t>& halves) const;
+  // Writes the symbol's token, its bytes or the unknown token.
+  void Emit(absl::string_view word, const Symbol& symbol, size_t base, size_t first,
+            TokenSink* sink) const;
 
   ScoreOptions options_;
   Vocabulary vocabulary_;
   std::vector<uint32_t> ranks_;  // by token id; equal scores have equal ranks
+  ByteTrie whole_symbols_;       // texts of ScoredUse::kWhole
+  std::vector<ScoredUse> uses_;  // by token id
+  bool has_unused_ = false;
   std::unique_ptr<std::atomic<uint8_t>[]> whole_;
   bool splits_at_mark_ = true;
 };

@@ -4,9 +4,11 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/text/character_map.h"
 #include "server/text/score_models.h"
+#include "server/text/sentencepiece_normalizer.h"
 #include "server/text/tokenizer.h"
 #include "server/text/tokenizer_config.h"
 #include "server/text/vocabulary_table.h"
@@ -148,6 +150,7 @@ Status ReadNormalizer(absl::string_view message, SpmModel* model) {
 
 StatusOr<SpmModel> ReadModel(absl::string_view bytes) {
   SpmModel model;
+  SpmModel denormalizer;
   WireReader reader(bytes);
   WireField field;
   while (!reader.done()) {
@@ -155,12 +158,68 @@ StatusOr<SpmModel> ReadModel(absl::string_view bytes) {
     if (field.number == 1) TESSERA_RETURN_IF_ERROR(ReadPiece(field.bytes, &model.tokens));
     if (field.number == 2) TESSERA_RETURN_IF_ERROR(ReadTrainer(field.bytes, &model));
     if (field.number == 3) TESSERA_RETURN_IF_ERROR(ReadNormalizer(field.bytes, &model));
+    if (field.number == 5) TESSERA_RETURN_IF_ERROR(ReadNormalizer(field.bytes, &denormalizer));
   }
   TESSERA_RETURN_IF_ERROR(CheckTable(model.tokens));
+  if (!denormalizer.charsmap.empty()) {
+    return FileError("denormalizer_spec", "rules for decoded text are not supported");
+  }
   if (model.whitespace_as_suffix || !model.escape_whitespaces) {
     return FileError("trainer_spec", "spaces must be written as U+2581 before words");
   }
   return model;
+}
+
+Status AddNormalizer(const SpmModel& model, NormalizerSteps* steps) {
+  SentencePieceRules rules;
+  if (!model.charsmap.empty()) {
+    StatusOr<CharacterMap> map = CharacterMap::Parse(model.charsmap);
+    if (!map.ok()) {
+      return FileError("normalizer_spec.precompiled_charsmap", map.status().message());
+    }
+    rules.map = *std::move(map);
+  }
+  for (const TableToken& token : model.tokens) {
+    if (token.kind == TokenKind::kUserDefined && !token.text.empty()) {
+      rules.symbols.push_back(token.text);
+    }
+  }
+  rules.remove_extra_whitespaces = model.remove_extra_whitespaces;
+  rules.add_dummy_prefix = model.add_dummy_prefix;
+  steps->push_back(MakeSentencePieceStep(std::move(rules)));
+  return absl::OkStatus();
+}
+
+std::vector<ScoredToken> ScoredTokens(const std::vector<TableToken>& tokens) {
+  std::vector<ScoredToken> scored = MergeableTokens(tokens);
+  for (ScoredToken& token : scored) {
+    const TokenKind kind = tokens[token.id].kind;
+    if (kind == TokenKind::kUserDefined) token.use = ScoredUse::kWhole;
+    if (kind == TokenKind::kUnused) token.use = ScoredUse::kUnused;
+  }
+  return scored;
+}
+
+// User-defined tokens are not among them: normalizer and model find those.
+AddedTokens SpecialTokens(const std::vector<TableToken>& tokens) {
+  std::vector<AddedToken> special = AddedFrom(tokens).tokens();
+  std::erase_if(special, [](const AddedToken& token) { return !token.special; });
+  return AddedTokens(std::move(special));
+}
+
+void SetFirstTokens(const SpmModel& model, TokenBytes* bytes) {
+  if (model.remove_extra_whitespaces) {
+    bytes->set_first_token(FirstToken::kWithoutLeadingSpaces);
+  } else if (model.add_dummy_prefix) {
+    bytes->set_first_token(FirstToken::kWithoutOneSpace);
+  }
+  // A space that is no mark was written, and stays.
+  for (TokenId id = 0; id < model.tokens.size(); ++id) {
+    const TableToken& token = model.tokens[id];
+    if (token.kind == TokenKind::kByte || absl::StartsWith(token.text, " ")) {
+      bytes->SetFirst(id, std::string(bytes->bytes(id)));
+    }
+  }
 }
 
 }  // namespace
@@ -177,33 +236,19 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromSentencePiece(
   if (model.unknown >= 0) {
     TESSERA_ASSIGN_OR_RETURN(options.unknown, CheckId(model.unknown, count, "trainer_spec.unk_id"));
   }
-  if (!model.charsmap.empty()) {
-    StatusOr<CharacterMap> map = CharacterMap::Parse(model.charsmap);
-    if (!map.ok()) {
-      return FileError("normalizer_spec.precompiled_charsmap", map.status().message());
-    }
-    parts.normalizer.push_back(MakeCharacterMapStep(*std::move(map), MapUnit::kPrefix));
-  }
-  if (model.remove_extra_whitespaces) parts.normalizer.push_back(MakeCollapseSpacesStep());
-  const std::string mark(kSpaceMark);
-  if (model.add_dummy_prefix) {
-    parts.normalizer.push_back(MakePrependStep(mark, PrependTo::kEveryFragment));
-  }
-  TESSERA_ASSIGN_OR_RETURN(Regex space, Regex::CompileLiteral(" "));
-  parts.normalizer.push_back(MakeReplaceStep(std::move(space), mark));
+  TESSERA_RETURN_IF_ERROR(AddNormalizer(model, &parts.normalizer));
+  const std::vector<ScoredToken> scored = ScoredTokens(model.tokens);
   if (model.model_type == 2) {
     parts.kind = "SentencePiece BPE";
-    TESSERA_ASSIGN_OR_RETURN(parts.model,
-                             SpmBpeModel::Create(MergeableTokens(model.tokens), options));
+    TESSERA_ASSIGN_OR_RETURN(parts.model, SpmBpeModel::Create(scored, options));
   } else if (model.model_type == 1) {
     parts.kind = "SentencePiece Unigram";
-    TESSERA_ASSIGN_OR_RETURN(parts.model,
-                             UnigramModel::Create(MergeableTokens(model.tokens), options));
+    TESSERA_ASSIGN_OR_RETURN(parts.model, UnigramModel::Create(scored, options));
   } else {
     return FileError("trainer_spec.model_type",
                      absl::StrCat(model.model_type, " is neither Unigram (1) nor BPE (2)"));
   }
-  parts.added = AddedFrom(model.tokens);
+  parts.added = SpecialTokens(model.tokens);
   if (options.unknown.has_value()) {
     model.tokens[*options.unknown].text = std::string(model.unknown_surface);
   }
@@ -211,7 +256,7 @@ StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromSentencePiece(
   if (options.unknown.has_value()) {
     parts.bytes.SetFirst(*options.unknown, std::string(model.unknown_surface));
   }
-  if (model.add_dummy_prefix) parts.bytes.set_first_token(FirstToken::kWithoutOneSpace);
+  SetFirstTokens(model, &parts.bytes);
   if (model.bos >= 0) {
     TESSERA_ASSIGN_OR_RETURN(parts.bos, CheckId(model.bos, count, "trainer_spec.bos_id"));
   }

@@ -26,7 +26,8 @@ std::string TokenBytes::First(TokenId id) const {
   if (const auto it = first_.find(id); it != first_.end()) return it->second;
   std::string text(bytes(id));
   if (first_token_ == FirstToken::kWithoutSpaces) std::erase(text, ' ');
-  const bool one = first_token_ == FirstToken::kWithoutOneSpace;
+  const bool one = first_token_ == FirstToken::kWithoutOneSpace ||
+                   first_token_ == FirstToken::kWithoutLeadingSpaces;
   if (one && !text.empty() && text.front() == ' ') text.erase(0, 1);
   return text;
 }

@@ -24,7 +24,13 @@ enum class TokenKind : uint8_t {
 };
 
 // What becomes of the spaces that the first token of a text writes.
-enum class FirstToken : uint8_t { kAsOthers, kWithoutOneSpace, kWithoutSpaces };
+// kWithoutLeadingSpaces: one of each token for as long as nothing is written.
+enum class FirstToken : uint8_t {
+  kAsOthers,
+  kWithoutOneSpace,
+  kWithoutSpaces,
+  kWithoutLeadingSpaces
+};
 
 // Flat table token -> bytes; leading-space marks and byte-fallback names are resolved. A control
 // token's bytes are its name, as the decoder writes it. Immutable once built; thread-safe.
@@ -43,6 +49,11 @@ class TokenBytes {
   [[nodiscard]] TokenKind kind(TokenId id) const { return kinds_[id]; }
   // What `id` writes as the first token of a text that is decoded alone.
   [[nodiscard]] std::string First(TokenId id) const;
+  // Whether the next token is a text's first, too, where `id` was and wrote `first`.
+  [[nodiscard]] bool LeavesStart(TokenId id, absl::string_view first) const {
+    return first.empty() &&
+           (bytes(id).empty() || first_token_ == FirstToken::kWithoutLeadingSpaces);
+  }
   // The table itself, for the engine: token i is data[offsets[i], offsets[i + 1]).
   [[nodiscard]] const std::vector<uint32_t>& offsets() const { return offsets_; }
   [[nodiscard]] const std::string& data() const { return data_; }

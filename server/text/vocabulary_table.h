@@ -28,7 +28,7 @@ struct TableToken {
     const std::vector<TableToken>& tokens);
 // Control and unknown tokens as special ones, user-defined tokens as ordinary ones.
 [[nodiscard]] AddedTokens AddedFrom(const std::vector<TableToken>& tokens);
-// Tokens that merging may make: normal, user-defined and unused ones.
+// Tokens that merging may make: normal, user-defined and unused ones, all for ordinary use.
 [[nodiscard]] std::vector<ScoredToken> MergeableTokens(const std::vector<TableToken>& tokens);
 // SentencePiece's writing: U+2581 is a space, byte names are bytes.
 [[nodiscard]] TokenBytes BytesOfMarkedTokens(const std::vector<TableToken>& tokens);

@@ -15,15 +15,30 @@ import numpy
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "support"), str(HERE.parent / "golden")]
 
-import architectures as tiny  # noqa: E402
+import architectures  # noqa: E402
+import tiny_llama  # noqa: E402
+import tiny_mixtures  # noqa: E402
 
 LENGTHS, PROMPTS_OF_A_LENGTH, STEPS = (9, 33, 65, 150), 8, 64
 BOUND = 2e-4  # of the largest logit of the step
 ALTERNATIVES = 128  # as many as the sampler reports
 
 
+def checkpoints():
+    """What writes each checkpoint of float32, by its name."""
+    found = {name: architectures.write_checkpoint for name in architectures.CONFIGURATIONS}
+    for family, prefix in ((tiny_llama, "llama-"), (tiny_mixtures, "")):
+        for variant, settings in family.VARIANTS.items():
+            if settings.get("dtype", "float32") == "float32":
+                found[prefix + variant] = lambda name, folder, write=family.write_checkpoint, own=variant: write(own, folder)
+    return found
+
+
+CHECKPOINTS = checkpoints()
+
+
 def prompts(name):
-    random = numpy.random.RandomState(tiny.seed_of(name) + 1)
+    random = numpy.random.RandomState(architectures.seed_of(name) + 1)
     return [random.randint(0, 256, (PROMPTS_OF_A_LENGTH, length)) for length in LENGTHS]
 
 
@@ -36,7 +51,7 @@ def make_reference(name, path):
     transformers.logging.set_verbosity_error()
     tokens, logprobs, scales = [], [], []
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        tiny.write_checkpoint(name, folder)
+        CHECKPOINTS[name](name, folder)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, attn_implementation="eager").eval()
         for ids in prompts(name):
@@ -79,17 +94,17 @@ def answers(folder, lines):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def architectures(arguments):
+def figures(arguments):
     import daemon
     import spine
 
     python = daemon.ROOT / ".cache" / "venv-golden" / "bin" / "python"
     if not python.exists():
         raise SystemExit("row a needs .cache/venv-golden (tests/run.sh --goldens makes it)")
-    for name in tiny.CONFIGURATIONS:
+    for name in CHECKPOINTS:
         with tempfile.TemporaryDirectory() as text:
             folder = pathlib.Path(text)
-            tiny.write_checkpoint(name, folder / "model")
+            CHECKPOINTS[name](name, folder / "model")
             lines = [" ".join(map(str, (STEPS, *ids))) for group in prompts(name) for ids in group]
             ours = answers(folder / "model", lines)
             subprocess.run([str(python), __file__, name, str(folder / "reference.npz")], check=True)
@@ -109,6 +124,6 @@ def row(make, name, ours, reference):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3 or sys.argv[1] not in tiny.CONFIGURATIONS:
+    if len(sys.argv) != 3 or sys.argv[1] not in CHECKPOINTS:
         sys.exit(__doc__)
     make_reference(sys.argv[1], sys.argv[2])

@@ -20,7 +20,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "gold
 SECTIONS = {
     "gpu": {name: f"{'gpu_kernels' if name in 'efg' else 'gpu'}.ROWS.{name}" for name in "abcdefghijkl"},
     "models": {
-        "a": "models_architectures.architectures",
+        "a": "models_architectures.figures",
         "b": "models_types.types",
         "c": "models_tokenizers.vectors",
         "c2": "models_tokenizers.differential",

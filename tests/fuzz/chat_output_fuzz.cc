@@ -9,6 +9,7 @@
 
 #include "server/text/chat_output/answer_format.h"
 #include "server/text/utf8.h"
+#include "tests/support/parse_pieces.h"
 
 namespace {
 
@@ -19,6 +20,7 @@ using tessera::server::ChatOutput;
 using tessera::server::ChatParts;
 using tessera::server::Markup;
 using tessera::server::OfferedTools;
+using tessera::server::ParsePieces;
 using tessera::server::TokenBytes;
 using tessera::server::ToolCallDelta;
 using tessera::server::Utf8Repair;
@@ -45,15 +47,7 @@ std::string Parse(const ChatOutput& output, uint8_t choice,
                   const std::vector<std::string>& pieces) {
   const auto parser = output.MakeParser(OptionsOf(choice));
   if (parser == nullptr) return "";
-  ChatParts all;
-  for (const std::string& piece : pieces) {
-    ChatParts parts;
-    parser->Push(piece, &parts);
-    all.Append(std::move(parts));
-  }
-  ChatParts parts;
-  parser->Finish(&parts);
-  all.Append(std::move(parts));
+  const ChatParts all = ParsePieces(parser.get(), pieces);
   std::string shown = all.text + '\n' + all.reasoning;
   for (const ToolCallDelta& call : all.calls) {
     if (call.name.empty() || call.id.empty()) std::abort();

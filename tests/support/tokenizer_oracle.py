@@ -9,7 +9,6 @@ import struct
 import subprocess
 import tempfile
 import threading
-import unicodedata
 
 import daemon
 import models
@@ -95,7 +94,6 @@ class Case:
     decodable: list         # ids to decode at random
     encode_special: object = None  # texts -> ids, control tokens are found
     encode_full: object = None     # texts -> ids with those around a text
-    newest: bool = True     # whether characters newer than the patterns' library are compared
     repairs: bool = False   # whether broken byte runs are repaired as the reference does
 
 
@@ -120,13 +118,12 @@ def text_lines():
 
 
 class Strings:
-    """Strings of every kind; `newest` False leaves out characters newer than Unicode 14."""
+    """Strings of every kind."""
 
-    def __init__(self, seed, vocabulary, lines, newest=True):
+    def __init__(self, seed, vocabulary, lines):
         self._random = random.Random(seed)
         self._vocabulary = [text for text in vocabulary if text]
         self._lines = lines or ["The quick brown fox."]
-        self._newest = newest
 
     def _character(self):
         while True:
@@ -141,9 +138,8 @@ class Strings:
                 code = self._random.randrange(0x80)
             else:
                 code = self._random.randrange(*self._random.choice(BLOCKS))
-            if 0xD800 <= code < 0xE000 or (not self._newest and unicodedata.category(chr(code)) == "Cn"):
-                continue
-            return chr(code)
+            if not 0xD800 <= code < 0xE000:
+                return chr(code)
 
     def _unicode(self):
         return "".join(self._character() for _ in range(self._random.randrange(1, 24)))
@@ -167,10 +163,7 @@ class Strings:
 
     def next(self):
         kinds = (self._unicode, self._runs, self._line, self._mixed, self._code) + ((self._tokens,) * 2 if self._vocabulary else ())
-        text = self._random.choice(kinds)()
-        if not self._newest:
-            text = "".join(c for c in text if unicodedata.category(c) != "Cn")
-        return text
+        return self._random.choice(kinds)()
 
     def ids(self, decodable):
         return [self._random.choice(decodable) for _ in range(self._random.randrange(1, 12))]
@@ -189,7 +182,7 @@ class Difference:
 
 def compare(case, strings, seed, lines, stop=5):
     """Encodes `strings` strings both ways and decodes; gives (strings compared, differences)."""
-    source = Strings(seed, case.vocabulary, lines, case.newest)
+    source = Strings(seed, case.vocabulary, lines)
     found, done = [], 0
     with Ours(case.path) as ours:
         while done < strings and len(found) < stop:
@@ -250,8 +243,7 @@ def sentencepiece_case(name, path):
     reference = sentencepiece.SentencePieceProcessor(model_file=str(path))
     ids = [i for i in range(reference.vocab_size()) if not reference.is_unknown(i)]
     pieces = [reference.id_to_piece(i).replace("\u2581", " ") for i in ids]
-    # A text that begins with bare spaces is no text that these models write: sentencepiece drops them all, we drop one.
-    return Case(name, path, reference.encode, reference.decode, pieces, [i for i, piece in zip(ids, pieces) if piece.strip(" ")])
+    return Case(name, path, reference.encode, reference.decode, pieces, ids)
 
 
 def llama2(_folder):

@@ -11,6 +11,7 @@
 #include "server/text/chat_output/call_reader.h"
 #include "server/text/chat_output/json_scanner.h"
 #include "server/text/utf8.h"
+#include "tests/support/parse_pieces.h"
 #include "tests/unit/server/text/chat_output_examples.h"
 
 namespace tessera::server {
@@ -96,17 +97,7 @@ AnswerOptions OptionsOf(const AnswerExample& example) {
 }
 
 ChatParts Parse(const ChatOutput& output, AnswerOptions options, const Pieces& pieces) {
-  const auto parser = output.MakeParser(std::move(options));
-  ChatParts all;
-  for (const std::string& piece : pieces) {
-    ChatParts parts;
-    parser->Push(piece, &parts);
-    all.Append(std::move(parts));
-  }
-  ChatParts parts;
-  parser->Finish(&parts);
-  all.Append(std::move(parts));
-  return all;
+  return ParsePieces(output.MakeParser(std::move(options)).get(), pieces);
 }
 
 // Pieces joined into random runs.
