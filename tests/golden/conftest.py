@@ -50,6 +50,8 @@ def zoo(tmp_path_factory, smollm2_float_folder):
         daemon.import_model(folder / "zoo", folder / f"{name}.gguf", f"gguf-{name}")
     daemon.import_model(folder / "zoo", smollm2_float_folder, "smollm2-float32")
     daemon.import_model(folder / "zoo", models.smollm2_gguf(), "smollm2")
+    if models.gemma3_gguf() is not None:
+        daemon.import_model(folder / "zoo", models.gemma3_gguf(), "gemma3")
     return folder / "zoo"
 
 

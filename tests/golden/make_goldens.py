@@ -127,11 +127,36 @@ def make_smollm2():
         return {"model": "SmolLM2-135M-Instruct Q4_1, dequantized to float32", "cases": cases}
 
 
+GEMMA3_PROMPTS = [
+    "The capital of France is", "Once upon a time, there was a", "Water boils at 100 degrees", "1, 2, 3, 4, 5, 6,",
+    "The three primary colours are red,", "def add(a, b):\n    return", "In the year 1969, the first man walked on",
+    "A cat is an animal that", "To make bread, you need flour,", "The opposite of hot is",
+    "Photosynthesis is the process by which plants use sunlight, water and carbon dioxide to make their own food. "
+    "It takes place in the leaves, where chlorophyll absorbs light. In short,",
+]
+
+
+def make_gemma3():
+    """The published weights, dequantized by transformers; the ids are stored, so that no tokenizer matters."""
+    path = models.gemma3_gguf()
+    if path is None:
+        sys.exit("Gemma 3's GGUF file is neither in the cache nor on the package index")
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    cases = []
+    for text in GEMMA3_PROMPTS:
+        ids = [model.config.bos_token_id, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+        cases.append({"text": text, **greedy(model, ids, SMOLLM2_STEPS, SMOLLM2_TOP)})
+    return {"model": "Gemma 3 270M Q4_K_M, dequantized to float32", "cases": cases}
+
+
 def makers():
     table = {f"tiny_{variant}": (lambda f=family, v=variant: make_tiny(f, v))
              for family in (tiny_llama, tiny_mixtures) for variant in family.VARIANTS}
     table.update({f"arch_{name}": (lambda n=name: make_architecture(n)) for name in architectures.CONFIGURATIONS})
     table["smollm2"] = make_smollm2
+    table["gemma3"] = make_gemma3
     return table
 
 

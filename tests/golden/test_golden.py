@@ -6,6 +6,7 @@ import pathlib
 import architectures
 import daemon
 import gguf_twin
+import models
 import pytest
 import tiny_mixtures
 
@@ -80,6 +81,14 @@ def clear_choices(served, chain, case):
 def test_quantized_chain_agrees_where_the_choice_is_clear(served):
     agreed, clear = map(sum, zip(*(clear_choices(served, "smollm2", case) for case in golden("smollm2"))))
     assert clear >= 200, "the goldens hold too few clear choices"
+    assert agreed >= 0.95 * clear, f"{agreed} of {clear}"
+
+
+def test_gemma3_agrees_where_the_choice_is_clear(served):
+    if models.gemma3_gguf() is None:
+        pytest.skip("Gemma 3's GGUF file is neither in the cache nor on the package index")
+    agreed, clear = map(sum, zip(*(clear_choices(served, "gemma3", case) for case in golden("gemma3"))))
+    assert clear >= 150, "the goldens hold too few clear choices"
     assert agreed >= 0.95 * clear, f"{agreed} of {clear}"
 
 

