@@ -188,8 +188,9 @@ uint64_t AttentionPart::max_width() const {
 }
 
 uint64_t AttentionPart::workspace_bytes_per_row() const {
-  const uint64_t width = static_cast<uint64_t>(q_width_) + 2 * static_cast<uint64_t>(kv_width_);
-  return norm_input_.workspace_bytes_per_row() + RowBytes(element_bytes_, width) + 2 * 64 +
+  return norm_input_.workspace_bytes_per_row() +
+         RowBytes(element_bytes_, static_cast<uint64_t>(q_width_)) +
+         2 * RowBytes(element_bytes_, static_cast<uint64_t>(kv_width_)) +
          attended_input_.workspace_bytes_per_row() + output_.workspace_bytes_per_row();
 }
 

@@ -239,7 +239,7 @@ class InferenceService final : public v1::InferenceService::CallbackService {
 
   grpc::ServerUnaryReactor* GetQuota(grpc::CallbackServerContext* context,
                                      const v1::GetQuotaRequest*, v1::GetQuotaResponse*) override {
-    return Answer(context, NotOffered("a quota; nothing limits a caller here"));
+    return Answer(context, NotOffered("a quota (nothing limits a caller)"));
   }
 
  private:

@@ -187,6 +187,6 @@ def test_a_refusal_has_its_status_and_a_reason(shared, refused, change, code):
     assert error.details()
 
 
-def test_methods_of_later_answer_unimplemented(shared, refused):
+def test_quotas_are_refused_with_a_reason(shared, refused):
     assert refused(grpc.StatusCode.UNIMPLEMENTED,
-                   lambda: shared.stub.GetQuota(pb.GetQuotaRequest(), timeout=10)).details()
+                   lambda: shared.stub.GetQuota(pb.GetQuotaRequest(), timeout=10)).details().startswith("a quota ")

@@ -460,7 +460,7 @@ TEST_F(ZooTest, RefusesWhatIsNoZooOrNewer) {
 
 TEST_F(ZooTest, ImportsStories260K) {
   const auto path = testing::TestDataPath("models/stories260K/stories260K.gguf");
-  if (!path.has_value()) GTEST_SKIP() << "shared data is missing";
+  if (!path.has_value()) GTEST_SKIP() << "shared data is missing (set TESSERA_TEST_DATA)";
   const auto zoo = OpenZoo();
   const ImportReport report = Import(*zoo, *path, "stories");
   EXPECT_EQ(report.chain.end_token_ids, std::vector<uint32_t>{2});

@@ -159,7 +159,7 @@ TEST(LlamaTest, ChecksSettings) {
 
 TEST(LlamaTest, CutsStories260K) {
   const auto path = testing::TestDataPath("models/stories260K/stories260K.gguf");
-  if (!path.has_value()) GTEST_SKIP() << "shared data is missing";
+  if (!path.has_value()) GTEST_SKIP() << "shared data is missing (set TESSERA_TEST_DATA)";
   const auto plan = CutPath(*path);
   ASSERT_TRUE(plan.ok()) << plan.status();
   EXPECT_EQ(plan->blocks.size(), 12u);
