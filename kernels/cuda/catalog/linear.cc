@@ -23,10 +23,9 @@ bool IsGated(Epilogue epilogue) {
   return epilogue == Epilogue::kGatedSilu || epilogue == Epilogue::kGatedGeluTanh;
 }
 
-// Each block that streams weights normalises its rows anew, 0.75 us a row on an H200; rows of their
-// own cost 2.2 us however many they are. Narrow weights leave the normalising warps too little
-// time.
-bool FusesNorm(DType dtype, int32_t rows) { return dtype == DType::kBF16 && rows <= 2; }
+// Each block that streams weights normalises its rows anew, one after another; rows of their own
+// cost 2.2 us on an H200 however many they are.
+bool FusesNorm(int32_t rows, int32_t in) { return rows <= 2 && SkinnyFusesNorm(rows, in); }
 
 bool StoresFloat(Epilogue epilogue) {
   return epilogue == Epilogue::kLogits || epilogue == Epilogue::kResidual;
@@ -134,7 +133,7 @@ class Product {
   void RunSkinny(SkinnyMethod method) const {
     SkinnyArgs args{.dtype = dtype_, .in = p_.in, .rows = rows()};
     args.method = method;
-    if (normed() && method == SkinnyMethod::kByRows && FusesNorm(dtype_, rows())) {
+    if (normed() && method == SkinnyMethod::kByRows && FusesNorm(rows(), p_.in)) {
       const RmsNormArgs norm = Norm({});
       args.residual = norm.x;
       args.x_rows = norm.x_rows;

@@ -97,7 +97,7 @@ class CanonicalColumns {
   const int column_;
 };
 
-// The same of a packed int4 weight. A thread's rows lie in one panel: their number divides 64.
+// The same of a packed int4 weight. A thread's rows lie in one record: their number divides 16.
 template <DType kType>
 class PackedColumns {
  public:
@@ -107,28 +107,27 @@ class PackedColumns {
                                            const WeightPlanes& /*planes*/, int64_t first_row,
                                            int column) {
     const auto row = static_cast<uint32_t>(first_row);
-    const uint32_t panel = row / kInt4PanelRows * kInt4PanelRows;
-    const Int4Record record =
-        Int4RecordOf(Int4PanelRows(args.out, panel), kGroupOf<kType>, kHasZeros<kType>);
-    const std::byte* start = args.weight + Int4RecordOffset(row, column, args.in, record);
-    codes_ = start + column / 64 % 2 * record.rows * 32 + column / 8 % 8 * 4;
-    const uint32_t group = column % kInt4RecordColumns / kGroupOf<kType> * record.rows;
-    scales_ = start + record.scales + group * 2;
-    zeros_ = start + record.zeros + group;
+    constexpr Int4Record kRecord = Int4RecordOf(kGroupOf<kType>, kHasZeros<kType>);
+    const std::byte* start =
+        args.weight + Int4RecordOffset(row, column, args.out, args.in, kRecord.bytes);
+    codes_ = start + Int4PlaceOf(0, column).byte;
+    const uint32_t group = column % kInt4RecordColumns / kGroupOf<kType> * kInt4RecordRows;
+    scales_ = start + kRecord.scales + group * 2;
+    zeros_ = start + kRecord.zeros + group;
   }
 
   __device__ __forceinline__ Codes Fetch(int64_t row) const {
     return __ldg(reinterpret_cast<const uint32_t*>(codes_ + static_cast<uint32_t>(row) %
-                                                                kInt4PanelRows * 32));
+                                                                kInt4RecordRows * 32));
   }
 
   __device__ __forceinline__ ScaleAndZero Scale(int64_t row) const {
-    const uint32_t in_panel = static_cast<uint32_t>(row) % kInt4PanelRows;
+    const uint32_t in_record = static_cast<uint32_t>(row) % kInt4RecordRows;
     float zero = 8.0f;
     if constexpr (kHasZeros<kType>) {
-      zero = static_cast<float>(static_cast<uint8_t>(zeros_[in_panel]));
+      zero = static_cast<float>(static_cast<uint8_t>(zeros_[in_record]));
     }
-    return {__half2float(reinterpret_cast<const __half*>(scales_)[in_panel]), zero};
+    return {__half2float(reinterpret_cast<const __half*>(scales_)[in_record]), zero};
   }
 
   __device__ __forceinline__ void Decode(Codes codes, float zero, float (&value)[kUnit]) const {

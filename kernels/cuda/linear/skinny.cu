@@ -78,7 +78,7 @@ bool ArgumentsHold(const SkinnyArgs& args) {
 }
 
 // The task's part of the plan; false where a map cannot be made.
-bool PlanTask(const SkinnyArgs& args, const SkinnyTask& task, SkinnyPlanTask* to,
+bool PlanTask(const SkinnyArgs& args, const SkinnyTask& task, uint32_t box_rows, SkinnyPlanTask* to,
               CUtensorMap (&maps)[2]) {
   const bool gated = IsGated(args.epilogue);
   const WeightPlanes planes = PlanesOf(args.dtype, task.out, args.in);
@@ -88,8 +88,7 @@ bool PlanTask(const SkinnyArgs& args, const SkinnyTask& task, SkinnyPlanTask* to
     if (IsInt4(args.dtype)) continue;
     to->scales[part] = reinterpret_cast<const float*>(weights[part] + planes.scales_offset);
     const uint64_t element_bytes = args.dtype == DType::kBF16 ? 2 : 1;
-    if (!EncodeRows(&maps[part], weights[part], task.out, args.in * element_bytes,
-                    gated ? 64 : kSkinnyGroupRows)) {
+    if (!EncodeRows(&maps[part], weights[part], task.out, args.in * element_bytes, box_rows)) {
       return false;
     }
   }
@@ -119,6 +118,31 @@ cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blo
   }
 }
 
+// Divides the units of `tiles`; returns the number of blocks.
+int DivideUnits(int tiles, SkinnyPlan* plan) {
+  const int units = tiles * plan->tile_units;
+  const int blocks = std::clamp(units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
+  plan->block_units = units / blocks;
+  plan->extra_units = units % blocks;
+  return blocks;
+}
+
+// The same of whole tiles, for few rows.
+int DivideTiles(int tiles, SkinnyPlan* plan) {
+  constexpr int kMostOfTeam = 8;
+  const int blocks = std::clamp(tiles, 1, std::max(1, Multiprocessors()));
+  plan->block_units = tiles / blocks;
+  plan->extra_units = tiles % blocks;
+  const int parts = plan->gated != 0 ? 2 : 1;
+  const int most = (plan->block_units + (plan->extra_units > 0 ? 1 : 0)) * parts;
+  const int passes = (most + 2 * kMostOfTeam - 1) / (2 * kMostOfTeam);
+  const int tiles_of_pass = (most + passes - 1) / passes;
+  plan->few_tiles = (tiles_of_pass + parts - 1) / parts * parts;
+  plan->few_teams = plan->few_tiles <= kMostOfTeam ? 1 : 2;
+  plan->few_keeps_x = int64_t{plan->rows} * plan->in <= kSkinnyMostKept ? 1 : 0;
+  return blocks;
+}
+
 }  // namespace
 
 size_t SkinnyWorkspaceBytes() {
@@ -146,7 +170,7 @@ std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows) {
   return "";
 }
 
-bool SkinnyFusesNorm(int64_t rows, int64_t) { return rows <= 8; }
+bool SkinnyFusesNorm(int64_t rows, int64_t in) { return rows <= 8 && rows * in <= kSkinnyMostKept; }
 
 cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) return cudaErrorNotSupported;
@@ -154,27 +178,24 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   const SkinnyGeometry geometry = SkinnyGeometryOf(
       args.dtype, args.method == SkinnyMethod::kFixed ? kSkinnyMaxRows : args.rows);
   const bool gated = IsGated(args.epilogue);
+  const bool few = geometry.columns == 8;
   SkinnyPlan plan{};
-  const int tile_rows = geometry.groups * kSkinnyGroupRows / (gated ? 2 : 1);
+  const int tile_rows = few ? kSkinnyFewRows : geometry.groups * kSkinnyGroupRows / (gated ? 2 : 1);
+  const int box_rows = few ? kSkinnyFewRows : kSkinnyGroupRows / (gated ? 2 : 1);
   int64_t tiles = 0;
   for (int i = 0; i < args.task_count; ++i) {
-    if (!PlanTask(args, args.tasks[i], &plan.tasks[i], plan.weight_maps[i])) {
+    if (!PlanTask(args, args.tasks[i], box_rows, &plan.tasks[i], plan.weight_maps[i])) {
       return cudaErrorNotSupported;
     }
     plan.tasks[i].first_tile = static_cast<int32_t>(tiles);
     tiles += (args.tasks[i].out + tile_rows - 1) / tile_rows;
   }
-  if (tiles > kSkinnyMaxTiles) return cudaErrorInvalidValue;
-  if (args.x != nullptr &&
+  if (!few && args.x != nullptr &&
       !EncodeRows(&plan.x_map, args.x, args.rows, uint64_t(args.in) * 2, geometry.columns)) {
     return cudaErrorNotSupported;
   }
   plan.task_count = args.task_count;
   plan.tile_units = (args.in + geometry.unit_k - 1) / geometry.unit_k;
-  const int units = static_cast<int>(tiles) * plan.tile_units;
-  const int blocks = std::clamp(units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
-  plan.block_units = units / blocks;
-  plan.extra_units = units % blocks;
   plan.in = args.in;
   plan.rows = args.rows;
   plan.gated = gated ? 1 : 0;
@@ -186,6 +207,8 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   plan.x_rows = args.x_rows;
   plan.y_rows = args.y_rows;
   plan.pieces = reinterpret_cast<float*>(args.workspace);
+  const int blocks = few ? DivideTiles(static_cast<int>(tiles), &plan)
+                         : DivideUnits(static_cast<int>(tiles), &plan);
   return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
 }
 

@@ -3,10 +3,11 @@
 //
 // Arithmetic. x is bfloat16 and a weight enters the product exactly: the integer or e4m3 code as it
 // is (bfloat16 holds all of them), times its scale in float32 behind the sum over its row (channel
-// scales) or behind the sum over 64 neighbours (group and block scales). Sums are float32, in the
-// tensor cores' order; a row of weights may be cut into runs of `in` that different multiprocessors
-// add, and the runs' sums are added in the order of `in`. Codes 0x7f and 0xff of e4m3 (not a
-// number) are read as +-480.
+// scales) or behind the sum over 64 neighbours (group and block scales). Up to 8 rows with
+// e4m3 codes are multiplied in float16, x less a power of two (skinny_few_input.cuh). Sums are
+// float32, in the tensor cores' order; a row of weights is cut along `in` among multiprocessors or
+// warps, whose sums are added in a fixed order. Codes 0x7f and 0xff of e4m3 are not a number or, by
+// the kernels of more rows, +-480.
 // A row's bits depend neither on the other rows nor, between calls with the same tasks on the same
 // device, on the number of rows within a class: 1..8, 9..16, 17..32, 33..64; kFixed: 1..64.
 //

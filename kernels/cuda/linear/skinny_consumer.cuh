@@ -44,7 +44,6 @@ struct SkinnyCodeSource {
   int count = 0;
   float chunk[2] = {0, 0};
   bool is_loaded = false;
-  Int4Record records[2] = {};
 
   __device__ __forceinline__ SkinnyCodeSource(const SkinnyPlan& plan, const SkinnyPlanTask& task,
                                               const SkinnyPiece& piece, int group) {
@@ -56,10 +55,6 @@ struct SkinnyCodeSource {
       if constexpr (Format::kScale == SkinnyScale::kBlock) {
         count = (plan.in + 127) / 128;
         row[b] = task.scales[plan.gated ? b : 0] + int64_t{weight_row / 128} * count;
-      }
-      if constexpr (Format::kPacked) {
-        records[b] =
-            Int4RecordOf(Int4PanelRows(task.out, weight_row), Format::kGroup, Format::kZeros);
       }
     }
     if constexpr (Format::kScale == SkinnyScale::kBlock) LoadChunk(piece.unit_begin & ~31);
@@ -85,23 +80,12 @@ struct SkinnyCodeSource {
     const int warp = threadIdx.x >> 5 & 3;
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
-      const uint8_t* block = slot + b * Format::kBlockBytes;
-      if constexpr (Format::kPacked) {
-        codes[b] = Format::Load(block, records[b], half, warp, LaneId());
-      } else {
-        codes[b] = Format::Load(block, half, warp, LaneId());
-      }
+      codes[b] = Format::Load(slot + b * Format::kBlockBytes, half, warp, LaneId());
     }
   }
   // The same for the product of a warpgroup, of one block.
   __device__ __forceinline__ auto LoadSteps(const uint8_t* slot, int half, int b) const {
-    const int warp = threadIdx.x >> 5 & 3;
-    const uint8_t* block = slot + b * Format::kBlockBytes;
-    if constexpr (Format::kPacked) {
-      return Format::LoadSteps(block, records[b], half, warp, LaneId());
-    } else {
-      return Format::LoadSteps(block, half, warp, LaneId());
-    }
+    return Format::LoadSteps(slot + b * Format::kBlockBytes, half, threadIdx.x >> 5 & 3, LaneId());
   }
   // Scales of rows g and g + 8 for the columns that `codes` are of.
   template <typename Codes>
@@ -166,16 +150,8 @@ struct SkinnyConsumer {
     __syncwarp();
     BarrierArriveIf(lane == 0 && is_held, &shared.input_empty[slot]);
   }
-  __device__ __forceinline__ void WaitForInput(SkinnySums<Tile>& sums) {
+  __device__ __forceinline__ void WaitForInput() {
     BarrierWait(&shared.input_full[input.slot], input.parity);
-    if constexpr (Tile::kNorm) {
-      if (plan.x == nullptr) {
-        const auto* squares = reinterpret_cast<const float2*>(shared.squares[input.slot]);
-        const float2 v = squares[lane & 3];
-        sums.squares[0] += v.x;
-        sums.squares[1] += v.y;
-      }
-    }
   }
   __device__ __forceinline__ uint64_t InputDescriptor() const {
     return WgmmaDescriptor<128>(SharedAddress(shared.input[input.slot]), 1024);
@@ -186,7 +162,7 @@ struct SkinnyConsumer {
     int busy_weights = -1, busy_input = 0;
     for (int unit = piece.unit_begin; unit < piece.unit_end; ++unit) {
       BarrierWait(&shared.weights_full[weights.slot], weights.parity);
-      WaitForInput(sums);
+      WaitForInput();
       const uint64_t b = InputDescriptor();
       const uint64_t a = WgmmaDescriptor<128>(SharedAddress(shared.weights[weights.slot]), 1024);
       WgmmaFence();
@@ -235,7 +211,7 @@ struct SkinnyConsumer {
         if (!kEarly && turn > 0) codes = source.LoadSteps(slot, half, b);
         Format::ConvertSteps(codes, flight.a[b]);
         if (begins_group) source.TakeScales(codes, b, unit, flight.scale[b]);
-        if (b == 0) WaitForInput(sums);
+        if (b == 0) WaitForInput();
         // Products of the unit before: the assembler cannot tell which of them have ended.
         if (Tile::kGrouped && turn == 0) WgmmaWait<0>();
         MultiplyWide(b, begins_group, flight, sums);
@@ -289,7 +265,7 @@ struct SkinnyConsumer {
         typename Format::Codes codes[2];
         source.Load(slot, half, codes);
         if (half == 1) ReleaseWeights(weights.slot);
-        WaitForInput(sums);
+        WaitForInput();
         Multiply(source, unit, codes, sums);
         ReleaseInput(input.slot);
         input.Advance();

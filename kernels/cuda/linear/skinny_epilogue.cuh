@@ -15,12 +15,10 @@
 
 namespace tessera::kernels::cuda {
 
-// A warpgroup's sums: [block of 64 rows][register of the warpgroup product]; `squares` are the sums
-// of squares of this lane's columns, 8 j + 2 (lane % 4) + {0, 1}.
+// A warpgroup's sums: [block of 64 rows][register of the warpgroup product].
 template <typename Tile>
 struct SkinnySums {
   float acc[2][Tile::kRegisters];
-  float squares[2];
 };
 
 // Which part of the product a piece is.
@@ -52,10 +50,8 @@ __device__ __forceinline__ float GatedValue(float gate, float up, SkinnyEpilogue
   return 0.5f * gate * (1.0f + tanhf(inner)) * up;
 }
 
-// One group of tokens: a thread's sums of both blocks of rows and, where x is normalised, its
-// columns' squares.
-template <typename Tile>
-using TokenWords = float[Tile::kParts][4];
+// One group of tokens: a thread's sums of both blocks of rows.
+using TokenWords = float[2][4];
 
 // Bias and addend of one value; `row` is inside.
 __device__ __forceinline__ float Extras(const SkinnyPlanTask& task, int part, int row, int token) {
@@ -91,7 +87,7 @@ __device__ __forceinline__ void StoreRows(T* y, const float (&values)[2][2], int
 // Eight tokens, 8 j ...
 template <typename Tile>
 __device__ __forceinline__ void WriteTokens(const SkinnyPlan& plan, const SkinnyPlanTask& task,
-                                            int first_row, int j, const TokenWords<Tile>& words,
+                                            int first_row, int j, const TokenWords& words,
                                             const SkinnyRowScales& scales) {
   const int rows_left = task.out - first_row;
   const bool has_extras = task.bias[0] != nullptr || task.addend[0] != nullptr ||
@@ -100,16 +96,12 @@ __device__ __forceinline__ void WriteTokens(const SkinnyPlan& plan, const Skinny
   for (int e = 0; e < 2; ++e) {
     const int token = 8 * j + 2 * (LaneId() & 3) + e;
     if (token >= plan.rows) continue;
-    float factor = 1.0f;
-    if (Tile::kNorm && plan.x == nullptr) {
-      factor = rsqrtf(words[Tile::kParts - 1][e] / static_cast<float>(plan.in) + plan.epsilon);
-    }
     float values[2][2];
 #pragma unroll
     for (int b = 0; b < 2; ++b) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        values[b][r] = words[b][2 * r + e] * (factor * scales.scale[b][r]);
+        values[b][r] = words[b][2 * r + e] * scales.scale[b][r];
         const int row = 8 * r + (plan.gated ? 0 : 64 * b);
         if (has_extras && row < rows_left) {
           values[b][r] += Extras(task, plan.gated ? b : 0, first_row + row, token);
@@ -163,13 +155,13 @@ __device__ __forceinline__ void ReceiveWords(float4* from, uint4 v, float (&word
   words[3] = __uint_as_float(~v.w);
 }
 
-// Words of this thread in a block's piece: for tokens 8 j ..., `part` 0 and 1 are the blocks of 64
-// rows, 2 the squares. A block's two pieces follow one another.
+// Words of this thread in a block's piece: for tokens 8 j ..., `part` is the block of 64 rows. A
+// block's two pieces follow one another.
 template <typename Tile>
 __device__ __forceinline__ float4* PieceWords(const SkinnyPlan& plan, int block, bool is_first,
                                               int group, int j, int part) {
   const int piece = (block * 2 + (is_first ? 0 : 1)) * Tile::kGroups + group;
-  const int words = (piece * (Tile::kColumns / 8) + j) * Tile::kParts + part;
+  const int words = (piece * (Tile::kColumns / 8) + j) * 2 + part;
   return reinterpret_cast<float4*>(plan.pieces) + words * 128 + (threadIdx.x & 127);
 }
 
@@ -192,14 +184,12 @@ struct TileBlocks {
 // before the first is waited for.
 template <typename Tile>
 __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, const TileBlocks& blocks,
-                                          int group, int j, const TokenWords<Tile>& own,
-                                          TokenWords<Tile>& sum) {
-  constexpr int kBatch = Tile::kColumns == 8 ? 8 : Tile::kColumns == 16 ? 6 : 2;
-  constexpr int kBlockWords = 2 * Tile::kGroups * (Tile::kColumns / 8) * Tile::kParts * 128;
-  const bool is_norm = Tile::kNorm && plan.x == nullptr;
+                                          int group, int j, const TokenWords& own,
+                                          TokenWords& sum) {
+  constexpr int kBatch = Tile::kColumns == 16 ? 6 : 2;
+  constexpr int kBlockWords = 2 * Tile::kGroups * (Tile::kColumns / 8) * 2 * 128;
 #pragma unroll
-  for (int part = 0; part < Tile::kParts; ++part) {
-    if (part == 2 && !is_norm) continue;
+  for (int part = 0; part < 2; ++part) {
     float4* const head = PieceWords<Tile>(plan, blocks.first, blocks.first_begins, group, j, part);
     float4* const tail = PieceWords<Tile>(plan, blocks.first, true, group, j, part);
 #pragma unroll 1
@@ -226,12 +216,11 @@ __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, const TileBloc
 
 // The first group of tokens.
 template <typename Tile>
-__device__ __forceinline__ void TakeTokens(const SkinnySums<Tile>& sums, TokenWords<Tile>& words) {
+__device__ __forceinline__ void TakeTokens(const SkinnySums<Tile>& sums, TokenWords& words) {
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
     words[0][k] = sums.acc[0][k];
     words[1][k] = sums.acc[1][k];
-    if constexpr (Tile::kNorm) words[2][k] = k < 2 ? sums.squares[k] : 0;
   }
 }
 
@@ -257,19 +246,17 @@ __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, const Skinny
                                             SkinnySums<Tile>& sums, const SkinnyRowScales& scales) {
   constexpr int kTokenGroups = Tile::kColumns / 8;
   const TileBlocks blocks(plan, piece.tile);
-  const bool is_norm = Tile::kNorm && plan.x == nullptr;
   // The last block may have more tiles to stream and owns nothing, unless the tile is all its own.
   const int owners = max(1, min(blocks.count - 1, kTokenGroups));
   // All that others wait for is sent before this waits for others.
   if (blocks.count > 1) {
 #pragma unroll 1
     for (int j = 0; j < kTokenGroups; ++j) {
-      TokenWords<Tile> words;
+      TokenWords words;
       TakeTokens<Tile>(sums, words);
       if (j % owners != blocks.place) {
 #pragma unroll
-        for (int part = 0; part < Tile::kParts; ++part) {
-          if (part == 2 && !is_norm) continue;
+        for (int part = 0; part < 2; ++part) {
           SendWords(PieceWords<Tile>(plan, blockIdx.x, piece.is_first, group, j, part),
                     make_float4(words[part][0], words[part][1], words[part][2], words[part][3]));
         }
@@ -282,7 +269,7 @@ __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, const Skinny
 #pragma unroll 1
   for (int j = 0; j < kTokenGroups; ++j) {
     if (j % owners == blocks.place) {
-      TokenWords<Tile> own, words = {};
+      TokenWords own, words = {};
       TakeTokens<Tile>(sums, own);
       AddPieces<Tile>(plan, blocks, group, j, own, words);
       WriteTokens<Tile>(plan, task, first_row, j, words, scales);

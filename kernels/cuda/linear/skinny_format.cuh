@@ -57,23 +57,56 @@ using SkinnyFragments = uint32_t[4][4];
 
 struct SkinnyBf16 {
   static constexpr DType kDType = DType::kBF16;
-  static constexpr int kHalves = 1;  // runs of 64 columns of a unit
+  static constexpr int kHalves = 1;     // runs of 64 columns of a unit
+  static constexpr bool kHalf = false;  // whether few rows are multiplied in float16
   static constexpr bool kRegisters = false;
   static constexpr bool kPacked = false;
   static constexpr SkinnyScale kScale = SkinnyScale::kNone;
-  static constexpr uint32_t kBlockBytes = 8192;  // of a slot's block of 64 rows
-  struct Codes {};
+  static constexpr uint32_t kRecordBytes = 2048;             // of 16 rows of a unit
+  static constexpr uint32_t kBlockBytes = 4 * kRecordBytes;  // of a slot's block of 64 rows
+  // Sixteen columns of rows g and g + 8.
+  struct Codes {
+    uint4 row[2][2];
+  };
   // Row of the weight that is row g (0..7) of a fragment's eight.
   static __device__ __forceinline__ uint32_t RowOf(uint32_t g) { return g; }
+  static __device__ __forceinline__ Codes Load(const uint8_t* block, int /*half*/, int warp,
+                                               int lane) {
+    const uint32_t row = lane >> 2, chunk = 2 * (lane & 3);
+    const uint8_t* from = block + (warp * 16 + row) * 128;
+    Codes codes;
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        codes.row[r][i] =
+            *reinterpret_cast<const uint4*>(from + r * 1024 + ((chunk + i) ^ row) * 16);
+      }
+    }
+    return codes;
+  }
+  static __device__ __forceinline__ void Convert(const Codes& codes, int pair,
+                                                 uint32_t (&a)[2][4]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const uint4& v = codes.row[r][pair];
+      a[0][r] = v.x;
+      a[0][r + 2] = v.y;
+      a[1][r] = v.z;
+      a[1][r + 2] = v.w;
+    }
+  }
 };
 
 // Types of one byte a code, in rows of 128 bytes with the 128-byte swizzle. Lanes of a quarter warp
 // have the rows g and g ^ 4 so that their 16-byte reads meet all banks.
 struct SkinnyByteCodes {
   static constexpr int kHalves = 2;
+  static constexpr bool kHalf = false;
   static constexpr bool kRegisters = true;
   static constexpr bool kPacked = false;
-  static constexpr uint32_t kBlockBytes = 8192;
+  static constexpr uint32_t kRecordBytes = 2048;
+  static constexpr uint32_t kBlockBytes = 4 * kRecordBytes;
 
   struct Codes {
     uint4 row[2];
@@ -137,6 +170,7 @@ struct SkinnyByteCodes {
 };
 
 struct SkinnyF8 : SkinnyByteCodes {
+  static constexpr bool kHalf = true;
   // A code's exponent and mantissa, shifted into bfloat16's, give its value times 2^-120, also for
   // subnormal codes.
   static __device__ __forceinline__ uint32_t Scale(uint32_t spread) {
@@ -155,6 +189,24 @@ struct SkinnyF8 : SkinnyByteCodes {
   }
   static __device__ __forceinline__ void ConvertSteps(const StepCodes& codes, SkinnyFragments& a) {
     ConvertPairs<SkinnyF8>(codes, a);
+  }
+  struct Halves {
+    static __device__ __forceinline__ uint32_t Of(uint16_t pair) {
+      uint32_t d;
+      asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(d) : "h"(pair));
+      return d;
+    }
+    static __device__ __forceinline__ uint32_t Low(uint32_t word) {
+      return Of(static_cast<uint16_t>(word));
+    }
+    static __device__ __forceinline__ uint32_t High(uint32_t word) {
+      return Of(static_cast<uint16_t>(word >> 16));
+    }
+  };
+  // The same in float16, which knows what is not a number.
+  static __device__ __forceinline__ void ConvertHalves(const Codes& codes, int pair,
+                                                       uint32_t (&a)[2][4]) {
+    ConvertWords<Halves>(codes, pair, a);
   }
 };
 struct SkinnyF8Channel : SkinnyF8 {
@@ -195,13 +247,16 @@ template <DType kType>
 struct SkinnyI4 {
   static constexpr DType kDType = kType;
   static constexpr int kHalves = 2;
+  static constexpr bool kHalf = false;
   static constexpr bool kRegisters = true;
   static constexpr bool kPacked = true;
   static constexpr SkinnyScale kScale = SkinnyScale::kGroup;
   static constexpr uint32_t kGroup =
       kType == DType::kI4G64 || kType == DType::kI4G64Zero ? 64 : 128;
   static constexpr bool kZeros = kType == DType::kI4G128Zero || kType == DType::kI4G64Zero;
-  static constexpr uint32_t kBlockBytes = Int4RecordOf(64, kGroup, kZeros).bytes;
+  static constexpr Int4Record kRecord = Int4RecordOf(kGroup, kZeros);
+  static constexpr uint32_t kRecordBytes = kRecord.bytes;
+  static constexpr uint32_t kBlockBytes = 4 * kRecordBytes;
 
   struct Codes {
     uint2 row[2];
@@ -209,27 +264,26 @@ struct SkinnyI4 {
     float scale[2];
   };
   static __device__ __forceinline__ uint32_t RowOf(uint32_t g) { return g; }
-  static __device__ __forceinline__ Codes Load(const uint8_t* block, const Int4Record& record,
-                                               int half, int warp, int lane) {
-    const uint32_t row = warp * 16 + (lane >> 2);
-    const uint8_t* from = block + (half * record.rows + row) * 32 + (lane & 3) * 8;
+  static __device__ __forceinline__ Codes Load(const uint8_t* block, int half, int warp, int lane) {
+    const uint8_t* record = block + warp * kRecordBytes;
+    const uint8_t* from = record + half * 512 + lane * 8;
     Codes codes{
         {*reinterpret_cast<const uint2*>(from), *reinterpret_cast<const uint2*>(from + 256)},
         {0x43084308u, 0x43084308u},
         {0, 0}};
-    LoadScales(block, record, half, row, codes);
+    LoadScales(record, half, lane >> 2, codes);
     return codes;
   }
   template <typename AnyCodes>
-  static __device__ __forceinline__ void LoadScales(const uint8_t* block, const Int4Record& record,
-                                                    int half, uint32_t row, AnyCodes& codes) {
-    const uint32_t index = (kGroup == 64 ? half * record.rows : 0) + row;
+  static __device__ __forceinline__ void LoadScales(const uint8_t* record, int half, uint32_t row,
+                                                    AnyCodes& codes) {
+    const uint32_t index = (kGroup == 64 ? half * kInt4RecordRows : 0) + row;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       codes.scale[r] = __half2float(
-          *reinterpret_cast<const __half*>(block + record.scales + (index + 8 * r) * 2));
+          *reinterpret_cast<const __half*>(record + kRecord.scales + (index + 8 * r) * 2));
       if constexpr (kZeros) {
-        codes.zero[r] = 0x43004300u | block[record.zeros + index + 8 * r] * 0x00010001u;
+        codes.zero[r] = 0x43004300u | record[kRecord.zeros + index + 8 * r] * 0x00010001u;
       }
     }
   }
@@ -239,18 +293,17 @@ struct SkinnyI4 {
     uint32_t zero[2];
     float scale[2];
   };
-  static __device__ __forceinline__ StepCodes LoadSteps(const uint8_t* block,
-                                                        const Int4Record& record, int half,
-                                                        int warp, int lane) {
-    const uint32_t row = warp * 16 + (lane >> 2);
-    const uint8_t* from = block + (half * record.rows + row) * 32;
+  static __device__ __forceinline__ StepCodes LoadSteps(const uint8_t* block, int half, int warp,
+                                                        int lane) {
+    const uint8_t* record = block + warp * kRecordBytes;
+    const uint8_t* from = record + half * 512 + (lane >> 2) * 32;
     StepCodes codes{{}, {0x43084308u, 0x43084308u}, {0, 0}};
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       codes.row[r][0] = *reinterpret_cast<const uint4*>(from + r * 256);
       codes.row[r][1] = *reinterpret_cast<const uint4*>(from + r * 256 + 16);
     }
-    LoadScales(block, record, half, row, codes);
+    LoadScales(record, half, lane >> 2, codes);
     return codes;
   }
   static __device__ __forceinline__ void ConvertSteps(const StepCodes& codes, SkinnyFragments& a) {
@@ -302,16 +355,11 @@ struct SkinnyTile {
   static constexpr int kGroupColumns = kGrouped ? ScaleGroup(Format::kDType) : 0;
   // Whether converted weights are multiplied by whole warpgroups.
   static constexpr bool kWide = Format::kRegisters && kColumns >= 32;
-  // Only this class may normalise its input.
-  static constexpr bool kNorm = kColumns == 8;
-  static constexpr int kParts = kNorm ? 3 : 2;  // words a thread and group of 8 tokens (epilogue)
-
   static constexpr uint32_t kSlotBytes = 2 * Format::kBlockBytes;
   static constexpr uint32_t kInputBytes = kColumns * 128;  // 64 columns of x
   // Wide products hold two slots from unit to unit: eight leave six under way, and cost the ring of
   // a block that has the multiprocessor for itself nothing (32 columns) or two slots of ten.
-  static constexpr int kInputSlots = kColumns == 8                      ? 8
-                                     : kColumns == 16                   ? 6
+  static constexpr int kInputSlots = kColumns == 16                     ? 6
                                      : kWide && kGeometry.resident == 1 ? 8
                                      : kColumns == 32                   ? 4
                                                                         : 2;
@@ -326,7 +374,7 @@ struct SkinnyTile {
   static_assert(kSlots >= 4 && kSlots <= 32);
 
   // Of a thread, where the two roles divide what a kernel of 384 threads starts with.
-  static constexpr int kProducerRegisters = kNorm || kGeometry.resident == 1 ? 40 : 32;
+  static constexpr int kProducerRegisters = kGeometry.resident == 1 ? 40 : 32;
   static constexpr int kConsumerRegisters =
       (kGeometry.resident == 2 ? 240 - kProducerRegisters : 464) / 16 * 8;
 };
@@ -340,8 +388,6 @@ struct SkinnyShared {
   uint64_t weights_empty[Tile::kSlots];
   uint64_t input_full[Tile::kInputSlots];
   uint64_t input_empty[Tile::kInputSlots];
-  // Sums of squares of 64 columns of the residual rows of an input slot.
-  float squares[Tile::kInputSlots][8];
 };
 
 // A place in a ring of kSlots, and the parity of its current round.

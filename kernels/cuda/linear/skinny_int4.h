@@ -1,12 +1,12 @@
-// "cuda.int4.v2": how the device keeps int4 weights (host and device code). Lossless; as many bytes
+// "cuda.int4.v3": how the device keeps int4 weights (host and device code). Lossless; as many bytes
 // as the canonical planes where out is a multiple of 16 and in one of 128.
 //
 // Rows are cut into panels of 64 (the last has what is left, rounded up to 16), a panel along `in`
-// into records of 128 columns, and records lie one after another: panel by panel, within one by
-// column. A record of `rows` rows holds
-//   codes   two halves of 64 columns; a half is [rows, 32 bytes]
-//   scales  f16 [128 / group, rows]
-//   zeros   uint8 [128 / group, rows], only with zero points
+// into runs of 128 columns, and a run into records of 16 rows. Records lie one after another: panel
+// by panel, within one by column, within a run by row. A record holds
+//   codes   two halves of 64 columns; a half is [16, 32 bytes]
+//   scales  f16 [128 / group, 16]
+//   zeros   uint8 [128 / group, 16], only with zero points
 // Rows past `out` and columns past `in` have code 0, scale 0, zero point 0.
 // The nibbles of eight columns are ordered so that masking with 0x000f000f yields two neighbours:
 // column k (0..63) of a half row is in its 32-bit word k / 8, nibble k / 2 % 4 + 4 * (k % 2).
@@ -21,40 +21,40 @@
 
 namespace tessera::kernels::cuda {
 
-inline constexpr const char* kInt4Layout = "cuda.int4.v2";
+inline constexpr const char* kInt4Layout = "cuda.int4.v3";
 inline constexpr uint32_t kInt4PanelRows = 64;
+inline constexpr uint32_t kInt4RecordRows = 16;
 inline constexpr uint32_t kInt4RecordColumns = 128;
 
 // The parts of one record, in bytes.
 struct Int4Record {
-  uint32_t rows;    // 16, 32, 48 or 64
   uint32_t scales;  // offset of the scales
   uint32_t zeros;   // offset of the zero points; the end where there are none
   uint32_t bytes;
 };
 
-TESSERA_HOST_DEVICE constexpr Int4Record Int4RecordOf(uint32_t rows, uint32_t group,
-                                                      bool has_zeros) {
+TESSERA_HOST_DEVICE constexpr Int4Record Int4RecordOf(uint32_t group, bool has_zeros) {
   const uint32_t groups = kInt4RecordColumns / group;
-  Int4Record record{rows, rows * 64, 0, 0};
-  record.zeros = record.scales + groups * rows * 2;
-  record.bytes = record.zeros + (has_zeros ? groups * rows : 0);
-  return record;
+  const uint32_t scales = kInt4RecordRows * kInt4RecordColumns / 2;
+  const uint32_t zeros = scales + groups * kInt4RecordRows * 2;
+  return {scales, zeros, zeros + (has_zeros ? groups * kInt4RecordRows : 0)};
 }
 
-// Rows that the panel beginning at `row` keeps.
-TESSERA_HOST_DEVICE constexpr uint32_t Int4PanelRows(uint32_t out, uint32_t row) {
-  const uint32_t left = out - row;
-  return left >= kInt4PanelRows ? kInt4PanelRows : (left + 15) / 16 * 16;
+// Records that a run of the panel of `row` has.
+TESSERA_HOST_DEVICE constexpr uint32_t Int4RunRecords(uint32_t out, uint32_t row) {
+  const uint32_t left = out - row / kInt4PanelRows * kInt4PanelRows;
+  return left >= kInt4PanelRows ? 4 : (left + kInt4RecordRows - 1) / kInt4RecordRows;
 }
 
-// Bytes from the weight's start to record `column / 128` of the panel of `row`. `record` is that
-// panel's.
-TESSERA_HOST_DEVICE constexpr uint64_t Int4RecordOffset(uint32_t row, uint32_t column, uint32_t in,
-                                                        const Int4Record& record) {
-  const uint64_t records = (in + kInt4RecordColumns - 1) / kInt4RecordColumns;
-  const uint64_t full = uint64_t{record.bytes} / record.rows * kInt4PanelRows;
-  return row / kInt4PanelRows * records * full + column / kInt4RecordColumns * record.bytes;
+// Bytes from the weight's start to the record of `row` and `column`. The next one along `in` lies
+// Int4RunRecords of them further.
+TESSERA_HOST_DEVICE constexpr uint64_t Int4RecordOffset(uint32_t row, uint32_t column, uint32_t out,
+                                                        uint32_t in, uint32_t record_bytes) {
+  const uint64_t runs = (in + kInt4RecordColumns - 1) / kInt4RecordColumns;
+  const uint64_t before = row / kInt4PanelRows * runs * 4 +
+                          column / kInt4RecordColumns * Int4RunRecords(out, row) +
+                          row % kInt4PanelRows / kInt4RecordRows;
+  return before * record_bytes;
 }
 
 // Place of one code inside its record: byte, and the shift of its nibble.
@@ -62,11 +62,11 @@ struct Int4Place {
   uint32_t byte;
   uint32_t shift;
 };
-TESSERA_HOST_DEVICE constexpr Int4Place Int4PlaceOf(uint32_t row, uint32_t column,
-                                                    const Int4Record& record) {
-  const uint32_t r = row % kInt4PanelRows, half = column / 64 % 2, k = column % 64;
+TESSERA_HOST_DEVICE constexpr Int4Place Int4PlaceOf(uint32_t row, uint32_t column) {
+  const uint32_t half = column / 64 % 2, k = column % 64;
   const uint32_t word = k / 8, nibble = k / 2 % 4 + 4 * (k % 2);
-  return {half * record.rows * 32 + r * 32 + word * 4 + nibble / 2, nibble % 2 * 4};
+  return {(half * kInt4RecordRows + row % kInt4RecordRows) * 32 + word * 4 + nibble / 2,
+          nibble % 2 * 4};
 }
 
 // Bytes of a packed weight; `dtype` is one of the four int4 types.

@@ -1,9 +1,12 @@
 // What the host decides of a skinny product and the kernel reads (skinny.h's inside).
 //
-// Outputs are cut into tiles (`groups` consumer warpgroups times 128 rows of weights; half of them
-// gate and half up where gated), a tile along `in` into units of `unit_k` columns. Blocks divide
-// the units of all tiles, in order, into equal runs: a run begins and ends inside a tile, so that a
-// tile is the sum of up to a few blocks' pieces.
+// Up to 8 rows (skinny_few.cuh): outputs are cut into tiles of 16 rows of weights (16 of gate and
+// 16 of up where gated), and blocks divide the tiles of all tasks, in order, into equal runs.
+//
+// More rows (skinny_tile.cuh): outputs are cut into tiles (`groups` consumer warpgroups times 128
+// rows of weights; half of them gate and half up where gated), a tile along `in` into units of
+// `unit_k` columns. Blocks divide the units of all tiles, in order, into equal runs: a run begins
+// and ends inside a tile, so that a tile is the sum of up to a few blocks' pieces.
 #pragma once
 
 #include <cuda.h>
@@ -20,8 +23,16 @@
 namespace tessera::kernels::cuda {
 
 inline constexpr int kSkinnyGroupRows = 128;  // rows of weights of one consumer warpgroup
-inline constexpr int kSkinnyMaxTiles = 16384;
+inline constexpr int kSkinnyFewRows = 16;     // rows of weights of a tile of the kernel of few rows
+inline constexpr int kSkinnyMostKept =
+    16384;  // elements of x that its blocks keep in shared memory
 inline constexpr int kSkinnyMaxMultiprocessors = 256;
+
+// Shared memory of a block. Blocks of one launch would crowd on the multiprocessors that are free
+// first: products that add to the residual stream take more than half of it and so have a
+// multiprocessor each; those between them find just their place beside one.
+inline constexpr size_t kSkinnySpreadBytes = 116 * 1024;
+inline constexpr size_t kSkinnyBesideBytes = 110 * 1024;
 
 // How a weight type and number of rows are run.
 struct SkinnyGeometry {
@@ -77,6 +88,11 @@ struct SkinnyPlan {
   float epsilon;
   const int32_t* x_rows;
   const int32_t* y_rows;
+  // Of the kernel of few rows:
+  int32_t few_tiles;    // that a block sums at a time
+  int32_t few_teams;    // 2: its warps divide them in halves
+  int32_t few_slots;    // of a warp's ring
+  int32_t few_keeps_x;  // whether a block holds all of x
   float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
   // First unit of `block`.

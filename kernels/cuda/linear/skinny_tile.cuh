@@ -13,6 +13,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear/skinny_consumer.cuh"
 #include "kernels/cuda/linear/skinny_epilogue.cuh"
+#include "kernels/cuda/linear/skinny_few.cuh"
 #include "kernels/cuda/linear/skinny_format.cuh"
 #include "kernels/cuda/linear/skinny_input.cuh"
 
@@ -54,11 +55,9 @@ struct GroupSource {
       if constexpr (Tile::Format::kPacked) {
         record_bytes[b] = 0;
         if (row[b] >= task.out) continue;
-        const Int4Record record = Int4RecordOf(Int4PanelRows(task.out, row[b]),
-                                               Tile::Format::kGroup, Tile::Format::kZeros);
-        record_bytes[b] = record.bytes;
-        records[b] =
-            task.weight[part] + Int4RecordOffset(row[b], piece.unit_begin * 128, plan.in, record);
+        record_bytes[b] = Int4RunRecords(task.out, row[b]) * Tile::Format::kRecordBytes;
+        records[b] = task.weight[part] + Int4RecordOffset(row[b], piece.unit_begin * 128, task.out,
+                                                          plan.in, Tile::Format::kRecordBytes);
       }
     }
   }
@@ -136,12 +135,6 @@ __device__ __forceinline__ void Produce(const SkinnyPlan& plan, SkinnyShared<Til
     if (ElectOne()) StreamWeights<Tile>(plan, shared);
     return;
   }
-  if constexpr (Tile::kNorm) {
-    if (plan.x == nullptr) {
-      NormaliseInput<Tile>(plan, shared, warp - 1);
-      return;
-    }
-  }
   if (warp == 1 && ElectOne()) CopyInput<Tile>(plan, shared);
 }
 
@@ -198,16 +191,11 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
   }
 }
 
-// Blocks of one launch would crowd on the multiprocessors that are free first. Products that add to
-// the residual stream take more than half of the shared memory and so have a multiprocessor each;
-// those between them find just their place beside one.
-inline constexpr size_t kSpreadBytes = 116 * 1024;
-
 template <typename Tile>
 cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   constexpr size_t kBytes = sizeof(SkinnyShared<Tile>);
   static_assert(kBytes <= Tile::kSharedLimit);
-  constexpr size_t kMostBytes = std::max(kBytes, Tile::kSpread ? kSpreadBytes : 0);
+  constexpr size_t kMostBytes = std::max(kBytes, Tile::kSpread ? kSkinnySpreadBytes : 0);
   static std::atomic<uint64_t> prepared{0};  // a bit a device
   const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&SkinnyKernel<Tile>),
                                           static_cast<int>(kMostBytes), prepared);
@@ -223,7 +211,7 @@ cudaError_t LaunchSkinnyFormat(const SkinnyPlan& plan, int columns, int blocks,
                                cudaStream_t stream) {
   switch (columns) {
     case 8:
-      return LaunchSkinnyTile<SkinnyTile<Format, 8>>(plan, blocks, stream);
+      return LaunchSkinnyFew<Format>(plan, blocks, stream);
     case 16:
       return LaunchSkinnyTile<SkinnyTile<Format, 16>>(plan, blocks, stream);
     case 32:

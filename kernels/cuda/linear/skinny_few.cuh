@@ -1,0 +1,287 @@
+// The kernel of skinny.h for up to 8 rows on sm_90a. A multiprocessor owns whole rows of weights,
+// in tiles of 16, so that sums stay inside it: its warps divide the columns (and, where there are
+// many tiles, the tiles), and add what they have in shared memory at the end. Each warp streams its
+// own weights through a ring of its own, one tile of a unit a slot, and needs no other warp until
+// then.
+//
+// Only x and y wait for earlier kernels; the rings are full of weights by then. What follows the
+// wait is short code: it is fetched while nothing else can be done.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/linear/skinny_epilogue.cuh"
+#include "kernels/cuda/linear/skinny_few_input.cuh"
+#include "kernels/cuda/linear/skinny_few_loader.cuh"
+#include "kernels/cuda/linear/skinny_format.cuh"
+
+namespace tessera::kernels::cuda {
+
+// Sums of a warp for a tile and 8 tokens, as mma.m16n8k16 leaves them: rows g and g + 8, tokens
+// 2 (lane % 4) + {0, 1}.
+using FewSums = float[4];
+
+// Adds the products of a slot's tile with 64 columns of the tokens, in two chains.
+template <typename Format>
+__device__ __forceinline__ void MultiplyHalf(const typename Format::Codes& codes,
+                                             const FewColumns& columns, FewSums (&sums)[2]) {
+#pragma unroll
+  for (int pair = 0; pair < 2; ++pair) {
+    uint32_t a[2][4];
+    if constexpr (Format::kHalf) {
+      Format::ConvertHalves(codes, pair, a);
+    } else {
+      Format::Convert(codes, pair, a);
+    }
+#pragma unroll
+    for (int step = 0; step < 2; ++step) {
+      const uint32_t* b = &columns.word[4 * pair + 2 * step];
+      if constexpr (Format::kHalf) {
+        MmaF16(sums[step], a[step], b[0], b[1]);
+      } else {
+        MmaBf16(sums[step], a[step], b[0], b[1]);
+      }
+    }
+  }
+}
+
+// Scales of 128 x 128 blocks: lane t reads those of the warp's tile t, a unit ahead.
+template <typename Few>
+struct FewBlockScales {
+  const float* row = nullptr;
+  int units = 0;
+  float now = 0, next = 0;
+
+  __device__ __forceinline__ FewBlockScales(const SkinnyPlan& plan, const FewTiles& tiles) {
+    if constexpr (Few::Format::kScale == SkinnyScale::kBlock) {
+      if (LaneId() >= tiles.count) return;
+      const FewPlace place(plan, tiles.first + LaneId());
+      units = plan.tile_units;
+      row = place.task->scales[place.part] + int64_t{place.row / 128} * units;
+    }
+  }
+  __device__ __forceinline__ void Fetch(int unit) {
+    if constexpr (Few::Format::kScale == SkinnyScale::kBlock) {
+      next = row != nullptr && unit < units ? __ldg(row + unit) : 0;
+    }
+  }
+  // Of the warp's tile `tile`; 1 for other types.
+  __device__ __forceinline__ float Of(int tile) const {
+    if constexpr (Few::Format::kScale == SkinnyScale::kBlock) {
+      return __shfl_sync(0xffffffffu, now, tile);
+    }
+    return 1.0f;
+  }
+};
+
+// One tile of a unit, whose slot is full, into its sums; `release` is called when the slot is read.
+// `scale` is of the tokens and, where the weights have some, of the block.
+template <typename Few, typename Release>
+__device__ __forceinline__ void MultiplySlot(const uint8_t* slot, const float (&scale)[2],
+                                             const FewColumns (&columns)[Few::Format::kHalves],
+                                             FewSums& sums, Release release) {
+  using Format = typename Few::Format;
+  typename Format::Codes codes[Format::kHalves];
+#pragma unroll
+  for (int half = 0; half < Format::kHalves; ++half) {
+    codes[half] = Format::Load(slot, half, 0, LaneId());
+  }
+  release();
+  FewSums part[2] = {};
+#pragma unroll
+  for (int half = 0; half < Format::kHalves; ++half) {
+    MultiplyHalf<Format>(codes[half], columns[half], part);
+    if constexpr (Format::kScale == SkinnyScale::kGroup) {
+      if (half + 1 < Format::kHalves && Few::kGroupColumns == 128) continue;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        sums[i] = fmaf(codes[half].scale[i >> 1], part[0][i] + part[1][i], sums[i]);
+        part[0][i] = part[1][i] = 0;
+      }
+    }
+  }
+  if constexpr (Format::kScale != SkinnyScale::kGroup) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sums[i] = fmaf(scale[i & 1], part[0][i] + part[1][i], sums[i]);
+  }
+}
+
+// Streams one pass of a warp, all its tiles over all its units, and leaves the sums.
+template <typename Few>
+__device__ __forceinline__ void SumPass(const SkinnyPlan& plan, const FewTeam& team,
+                                        const FewTiles& tiles, FewBlockScales<Few>& scales,
+                                        FewLoader<Few>& loader, FewInput<Few>& input) {
+  FewSums sums[Few::kTiles] = {};
+  input.Fetch(team.place);
+#pragma unroll 1
+  for (int unit = team.place; unit < plan.tile_units; unit += team.warps) {
+    FewColumns columns[Few::Format::kHalves];
+    float scale[2];
+    input.Take(unit, columns, scale);
+    input.Fetch(unit + team.warps);
+    scales.now = scales.next;
+    scales.Fetch(unit + team.warps);
+#pragma unroll
+    for (int tile = 0; tile < Few::kTiles; ++tile) {
+      if (tile >= tiles.count) break;
+      const float block_scale = scales.Of(tile);
+      const float both[2] = {scale[0] * block_scale, scale[1] * block_scale};
+      const uint8_t* slot = loader.WaitForNext();
+      MultiplySlot<Few>(slot, both, columns, sums[tile], [&] { loader.Refill(); });
+    }
+  }
+  __syncwarp();
+#pragma unroll
+  for (int tile = 0; tile < Few::kTiles; ++tile) {
+    if (tile >= tiles.count) break;
+    loader.sums()[tile * 32 + LaneId()] =
+        make_float4(sums[tile][0], sums[tile][1], sums[tile][2], sums[tile][3]);
+  }
+}
+
+// Adds the warps' sums of a row and token of tile `tile` of the pass, in the order of the team.
+template <typename Few>
+__device__ __forceinline__ float AddParts(const SkinnyPlan& plan, FewShared<Few>& shared,
+                                          const FewPass& pass, int tile, int row, int token) {
+  const int team = tile < pass.first_half ? 0 : 1;
+  const int warps = kFewWarps / plan.few_teams;
+  const int own = tile - (team == 0 ? 0 : pass.first_half);
+  const int lane = (row & 7) * 4 + (token >> 1);
+  const int word = (own * 32 + lane) * 4 + (row >> 3) * 2 + (token & 1);
+  const uint32_t ring = FewRingBytes<Few>(plan);
+  const uint8_t* from = FewRing<Few>(plan, shared, team * warps + 1) - Few::kSumBytes + word * 4;
+  float sum = 0;
+#pragma unroll 4
+  for (int i = 0; i < warps; ++i) sum += *reinterpret_cast<const float*>(from + i * ring);
+  return sum;
+}
+
+// A row and token of a pass's output; rows of the weights that it is of.
+template <typename Few>
+struct FewOutput {
+  int item;  // output tile of the pass
+  int row;   // 0..15 of a fragment
+  int token;
+
+  // Element `index` of the pass: rows of a token lie one after another.
+  __device__ __forceinline__ FewOutput(const SkinnyPlan& plan, int index)
+      : item(index / (kSkinnyFewRows * plan.rows)),
+        row(index % kSkinnyFewRows),
+        token(index / kSkinnyFewRows - item * plan.rows) {}
+};
+
+// Sums, finishes and writes what this thread has of the pass's output.
+template <typename Few>
+__device__ __forceinline__ void FinishPass(const SkinnyPlan& plan, FewShared<Few>& shared,
+                                           const FewPass& pass) {
+  const bool gated = plan.gated != 0;
+  const int elements = (gated ? pass.count / 2 : pass.count) * kSkinnyFewRows * plan.rows;
+#pragma unroll 1
+  for (int index = threadIdx.x; index < elements; index += kFewWarps * 32) {
+    const FewOutput<Few> at(plan, index);
+    const FewPlace place(plan, pass.first + (gated ? 2 : 1) * at.item);
+    const SkinnyPlanTask& task = *place.task;
+    const int row = place.row + Few::Format::RowOf(at.row & 7) + (at.row & 8);
+    if (row >= task.out) continue;
+    const float factor = FewInput<Few>::Factor(plan, shared, at.token);
+    const auto value = [&](int part) {
+      const int tile = gated ? 2 * at.item + part : at.item;
+      const float scale = factor * shared.scale[tile][at.row];
+      float v = AddParts<Few>(plan, shared, pass, tile, at.row, at.token) * scale;
+      v += shared.bias[tile][at.row];
+      if (task.addend[part] != nullptr) {
+        v += __bfloat162float(task.addend[part][at.token * task.addend_stride + row]);
+      }
+      return v;
+    };
+    float v = value(0);
+    if (gated) v = GatedValue(v, value(1), plan.epilogue);
+    const int64_t y_row = plan.y_rows == nullptr ? at.token : plan.y_rows[at.token];
+    const int64_t offset = y_row * task.y_stride + row;
+    if (plan.epilogue == SkinnyEpilogue::kResidual) {
+      // An element of y has one writer: adding in L2 is as exact as loading it, and waits for
+      // nothing.
+      atomicAdd(static_cast<float*>(task.y) + offset, v);
+    } else if (plan.epilogue == SkinnyEpilogue::kStoreFloat) {
+      static_cast<float*>(task.y)[offset] = v;
+    } else {
+      static_cast<__nv_bfloat16*>(task.y)[offset] = __float2bfloat16_rn(v);
+    }
+  }
+}
+
+// Channel scales (1 for other types) and biases (0 where there are none) of the pass's tiles.
+template <typename Few>
+__device__ __forceinline__ void LoadConstants(const SkinnyPlan& plan, FewShared<Few>& shared,
+                                              const FewPass& pass) {
+  const int tile = static_cast<int>(threadIdx.x) / kSkinnyFewRows;
+  if (tile >= pass.count) return;
+  const int in_tile = static_cast<int>(threadIdx.x) % kSkinnyFewRows;
+  const FewPlace place(plan, pass.first + tile);
+  const int row = place.row + Few::Format::RowOf(in_tile & 7) + (in_tile & 8);
+  const bool inside = row < place.task->out;
+  float scale = 1, bias = 0;
+  if constexpr (Few::Format::kScale == SkinnyScale::kChannel) {
+    if (inside) scale = __ldg(place.task->scales[place.part] + row);
+  }
+  if (inside && place.task->bias[place.part] != nullptr) {
+    bias = __ldg(place.task->bias[place.part] + row);
+  }
+  shared.scale[tile][in_tile] = scale;
+  shared.bias[tile][in_tile] = bias;
+}
+
+template <typename Few>
+__global__ void __launch_bounds__(kFewWarps * 32, 2)
+    SkinnyFewKernel(const __grid_constant__ SkinnyPlan plan) {
+  extern __shared__ __align__(1024) uint8_t memory[];
+  auto& shared = *reinterpret_cast<FewShared<Few>*>(memory);
+  const int warp = static_cast<int>(threadIdx.x) >> 5;
+  const FewTeam team(plan, warp);
+  const int passes = FewPass::CountOf(plan);
+  FewLoader<Few> loader(plan, shared, warp, passes > 1);
+  FewInput<Few> input(plan, shared);
+#pragma unroll 1
+  for (int index = 0; index < passes; ++index) {
+    const FewPass pass(plan, index);
+    const FewTiles tiles(pass, team);
+    loader.Begin(team, tiles);
+    LoadConstants<Few>(plan, shared, pass);
+    FewBlockScales<Few> scales(plan, tiles);
+    scales.Fetch(team.place);
+    if (index == 0) {
+      LetNextStart();
+      input.Begin();
+    }
+    SumPass<Few>(plan, team, tiles, scales, loader, input);
+    __syncthreads();
+    FinishPass<Few>(plan, shared, pass);
+    if (index + 1 < passes) __syncthreads();
+  }
+}
+
+template <typename Few>
+cudaError_t LaunchFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
+  static std::atomic<uint64_t> prepared{0};  // a bit a device
+  const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&SkinnyFewKernel<Few>),
+                                          static_cast<int>(kSkinnySpreadBytes), prepared);
+  if (error != cudaSuccess) return error;
+  const bool spreads = plan.epilogue == SkinnyEpilogue::kResidual;
+  SkinnyPlan with_slots = plan;
+  const size_t bytes = spreads ? kSkinnySpreadBytes : kSkinnyBesideBytes;
+  with_slots.few_slots = FewSlots<Few>(plan, bytes);
+  return LaunchDependent(SkinnyFewKernel<Few>, dim3(blocks), dim3(kFewWarps * 32), bytes, 1, stream,
+                         with_slots);
+}
+
+// Few tiles a block need few registers.
+template <typename Format>
+cudaError_t LaunchSkinnyFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
+  return plan.few_tiles <= 4 ? LaunchFew<FewShape<Format, 4>>(plan, blocks, stream)
+                             : LaunchFew<FewShape<Format, 8>>(plan, blocks, stream);
+}
+
+}  // namespace tessera::kernels::cuda

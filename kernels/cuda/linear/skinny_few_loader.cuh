@@ -1,0 +1,229 @@
+// Which tiles a block, a pass and a warp of skinny_few.cuh have, and how a warp streams its own.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/linear/skinny_format.cuh"
+#include "kernels/cuda/linear/skinny_plan.h"
+
+namespace tessera::kernels::cuda {
+
+inline constexpr int kFewWarps = 8;
+inline constexpr int kFewMostSlots = 12;  // of a warp
+inline constexpr int kFewMostTiles = 16;  // of a pass
+// Units of 128 columns of up to 8 rows that a block keeps.
+inline constexpr int kFewMostScales = kSkinnyMostKept / 128 + 8;
+
+// What is fixed when a kernel is compiled: `kTiles_` is the most that a warp sums at a time.
+template <typename Format_, int kTiles_>
+struct FewShape {
+  using Format = Format_;
+  static constexpr int kTiles = kTiles_;
+  static constexpr bool kGrouped =
+      Format::kScale == SkinnyScale::kBlock || Format::kScale == SkinnyScale::kGroup;
+  static constexpr int kGroupColumns = kGrouped ? ScaleGroup(Format::kDType) : 0;
+  static constexpr uint32_t kSumBytes = kTiles * 512;  // of a warp's sums
+};
+
+// The block's shared memory: this, x where it fits, the warps' rings.
+template <typename Few>
+struct FewShared {
+  uint64_t full[kFewWarps][kFewMostSlots];
+  float squares[kFewWarps][8];  // sums of squares of residual rows, of each warp's columns
+  float scale[kFewMostTiles][kSkinnyFewRows];
+  float bias[kFewMostTiles][kSkinnyFewRows];
+  float unit_scale[kFewMostScales];  // [row, units], of x in float16
+};
+
+inline constexpr uint32_t kFewHeadBytes = 4096;
+static_assert(sizeof(FewShared<FewShape<SkinnyBf16, 4>>) <= kFewHeadBytes);
+
+// Bytes of a row of x in shared memory; rows begin in different banks.
+TESSERA_HOST_DEVICE uint32_t FewInputStride(int in) { return uint32_t(in) * 2 + 16; }
+TESSERA_HOST_DEVICE uint32_t FewInputBytes(const SkinnyPlan& plan) {
+  return plan.few_keeps_x == 0 ? 0 : (plan.rows * FewInputStride(plan.in) + 1023) / 1024 * 1024;
+}
+
+// Slots of a warp in a block of `bytes` of shared memory.
+template <typename Few>
+int FewSlots(const SkinnyPlan& plan, size_t bytes) {
+  const size_t ring = (bytes - kFewHeadBytes - FewInputBytes(plan)) / kFewWarps;
+  return static_cast<int>(std::min<size_t>(ring / Few::Format::kRecordBytes, kFewMostSlots));
+}
+
+template <typename Few>
+__device__ __forceinline__ uint32_t FewRingBytes(const SkinnyPlan& plan) {
+  return plan.few_slots * Few::Format::kRecordBytes;
+}
+template <typename Few>
+__device__ __forceinline__ uint8_t* FewRing(const SkinnyPlan& plan, FewShared<Few>& shared,
+                                            int warp) {
+  return reinterpret_cast<uint8_t*>(&shared) + kFewHeadBytes + FewInputBytes(plan) +
+         warp * FewRingBytes<Few>(plan);
+}
+
+// Warps that have the same tiles and divide the units among them.
+struct FewTeam {
+  int index;  // of the team
+  int warps;
+  int place;  // of the warp in it
+
+  __device__ __forceinline__ FewTeam(const SkinnyPlan& plan, int warp)
+      : index(plan.few_teams == 1 ? 0 : warp / (kFewWarps / 2)),
+        warps(kFewWarps / plan.few_teams),
+        place(warp - index * warps) {}
+};
+
+// Tiles that a block sums at a time: so many that its teams can hold them.
+struct FewPass {
+  int first;       // tile, of all tasks; gate and up take turns where gated
+  int count;       // 0 behind the last pass
+  int first_half;  // tiles of the first team, which has all where there is one team
+
+  static __device__ __forceinline__ int TilesOf(const SkinnyPlan& plan, int* first) {
+    const int parts = plan.gated != 0 ? 2 : 1;
+    const int begin = plan.UnitBegin(blockIdx.x), end = plan.UnitBegin(blockIdx.x + 1);
+    *first = begin * parts;
+    return (end - begin) * parts;
+  }
+  static __device__ __forceinline__ int CountOf(const SkinnyPlan& plan) {
+    int first;
+    return (TilesOf(plan, &first) + plan.few_tiles - 1) / plan.few_tiles;
+  }
+  __device__ __forceinline__ FewPass(const SkinnyPlan& plan, int index) {
+    const int tiles = TilesOf(plan, &first);
+    const int skipped = min(tiles, index * plan.few_tiles);
+    first += skipped;
+    count = min(plan.few_tiles, tiles - skipped);
+    first_half = plan.few_teams == 1 ? count : (count + 1) / 2;
+  }
+};
+
+// The tiles of a warp's team in a pass.
+struct FewTiles {
+  int first;
+  int count;
+
+  __device__ __forceinline__ FewTiles(const FewPass& pass, const FewTeam& team)
+      : first(pass.first + (team.index == 0 ? 0 : pass.first_half)),
+        count(team.index == 0 ? pass.first_half : pass.count - pass.first_half) {}
+};
+
+// Where a tile lies.
+struct FewPlace {
+  const SkinnyPlanTask* task;
+  int task_index;
+  int part;  // 1: of `up`
+  int row;   // first row of the weight
+
+  __device__ __forceinline__ FewPlace(const SkinnyPlan& plan, int tile) {
+    const int group = plan.gated != 0 ? tile >> 1 : tile;
+    part = plan.gated != 0 ? tile & 1 : 0;
+    task = &plan.TaskOf(group, &task_index);
+    row = (group - task->first_tile) * kSkinnyFewRows;
+  }
+};
+
+// A warp's ring. Lane t loads the slots of the warp's tile t.
+template <typename Few>
+class FewLoader {
+  using Format = typename Few::Format;
+
+ public:
+  // `more` passes follow the first: the warp's sums, which else take the place of the ring's last
+  // slots, then need their own.
+  __device__ __forceinline__ FewLoader(const SkinnyPlan& plan, FewShared<Few>& shared, int warp,
+                                       bool more)
+      : plan_(plan),
+        full_(shared.full[warp]),
+        ring_(FewRing<Few>(plan, shared, warp)),
+        policy_(EvictFirstPolicy()) {
+    constexpr int kSumSlots = (Few::kSumBytes + Format::kRecordBytes - 1) / Format::kRecordBytes;
+    slots_ = more ? plan.few_slots - kSumSlots : plan.few_slots;
+    if (LaneId() < slots_) BarrierInit(&full_[LaneId()], 1);
+    BarrierInitFence();
+    __syncwarp();
+  }
+
+  // Fills the ring with a pass's first slots.
+  __device__ __forceinline__ void Begin(const FewTeam& team, const FewTiles& tiles) {
+    step_ = team.warps;
+    unit_ = team.place;
+    tile_ = 0;
+    tiles_ = tiles.count;
+    if (LaneId() < tiles_) {
+      const FewPlace place(plan_, tiles.first + LaneId());
+      row_ = place.row;
+      if constexpr (Format::kPacked) {
+        stride_ = Int4RunRecords(place.task->out, row_) * Format::kRecordBytes * step_;
+        source_ = place.task->weight[place.part] +
+                  Int4RecordOffset(row_, unit_ * kInt4RecordColumns, place.task->out, plan_.in,
+                                   Format::kRecordBytes);
+      } else {
+        source_ =
+            reinterpret_cast<const std::byte*>(&plan_.weight_maps[place.task_index][place.part]);
+      }
+    }
+    if (tiles_ == 0) unit_ = plan_.tile_units;
+#pragma unroll 1
+    for (int i = 0, slot = slot_; i < slots_; ++i) {
+      Load(slot);
+      slot = slot + 1 == slots_ ? 0 : slot + 1;
+    }
+  }
+
+  // The next slot, when it is full.
+  __device__ __forceinline__ const uint8_t* WaitForNext() {
+    BarrierWait(&full_[slot_], parity_);
+    return ring_ + slot_ * Format::kRecordBytes;
+  }
+  // The slot of WaitForNext has been read.
+  __device__ __forceinline__ void Refill() {
+    __syncwarp();
+    Load(slot_);
+    if (++slot_ == slots_) {
+      slot_ = 0;
+      parity_ ^= 1;
+    }
+  }
+  // Of this warp, when its last slot has been read.
+  __device__ __forceinline__ float4* sums() const {
+    return reinterpret_cast<float4*>(ring_ + FewRingBytes<Few>(plan_) - Few::kSumBytes);
+  }
+
+ private:
+  __device__ __forceinline__ void Load(int slot) {
+    if (unit_ >= plan_.tile_units) return;
+    if (LaneId() == tile_) {
+      BarrierExpect(&full_[slot], Format::kRecordBytes);
+      uint8_t* to = ring_ + slot * Format::kRecordBytes;
+      if constexpr (Format::kPacked) {
+        BulkLoad(to, source_, Format::kRecordBytes, &full_[slot], policy_);
+        source_ += stride_;
+      } else {
+        TensorLoad(to, reinterpret_cast<const CUtensorMap*>(source_), unit_ * 128, row_,
+                   &full_[slot], policy_);
+      }
+    }
+    if (++tile_ == tiles_) {
+      tile_ = 0;
+      unit_ += step_;
+    }
+  }
+
+  const SkinnyPlan& plan_;
+  uint64_t* const full_;
+  uint8_t* const ring_;
+  const uint64_t policy_;
+  int slots_;
+  int slot_ = 0;
+  uint32_t parity_ = 0;
+  // The next slot to be loaded.
+  int unit_ = 0, tile_ = 0, tiles_ = 0, step_ = 0;
+  // Of this lane's tile: its tensor map, or its record of the next unit to be loaded.
+  const std::byte* source_ = nullptr;
+  uint32_t stride_ = 0;
+  int row_ = 0;
+};
+
+}  // namespace tessera::kernels::cuda
