@@ -45,6 +45,13 @@ class Memory {
   [[nodiscard]] virtual Status Read(const std::byte* from, std::span<std::byte> to) = 0;
   // Bytes that could still be allocated; what the machine reports, not a promise.
   [[nodiscard]] virtual uint64_t free_bytes() const = 0;
+  // What Write has brought over a link to a device so far, counted when it is there; 0 where the
+  // host's own memory is written.
+  [[nodiscard]] virtual uint64_t uploaded_bytes() const { return 0; }
+  // Bytes a second that this link takes from host memory that is pinned and filled, in the pieces
+  // that Write makes of large weights: their limit. Measured now, in some tenths of a second; 0
+  // where there is no link. Errors as of Allocate and Write.
+  [[nodiscard]] virtual StatusOr<double> MeasureLink() { return 0.0; }
   // What was taken for which purpose ("weights 15316.0 MiB, KV cache ..."); empty where nobody
   // counts.
   [[nodiscard]] virtual std::string Describe() const { return ""; }

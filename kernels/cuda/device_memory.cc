@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -18,6 +19,8 @@ constexpr uint64_t kRingFrom = 8 << 20;
 constexpr uint64_t kChunkBytes = 8 << 20;
 // One core fills pinned memory at a fifth of what the link takes.
 constexpr unsigned kMaxWriters = 8;
+constexpr uint64_t kLinkTrialBytes = uint64_t{2} << 30;
+constexpr int kLinkTrials = 3;
 
 class PinnedBuffer final : public Buffer {
  public:
@@ -107,6 +110,28 @@ class DeviceMemory::Uploader {
     }
   }
 
+  [[nodiscard]] uint64_t ring_bytes() const { return lanes_.size() * 2 * kChunkBytes; }
+
+  // Bytes a second of copies from the ring as it is filled now to `to`, which has ring_bytes().
+  StatusOr<double> LinkRate(std::byte* to) {
+    double best = 0;
+    for (int trial = 0; trial < kLinkTrials; ++trial) {
+      const auto start = std::chrono::steady_clock::now();
+      uint64_t bytes = 0;
+      while (bytes < kLinkTrialBytes) {
+        TESSERA_RETURN_IF_ERROR(StatusOf(CopyRing(to), "a copy to the device"));
+        bytes += ring_bytes();
+      }
+      for (const std::unique_ptr<Lane>& lane : lanes_) {
+        TESSERA_RETURN_IF_ERROR(
+            StatusOf(cudaStreamSynchronize(lane->stream), "a copy to the device"));
+      }
+      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+      best = std::max(best, static_cast<double>(bytes) / took.count());
+    }
+    return best;
+  }
+
   Status Copy(std::span<const std::byte> from, std::byte* to) {
     std::atomic<uint64_t> next{0};
     std::vector<std::thread> threads;
@@ -133,6 +158,18 @@ class DeviceMemory::Uploader {
   };
 
   explicit Uploader(int device) : device_(device) {}
+
+  cudaError_t CopyRing(std::byte* to) const {
+    for (const std::unique_ptr<Lane>& lane : lanes_) {
+      for (const Chunk& chunk : lane->chunks) {
+        const cudaError_t error = cudaMemcpyAsync(to, chunk.pinned->data(), kChunkBytes,
+                                                  cudaMemcpyHostToDevice, lane->stream);
+        if (error != cudaSuccess) return error;
+        to += kChunkBytes;
+      }
+    }
+    return cudaSuccess;
+  }
 
   cudaError_t Fill(Lane& lane, std::span<const std::byte> from, std::byte* to,
                    std::atomic<uint64_t>& next) const {
@@ -194,13 +231,31 @@ Status DeviceMemory::Write(std::span<const std::byte> from, std::byte* to) {
     TESSERA_RETURN_IF_ERROR(StatusOf(
         cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, cudaStreamPerThread),
         "a copy to the device"));
-    return StatusOf(cudaStreamSynchronize(cudaStreamPerThread), "a copy to the device");
+    TESSERA_RETURN_IF_ERROR(
+        StatusOf(cudaStreamSynchronize(cudaStreamPerThread), "a copy to the device"));
+  } else {
+    const std::lock_guard lock(upload_mutex_);
+    TESSERA_ASSIGN_OR_RETURN(Uploader* const uploader, TheUploader());
+    TESSERA_RETURN_IF_ERROR(uploader->Copy(from, to));
   }
-  const std::lock_guard lock(upload_mutex_);
+  uploaded_ += from.size();
+  return absl::OkStatus();
+}
+
+StatusOr<DeviceMemory::Uploader*> DeviceMemory::TheUploader() {
   if (uploader_ == nullptr) {
     TESSERA_ASSIGN_OR_RETURN(uploader_, Uploader::Create(device_.index));
   }
-  return uploader_->Copy(from, to);
+  return uploader_.get();
+}
+
+StatusOr<double> DeviceMemory::MeasureLink() {
+  const DeviceScope scope(device_.index);
+  const std::lock_guard lock(upload_mutex_);
+  TESSERA_ASSIGN_OR_RETURN(Uploader* const uploader, TheUploader());
+  TESSERA_ASSIGN_OR_RETURN(const std::shared_ptr<Buffer> target,
+                           Allocate(uploader->ring_bytes(), "trial of the link"));
+  return uploader->LinkRate(target->data());
 }
 
 Status DeviceMemory::Read(const std::byte* from, std::span<std::byte> to) {

@@ -1,6 +1,7 @@
 // A device's memory behind the Memory interface, and pinned memory of the host.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -28,6 +29,8 @@ class DeviceMemory final : public Memory {
   Status Write(std::span<const std::byte> from, std::byte* to) override;
   Status Read(const std::byte* from, std::span<std::byte> to) override;
   uint64_t free_bytes() const override;
+  uint64_t uploaded_bytes() const override { return uploaded_; }
+  StatusOr<double> MeasureLink() override;
   std::string Describe() const override;
 
  private:
@@ -36,10 +39,14 @@ class DeviceMemory final : public Memory {
   class Uploader;
   friend class Piece;
 
+  // Under upload_mutex_: made with the first use.
+  StatusOr<Uploader*> TheUploader();
+
   DeviceInfo device_;
   std::shared_ptr<Usage> usage_;  // by purpose; pieces may outlive this object
+  std::atomic<uint64_t> uploaded_{0};
   std::mutex upload_mutex_;
-  std::unique_ptr<Uploader> uploader_;  // made with the first large Write
+  std::unique_ptr<Uploader> uploader_;
 };
 
 }  // namespace tessera::kernels::cuda
