@@ -43,6 +43,15 @@ class Memory {
   // Both wait until the bytes are there. UNAVAILABLE when the device is lost.
   [[nodiscard]] virtual Status Write(std::span<const std::byte> from, std::byte* to) = 0;
   [[nodiscard]] virtual Status Read(const std::byte* from, std::span<std::byte> to) = 0;
+  // A Write that may still be under way when it returns, until Settle. `source` keeps `from`, and
+  // `target` keeps `to`, as long as they are needed.
+  [[nodiscard]] virtual Status WriteLater(std::span<const std::byte> from,
+                                          std::shared_ptr<const void> source, std::byte* to,
+                                          std::shared_ptr<const Buffer> target) {
+    return Write(from, to);
+  }
+  // Waits for what WriteLater began, by whichever thread. UNAVAILABLE when the device is lost.
+  [[nodiscard]] virtual Status Settle() { return absl::OkStatus(); }
   // Bytes that could still be allocated; what the machine reports, not a promise.
   [[nodiscard]] virtual uint64_t free_bytes() const = 0;
   // What Write has brought over a link to a device so far, counted when it is there; 0 where the

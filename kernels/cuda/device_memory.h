@@ -9,6 +9,7 @@
 #include <string>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/upload_ring.h"
 #include "kernels/memory.h"
 
 namespace tessera::kernels::cuda {
@@ -29,24 +30,27 @@ class DeviceMemory final : public Memory {
   Status Write(std::span<const std::byte> from, std::byte* to) override;
   Status Read(const std::byte* from, std::span<std::byte> to) override;
   uint64_t free_bytes() const override;
-  uint64_t uploaded_bytes() const override { return uploaded_; }
+  Status WriteLater(std::span<const std::byte> from, std::shared_ptr<const void> source,
+                    std::byte* to, std::shared_ptr<const Buffer> target) override;
+  Status Settle() override;
+  uint64_t uploaded_bytes() const override;
   StatusOr<double> MeasureLink() override;
   std::string Describe() const override;
 
  private:
   struct Usage;
   class Piece;
-  class Uploader;
   friend class Piece;
 
-  // Under upload_mutex_: made with the first use.
-  StatusOr<Uploader*> TheUploader();
+  // Made with the first use.
+  StatusOr<UploadRing*> TheRing();
+  UploadRing* RingIfMade() const;
 
   DeviceInfo device_;
-  std::shared_ptr<Usage> usage_;  // by purpose; pieces may outlive this object
-  std::atomic<uint64_t> uploaded_{0};
-  std::mutex upload_mutex_;
-  std::unique_ptr<Uploader> uploader_;
+  std::shared_ptr<Usage> usage_;      // by purpose; pieces may outlive this object
+  std::atomic<uint64_t> written_{0};  // without the ring
+  mutable std::mutex ring_mutex_;
+  std::unique_ptr<UploadRing> ring_;
 };
 
 }  // namespace tessera::kernels::cuda

@@ -159,7 +159,7 @@ class Bench {
       const auto manifest = Need(zoo_->Chain(name));
       chains_.push_back(Need(binder_->Bind(manifest, *zoo_)));
     }
-    // Nothing is under way any more: Memory::Write waits, and counts what has arrived.
+    // Nothing is under way any more: Bind waits for the device, which counts what has arrived.
     const auto bound = std::chrono::steady_clock::now();
     const uint64_t uploaded = backend_->memory().uploaded_bytes();
     engine_ = Need(scheduler::Engine::Create(engine, backend_, nullptr));
