@@ -69,6 +69,16 @@ struct ChainBinder::Impl {
     TESSERA_ASSIGN_OR_RETURN(std::unique_ptr<BoundBlock> block, BindBlock(identity, context));
     return Keep(std::move(block));
   }
+
+  Status BindAll(const ChainManifest& manifest, WeightSource& source, const Progress& progress,
+                 std::vector<std::shared_ptr<const BoundBlock>>& bound) {
+    for (const Digest& identity : manifest.blocks) {
+      TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const BoundBlock> block, BindOne(identity, source));
+      bound.push_back(std::move(block));
+      if (progress) progress(bound.size(), manifest.blocks.size());
+    }
+    return absl::OkStatus();
+  }
 };
 
 ChainBinder::ChainBinder(std::shared_ptr<const kernels::Backend> backend, const CacheChoice& cache)
@@ -87,12 +97,10 @@ StatusOr<std::shared_ptr<const Chain>> ChainBinder::Bind(const ChainManifest& ma
     TESSERA_ASSIGN_OR_RETURN(RotaryTable table, MakeRotaryTable(rotary, manifest.max_context));
     chain->rotary_tables_.push_back(std::move(table));
   }
-  for (const Digest& identity : manifest.blocks) {
-    TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const BoundBlock> block,
-                             impl_->BindOne(identity, source));
-    chain->blocks_.push_back(std::move(block));
-    if (progress) progress(chain->blocks_.size(), manifest.blocks.size());
-  }
+  const Status bound = impl_->BindAll(manifest, source, progress, chain->blocks_);
+  // Also where a block could not be bound: what is under way must not outlive the source.
+  TESSERA_RETURN_IF_ERROR(impl_->backend->memory().Settle());
+  TESSERA_RETURN_IF_ERROR(bound);
   TESSERA_RETURN_IF_ERROR(CheckOrder(*chain));
   FillLayout(*chain);
   TESSERA_RETURN_IF_ERROR(chain->layout_->Validate());

@@ -44,7 +44,7 @@ StatusOr<PlacedWeight> WeightPlacer::Place(const TensorRef& tensor, uint64_t out
     TESSERA_ASSIGN_OR_RETURN(WeightHandle mapped, Load(tensor, out, in, layout, source));
     return PlacedWeight(std::move(mapped));
   }
-  // Held while it is copied: the second of two threads that want a tensor waits for the first.
+  // The second of two threads that want a tensor takes the first one's copy, and settles it too.
   const std::lock_guard lock(mutex_);
   Copy& known = copies_[{tensor.tensor, layout.transform}];
   if (std::shared_ptr<const kernels::Buffer> live = known.lock()) {
@@ -52,24 +52,25 @@ StatusOr<PlacedWeight> WeightPlacer::Place(const TensorRef& tensor, uint64_t out
   }
   TESSERA_ASSIGN_OR_RETURN(const std::shared_ptr<kernels::Buffer> copy,
                            memory.Allocate(layout.bytes, "weights"));
-  TESSERA_RETURN_IF_ERROR(Fill(tensor, out, in, layout, source, copy->data()));
+  TESSERA_RETURN_IF_ERROR(Fill(tensor, out, in, layout, source, copy));
   known = copy;
   return PlacedWeight(copy);
 }
 
 Status WeightPlacer::Fill(const TensorRef& tensor, uint64_t out, uint64_t in,
                           const kernels::WeightLayout& layout, WeightSource& source,
-                          std::byte* to) const {
+                          const std::shared_ptr<const kernels::Buffer>& to) const {
   std::optional<SyntheticRecipe> recipe;
   if (layout.transform.empty() && backend_.generates()) {
     TESSERA_ASSIGN_OR_RETURN(recipe, source.Recipe(tensor));
   }
   if (recipe.has_value()) {
     TESSERA_ASSIGN_OR_RETURN(const kernels::SyntheticTensor generator, GeneratorOf(*recipe));
-    return backend_.Generate(generator, to);
+    return backend_.Generate(generator, to->data());
   }
-  TESSERA_ASSIGN_OR_RETURN(const WeightHandle bytes, Load(tensor, out, in, layout, source));
-  return backend_.memory().Write(std::span(bytes.data(), bytes.size()), to);
+  TESSERA_ASSIGN_OR_RETURN(WeightHandle bytes, Load(tensor, out, in, layout, source));
+  const auto kept = std::make_shared<const WeightHandle>(std::move(bytes));
+  return backend_.memory().WriteLater(std::span(kept->data(), kept->size()), kept, to->data(), to);
 }
 
 StatusOr<uint64_t> WeightPlacer::BytesInOrder(const TensorRef& tensor) {
@@ -103,8 +104,7 @@ StatusOr<std::vector<PlacedWeight>> WeightPlacer::PlaceInOrder(std::span<const T
     const TensorRef& tensor = tensors[i];
     const auto piece = std::make_shared<const PieceOf>(whole, begin, sizes[i]);
     const kernels::WeightLayout layout{.transform = "", .bytes = sizes[i]};
-    TESSERA_RETURN_IF_ERROR(
-        Fill(tensor, tensor.shape[0], tensor.shape[1], layout, source, piece->data()));
+    TESSERA_RETURN_IF_ERROR(Fill(tensor, tensor.shape[0], tensor.shape[1], layout, source, piece));
     copies_[{tensor.tensor, layout.transform}] = piece;
     placed.emplace_back(std::shared_ptr<const kernels::Buffer>(piece));
     begin += sizes[i];

@@ -34,7 +34,7 @@ class PlacedWeight {
   std::shared_ptr<const kernels::Buffer> copy_;
 };
 
-// Thread-safe.
+// Thread-safe. What it placed is there when the backend's memory has settled.
 class WeightPlacer {
  public:
   explicit WeightPlacer(const kernels::Backend& backend) : backend_(backend) {}
@@ -55,9 +55,10 @@ class WeightPlacer {
 
   StatusOr<WeightHandle> Load(const TensorRef& tensor, uint64_t out, uint64_t in,
                               const kernels::WeightLayout& layout, WeightSource& source) const;
-  // Makes or copies a weight's bytes (layout.bytes) to the backend's memory.
+  // Makes a weight's bytes (layout.bytes) in the backend's memory, or begins to copy them.
   Status Fill(const TensorRef& tensor, uint64_t out, uint64_t in,
-              const kernels::WeightLayout& layout, WeightSource& source, std::byte* to) const;
+              const kernels::WeightLayout& layout, WeightSource& source,
+              const std::shared_ptr<const kernels::Buffer>& to) const;
   // Bytes of `tensor` if it may be followed by another; 0 if not.
   StatusOr<uint64_t> BytesInOrder(const TensorRef& tensor);
 

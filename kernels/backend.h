@@ -91,8 +91,8 @@ class Backend {
 // without CUDA.
 [[nodiscard]] std::vector<std::string> CudaDevices();
 // UNIMPLEMENTED in a build without CUDA, NOT_FOUND without that device, FAILED_PRECONDITION for one
-// before compute capability 8.0. What was measured of its kernels is kept in `costs_file` from one
-// process to the next; empty: it is measured by each.
+// of another compute capability than 8.0 to 9.0. What was measured of its kernels is kept in
+// `costs_file` from one process to the next; empty: it is measured by each.
 [[nodiscard]] StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device,
                                                                  std::string costs_file = {});
 

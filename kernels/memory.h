@@ -43,8 +43,24 @@ class Memory {
   // Both wait until the bytes are there. UNAVAILABLE when the device is lost.
   [[nodiscard]] virtual Status Write(std::span<const std::byte> from, std::byte* to) = 0;
   [[nodiscard]] virtual Status Read(const std::byte* from, std::span<std::byte> to) = 0;
+  // A Write that may still be under way when it returns, until Settle. `source` keeps `from`, and
+  // `target` keeps `to`, as long as they are needed.
+  [[nodiscard]] virtual Status WriteLater(std::span<const std::byte> from,
+                                          std::shared_ptr<const void> source, std::byte* to,
+                                          std::shared_ptr<const Buffer> target) {
+    return Write(from, to);
+  }
+  // Waits for what WriteLater began, by whichever thread. UNAVAILABLE when the device is lost.
+  [[nodiscard]] virtual Status Settle() { return absl::OkStatus(); }
   // Bytes that could still be allocated; what the machine reports, not a promise.
   [[nodiscard]] virtual uint64_t free_bytes() const = 0;
+  // What Write has brought over a link to a device so far, counted when it is there; 0 where the
+  // host's own memory is written.
+  [[nodiscard]] virtual uint64_t uploaded_bytes() const { return 0; }
+  // Bytes a second that this link takes from host memory that is pinned and filled, in the pieces
+  // that Write makes of large weights: their limit. Measured now, in some tenths of a second; 0
+  // where there is no link. Errors as of Allocate and Write.
+  [[nodiscard]] virtual StatusOr<double> MeasureLink() { return 0.0; }
   // What was taken for which purpose ("weights 15316.0 MiB, KV cache ..."); empty where nobody
   // counts.
   [[nodiscard]] virtual std::string Describe() const { return ""; }

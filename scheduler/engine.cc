@@ -49,6 +49,7 @@ struct Engine::Impl {
   std::atomic<bool> stopping{false};
   bool stopped = false;  // engine thread
   uint64_t published_evictions = 0;
+  uint64_t published_uploads = 0;
   std::thread thread;
 };
 
@@ -84,6 +85,9 @@ void Engine::Impl::Publish() {
   }
   engine_metrics->evictions_total.Inc(static_cast<double>(kv.evicted_pages - published_evictions));
   published_evictions = kv.evicted_pages;
+  const uint64_t uploaded = backend->memory().uploaded_bytes();
+  engine_metrics->uploaded_bytes_total.Inc(static_cast<double>(uploaded - published_uploads));
+  published_uploads = uploaded;
 }
 
 void Engine::Impl::OnEngine(std::function<void()> work) {

@@ -60,6 +60,7 @@ DaemonParts::~DaemonParts() { Stop(SystemClock().Now()); }
 
 Status DaemonParts::MakeEngine(const Settings& settings) {
   TESSERA_ASSIGN_OR_RETURN(backend_, MakeBackend(settings.engine, settings.store));
+  LogInfo("device_chosen", {{"backend", backend_->name()}, {"why", WhyDevice(settings.engine)}});
   plan_ = PlanMemory(settings.engine, FreeMemoryBytes(*backend_));
   scheduler::EngineOptions options = EngineOptionsOf(settings.engine, *backend_);
   options.cache_bytes = plan_.cache_bytes;

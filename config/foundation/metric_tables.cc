@@ -169,6 +169,8 @@ EngineRows StepRows() {
        kGapSeconds},
       {&M::preemptions_total, "preemptions_total", "Sequences sent back to wait", {"model"}},
       {&M::evictions_total, "evictions_total", "Cached pages given up for new ones"},
+      {&M::uploaded_bytes_total, "uploaded_bytes_total",
+       "Bytes that went over the link to a device when chains were loaded"},
   };
 }
 

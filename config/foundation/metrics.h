@@ -159,6 +159,7 @@ struct EngineMetrics {
   Histogram step_gap_seconds;
   Family<Counter> preemptions_total;
   Counter evictions_total;
+  Counter uploaded_bytes_total;
 };
 
 // The series of one model, made when its chain is loaded.

@@ -40,12 +40,12 @@ StatusOr<DeviceInfo> FindDevice(int index) {
   std::string known;
   for (const DeviceInfo& device : Devices()) {
     if (device.index == index) {
-      if (device.major >= 8) return device;
+      if (device.major == 8 || device.major == 9) return device;
       return Error(absl::StatusCode::kFailedPrecondition,
                    {.what = absl::StrCat("CUDA device ", index, " (", device.name,
                                          ") cannot run this backend"),
                     .why = absl::StrCat("its compute capability is ", device.major, ".",
-                                        device.minor, ", 8.0 is needed"),
+                                        device.minor, ", the kernels are for 8.0 to 9.0"),
                     .fix = "set engine.device: cpu"});
     }
     absl::StrAppend(&known, known.empty() ? "" : ", ", device.index, " (", device.name, ")");

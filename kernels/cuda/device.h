@@ -27,7 +27,7 @@ struct DeviceInfo {
 
 // The devices that the driver shows; empty without a driver.
 [[nodiscard]] std::vector<DeviceInfo> Devices();
-// NOT_FOUND naming what there is, FAILED_PRECONDITION before compute capability 8.0.
+// NOT_FOUND naming what there is, FAILED_PRECONDITION but for compute capability 8 and 9.
 [[nodiscard]] StatusOr<DeviceInfo> FindDevice(int index);
 
 // Makes a device current for this thread while it lives.

@@ -1,11 +1,8 @@
 #include "kernels/cuda/device_memory.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -15,9 +12,6 @@ namespace {
 
 // Writes below this are one plain copy.
 constexpr uint64_t kRingFrom = 8 << 20;
-constexpr uint64_t kChunkBytes = 8 << 20;
-// One core fills pinned memory at a fifth of what the link takes.
-constexpr unsigned kMaxWriters = 8;
 
 class PinnedBuffer final : public Buffer {
  public:
@@ -80,83 +74,6 @@ class DeviceMemory::Piece final : public Buffer {
   std::string purpose_;
 };
 
-// Copies host bytes to the device through pinned chunks: some threads each fill their own two.
-class DeviceMemory::Uploader {
- public:
-  static StatusOr<std::unique_ptr<Uploader>> Create(int device) {
-    auto uploader = std::unique_ptr<Uploader>(new Uploader(device));
-    const unsigned threads = std::clamp(std::thread::hardware_concurrency(), 1u, kMaxWriters);
-    for (unsigned i = 0; i < threads; ++i) {
-      auto& lane = *uploader->lanes_.emplace_back(std::make_unique<Lane>());
-      for (Chunk& chunk : lane.chunks) {
-        TESSERA_ASSIGN_OR_RETURN(chunk.pinned, AllocatePinned(kChunkBytes, "upload ring"));
-        TESSERA_RETURN_IF_ERROR(
-            StatusOf(cudaEventCreateWithFlags(&chunk.copied, cudaEventDisableTiming), "an event"));
-      }
-      TESSERA_RETURN_IF_ERROR(StatusOf(
-          cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking), "creating a stream"));
-    }
-    return uploader;
-  }
-  ~Uploader() {
-    for (const std::unique_ptr<Lane>& lane : lanes_) {
-      for (Chunk& chunk : lane->chunks) {
-        if (chunk.copied != nullptr) (void)cudaEventDestroy(chunk.copied);
-      }
-      if (lane->stream != nullptr) (void)cudaStreamDestroy(lane->stream);
-    }
-  }
-
-  Status Copy(std::span<const std::byte> from, std::byte* to) {
-    std::atomic<uint64_t> next{0};
-    std::vector<std::thread> threads;
-    for (size_t i = 1; i < lanes_.size(); ++i) {
-      threads.emplace_back([&, i] { lanes_[i]->error = Fill(*lanes_[i], from, to, next); });
-    }
-    lanes_[0]->error = Fill(*lanes_[0], from, to, next);
-    for (std::thread& thread : threads) thread.join();
-    for (const std::unique_ptr<Lane>& lane : lanes_) {
-      TESSERA_RETURN_IF_ERROR(StatusOf(lane->error, "a copy to the device"));
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  struct Chunk {
-    std::shared_ptr<Buffer> pinned;
-    cudaEvent_t copied = nullptr;
-  };
-  struct Lane {
-    Chunk chunks[2];
-    cudaStream_t stream = nullptr;
-    cudaError_t error = cudaSuccess;
-  };
-
-  explicit Uploader(int device) : device_(device) {}
-
-  cudaError_t Fill(Lane& lane, std::span<const std::byte> from, std::byte* to,
-                   std::atomic<uint64_t>& next) const {
-    const DeviceScope scope(device_);
-    for (int turn = 0;; turn ^= 1) {
-      const uint64_t at = next.fetch_add(kChunkBytes);
-      if (at >= from.size()) break;
-      const uint64_t bytes = std::min<uint64_t>(kChunkBytes, from.size() - at);
-      Chunk& chunk = lane.chunks[turn];
-      cudaError_t error = cudaEventSynchronize(chunk.copied);
-      if (error != cudaSuccess) return error;
-      std::memcpy(chunk.pinned->data(), from.data() + at, bytes);
-      error = cudaMemcpyAsync(to + at, chunk.pinned->data(), bytes, cudaMemcpyHostToDevice,
-                              lane.stream);
-      if (error == cudaSuccess) error = cudaEventRecord(chunk.copied, lane.stream);
-      if (error != cudaSuccess) return error;
-    }
-    return cudaStreamSynchronize(lane.stream);
-  }
-
-  int device_;
-  std::vector<std::unique_ptr<Lane>> lanes_;
-};
-
 DeviceMemory::DeviceMemory(const DeviceInfo& device)
     : device_(device), usage_(std::make_shared<Usage>()) {}
 
@@ -168,9 +85,9 @@ StatusOr<std::shared_ptr<Buffer>> DeviceMemory::Allocate(uint64_t bytes,
   void* data = nullptr;
   const uint64_t rounded = std::max<uint64_t>(bytes, 256);
   cudaError_t error = cudaMalloc(&data, rounded);
-  if (error == cudaSuccess) error = cudaMemset(data, 0, rounded);
-  // The memset of a legacy stream does not hold back streams that do not wait for it.
-  if (error == cudaSuccess) error = cudaDeviceSynchronize();
+  // Waited for, as no other stream would; but not for uploads, which go on.
+  if (error == cudaSuccess) error = cudaMemsetAsync(data, 0, rounded, cudaStreamPerThread);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(cudaStreamPerThread);
   if (error != cudaSuccess) {
     (void)cudaGetLastError();
     if (data != nullptr) (void)cudaFree(data);
@@ -187,20 +104,58 @@ StatusOr<std::shared_ptr<Buffer>> DeviceMemory::Allocate(uint64_t bytes,
 }
 
 Status DeviceMemory::Write(std::span<const std::byte> from, std::byte* to) {
+  TESSERA_RETURN_IF_ERROR(WriteLater(from, nullptr, to, nullptr));
+  return from.size() < kRingFrom ? absl::OkStatus() : Settle();
+}
+
+Status DeviceMemory::WriteLater(std::span<const std::byte> from, std::shared_ptr<const void> source,
+                                std::byte* to, std::shared_ptr<const Buffer> target) {
   if (from.empty()) return absl::OkStatus();
   const DeviceScope scope(device_.index);
-  if (from.size() < kRingFrom) {
-    // cudaMemcpy may return before the copy has reached the device; other streams would not wait.
-    TESSERA_RETURN_IF_ERROR(StatusOf(
-        cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, cudaStreamPerThread),
-        "a copy to the device"));
-    return StatusOf(cudaStreamSynchronize(cudaStreamPerThread), "a copy to the device");
+  if (from.size() >= kRingFrom) {
+    TESSERA_ASSIGN_OR_RETURN(UploadRing* const ring, TheRing());
+    ring->Add(from, std::move(source), to, std::move(target));
+    return absl::OkStatus();
   }
-  const std::lock_guard lock(upload_mutex_);
-  if (uploader_ == nullptr) {
-    TESSERA_ASSIGN_OR_RETURN(uploader_, Uploader::Create(device_.index));
+  // cudaMemcpy may return before the copy has reached the device; other streams would not wait.
+  TESSERA_RETURN_IF_ERROR(StatusOf(
+      cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, cudaStreamPerThread),
+      "a copy to the device"));
+  TESSERA_RETURN_IF_ERROR(
+      StatusOf(cudaStreamSynchronize(cudaStreamPerThread), "a copy to the device"));
+  written_ += from.size();
+  return absl::OkStatus();
+}
+
+Status DeviceMemory::Settle() {
+  UploadRing* const ring = RingIfMade();
+  return ring == nullptr ? absl::OkStatus() : ring->Wait();
+}
+
+StatusOr<UploadRing*> DeviceMemory::TheRing() {
+  const std::lock_guard lock(ring_mutex_);
+  if (ring_ == nullptr) {
+    TESSERA_ASSIGN_OR_RETURN(ring_, UploadRing::Create(device_.index));
   }
-  return uploader_->Copy(from, to);
+  return ring_.get();
+}
+
+UploadRing* DeviceMemory::RingIfMade() const {
+  const std::lock_guard lock(ring_mutex_);
+  return ring_.get();
+}
+
+uint64_t DeviceMemory::uploaded_bytes() const {
+  const UploadRing* const ring = RingIfMade();
+  return written_ + (ring == nullptr ? 0 : ring->arrived_bytes());
+}
+
+StatusOr<double> DeviceMemory::MeasureLink() {
+  const DeviceScope scope(device_.index);
+  TESSERA_ASSIGN_OR_RETURN(UploadRing* const ring, TheRing());
+  TESSERA_ASSIGN_OR_RETURN(const std::shared_ptr<Buffer> target,
+                           Allocate(ring->ring_bytes(), "trial of the link"));
+  return ring->LinkRate(target->data());
 }
 
 Status DeviceMemory::Read(const std::byte* from, std::span<std::byte> to) {

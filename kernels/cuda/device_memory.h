@@ -1,6 +1,7 @@
 // A device's memory behind the Memory interface, and pinned memory of the host.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -8,6 +9,7 @@
 #include <string>
 
 #include "kernels/cuda/device.h"
+#include "kernels/cuda/upload_ring.h"
 #include "kernels/memory.h"
 
 namespace tessera::kernels::cuda {
@@ -28,18 +30,27 @@ class DeviceMemory final : public Memory {
   Status Write(std::span<const std::byte> from, std::byte* to) override;
   Status Read(const std::byte* from, std::span<std::byte> to) override;
   uint64_t free_bytes() const override;
+  Status WriteLater(std::span<const std::byte> from, std::shared_ptr<const void> source,
+                    std::byte* to, std::shared_ptr<const Buffer> target) override;
+  Status Settle() override;
+  uint64_t uploaded_bytes() const override;
+  StatusOr<double> MeasureLink() override;
   std::string Describe() const override;
 
  private:
   struct Usage;
   class Piece;
-  class Uploader;
   friend class Piece;
 
+  // Made with the first use.
+  StatusOr<UploadRing*> TheRing();
+  UploadRing* RingIfMade() const;
+
   DeviceInfo device_;
-  std::shared_ptr<Usage> usage_;  // by purpose; pieces may outlive this object
-  std::mutex upload_mutex_;
-  std::unique_ptr<Uploader> uploader_;  // made with the first large Write
+  std::shared_ptr<Usage> usage_;      // by purpose; pieces may outlive this object
+  std::atomic<uint64_t> written_{0};  // without the ring
+  mutable std::mutex ring_mutex_;
+  std::unique_ptr<UploadRing> ring_;
 };
 
 }  // namespace tessera::kernels::cuda

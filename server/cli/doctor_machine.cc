@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -67,6 +68,11 @@ Finding CheckDevice(const Settings& settings) {
   if (!backend.ok()) {
     const ErrorParts parts = PartsOf(backend.status());
     return {Verdict::kFailure, "device", absl::StrCat(parts.what, ": ", parts.why), parts.fix};
+  }
+  if (absl::StartsWith((*backend)->name(), "cpu")) {
+    return {Verdict::kWarning, "device",
+            absl::StrCat("computes with ", (*backend)->name(), "; passed over: ", devices),
+            "compute capability 8.0 to 9.0 is needed; engine.device_index names another device"};
   }
   return {Verdict::kGood, "device",
           absl::StrCat("computes with ", (*backend)->name(), "; ", devices), ""};

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "config/foundation/log.h"
 #include "server/core/memory_plan.h"
 
@@ -21,17 +23,24 @@ kernels::CpuIsa IsaOf(CpuIsa isa) {
 
 StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(const EngineSettings& settings,
                                                               const StoreSettings& store) {
-  const bool cuda = settings.device == DeviceKind::kCuda ||
-                    (settings.device == DeviceKind::kAuto && !kernels::CudaDevices().empty());
-  if (!cuda) {
-    TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const kernels::Backend> cpu,
-                             kernels::MakeCpuBackend(IsaOf(settings.isa)));
-    return cpu;
+  const bool automatic = settings.device == DeviceKind::kAuto;
+  if (settings.device == DeviceKind::kCuda || (automatic && !kernels::CudaDevices().empty())) {
+    StatusOr<std::unique_ptr<kernels::Backend>> device = kernels::MakeCudaBackend(
+        static_cast<int>(settings.device_index), store.root + "/device-costs.txt");
+    if (device.ok()) return std::shared_ptr<const kernels::Backend>(*std::move(device));
+    if (!automatic) return device.status();
+    LogWarning("device_passed_over", {{"why", device.status().message()}});
   }
-  TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const kernels::Backend> backend,
-                           kernels::MakeCudaBackend(static_cast<int>(settings.device_index),
-                                                    store.root + "/device-costs.txt"));
-  return backend;
+  TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const kernels::Backend> cpu,
+                           kernels::MakeCpuBackend(IsaOf(settings.isa)));
+  return cpu;
+}
+
+std::string WhyDevice(const EngineSettings& settings) {
+  if (settings.device != DeviceKind::kAuto) return "as engine.device says";
+  const std::string devices = absl::StrJoin(kernels::CudaDevices(), "; ");
+  return absl::StrCat("engine.device is auto, ",
+                      devices.empty() ? "and this build and machine have no CUDA device" : devices);
 }
 
 uint32_t BatchTokensOf(const EngineSettings& settings, const kernels::Backend& backend) {

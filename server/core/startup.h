@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "blockzoo/block_type.h"
 #include "blockzoo/zoo.h"
@@ -13,11 +14,14 @@
 namespace tessera::server {
 
 [[nodiscard]] kernels::CpuIsa IsaOf(CpuIsa isa);
-// The backend that engine.device names. UNIMPLEMENTED, NOT_FOUND or FAILED_PRECONDITION where a
-// CUDA device is asked for and this build or machine has none that will do. What is measured of a
-// device's kernels is kept in the store's directory.
+// The backend that engine.device names; `auto` takes a CUDA device where this build and machine
+// have one that will do, and says in the log why one that is there is passed over. UNIMPLEMENTED,
+// NOT_FOUND or FAILED_PRECONDITION where a device is asked for by name and there is none that will
+// do. What is measured of a device's kernels is kept in the store's directory.
 [[nodiscard]] StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(
     const EngineSettings& settings, const StoreSettings& store);
+// For the log: what decided which backend it was.
+[[nodiscard]] std::string WhyDevice(const EngineSettings& settings);
 // engine.max_batch_tokens, or what suits the backend.
 [[nodiscard]] uint32_t BatchTokensOf(const EngineSettings& settings,
                                      const kernels::Backend& backend);

@@ -6,9 +6,11 @@
 // A case is a word: decode:BATCH:CONTEXT (steps of BATCH sequences after CONTEXT tokens each),
 // serve:REQUESTS:PROMPT:OUTPUT (all at once, to the last token), prompt:REQUESTS:PROMPT (one token
 // of output), mixed:REQUESTS:PROMPT:OUTPUT (of lengths up to these, greedy and sampled, all at once
-// and then each alone: how many answers are equal). Requests take the chains in turn. Each case
-// prints one line of `name value` pairs; times are medians of the engine's own steps or wall time
-// of the whole.
+// and then each alone: how many answers are equal), link (what the link to the device takes from
+// the ring that loads go through). Requests take the chains in turn. Each case prints one line of
+// `name value` pairs; times are medians of the engine's own steps or wall time of the whole. A
+// line `load` comes first: from the first look at the zoo until the weights are on the device, and
+// what was brought there over the link (weights that the device makes itself are not).
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -157,7 +159,9 @@ class Bench {
       const auto manifest = Need(zoo_->Chain(name));
       chains_.push_back(Need(binder_->Bind(manifest, *zoo_)));
     }
+    // Nothing is under way any more: Bind waits for the device, which counts what has arrived.
     const auto bound = std::chrono::steady_clock::now();
+    const uint64_t uploaded = backend_->memory().uploaded_bytes();
     engine_ = Need(scheduler::Engine::Create(engine, backend_, nullptr));
     for (uint32_t i = 0; i < chains_.size(); ++i) {
       const Status added = engine_->AddChain(
@@ -165,9 +169,11 @@ class Bench {
       if (!added.ok()) Die(std::string(added.message()));
     }
     const auto ready = std::chrono::steady_clock::now();
-    std::printf("load seconds %.3f engine seconds %.3f weight bytes %llu\n",
-                Seconds(bound - start).count(), Seconds(ready - bound).count(),
-                static_cast<unsigned long long>(binder_->LiveWeightBytes()));
+    std::printf(
+        "load load_seconds %.3f engine_seconds %.3f weight_bytes %llu uploaded_bytes %llu\n",
+        Seconds(bound - start).count(), Seconds(ready - bound).count(),
+        static_cast<unsigned long long>(binder_->LiveWeightBytes()),
+        static_cast<unsigned long long>(uploaded));
     std::printf("%s\n", engine_->DescribeMemory().c_str());
   }
 
@@ -185,6 +191,8 @@ class Bench {
       Serve(text, number(1), number(2), 1);
     } else if (words[0] == "mixed") {
       Mixed(text, number(1), number(2), number(3));
+    } else if (words[0] == "link") {
+      std::printf("link gb_s %.2f\n", Need(backend_->memory().MeasureLink()) * 1e-9);
     } else {
       Die("unknown case " + text);
     }
