@@ -141,8 +141,8 @@ def sentencepiece_cases(folder, lines):
         for name, options in SENTENCEPIECE:
             written = io.BytesIO()
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(lines), model_writer=written, vocab_size=1200, model_type=kind,
-                normalization_rule_name=name.split()[0], character_coverage=0.99, minloglevel=2, **options)
+                sentence_iterator=iter(lines), model_writer=written, vocab_size=1200, hard_vocab_limit=False,
+                model_type=kind, normalization_rule_name=name.split()[0], character_coverage=0.99, minloglevel=2, **options)
             model = _with_unused(written.getvalue()) if name.endswith("unused") else written.getvalue()
             path = pathlib.Path(folder, f"sentencepiece {kind} {name}.model")
             path.write_bytes(model)
