@@ -210,11 +210,11 @@ def compare(case, strings, seed, lines, stop=5):
 # --- the tokenizers --------------------------------------------------------------------------------------------------
 
 def _encode_batch(tokenizer, texts, around):
-    """Ids of each text; None where the library panics, as where a token strips white space that one before it took."""
+    """Ids of each text; None where the library panics: at a token with lstrip in white space that one with rstrip took."""
     try:
         return [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=around)]
     except BaseException as error:  # its class cannot be imported
-        if type(error).__name__ != "PanicException":
+        if type(error).__name__ != "PanicException" or "bad split" not in str(error):
             raise
         if len(texts) == 1:
             return [None]
