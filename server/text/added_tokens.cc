@@ -83,10 +83,11 @@ std::vector<Fragment> AddedTokens::Split(absl::string_view text,
     while (token.rstrip && end < text.size() && HasClass(text, end, kWhiteSpace)) {
       end += DecodeUtf8(text, end).length;
     }
-    // In white space that the token before it swallowed, one that swallows too has nothing left.
-    begin = std::max(begin, done);
-    end = std::max(end, done);
-    if (token.lstrip && begin == end) continue;
+    // White space that the token before it swallowed may be a token itself: the text goes on behind
+    // that one, and what is left of the white space is text again. One that swallows what is before
+    // it has nothing left there.
+    if (token.lstrip) begin = std::max(begin, done);
+    if (begin >= end) continue;
     add_text(begin);
     fragments.push_back({{static_cast<uint32_t>(begin), static_cast<uint32_t>(end)}, token.id});
     done = end;

@@ -37,8 +37,9 @@ class AddedTokens {
   // Of tokens with equal text the first counts; empty texts are ignored.
   explicit AddedTokens(std::vector<AddedToken> tokens);
 
-  // Cuts `text` (valid UTF-8) into fragments in order. A special token is found only when it lies
-  // inside one of the ranges `special_ranges` (sorted, apart).
+  // Cuts `text` (valid UTF-8) into fragments in order; white space that a token swallowed may be in
+  // those behind it again. A special token is found only when it lies inside one of the ranges
+  // `special_ranges` (sorted, apart).
   [[nodiscard]] std::vector<Fragment> Split(absl::string_view text,
                                             const std::vector<ByteRange>& special_ranges) const;
   [[nodiscard]] std::optional<TokenId> Find(absl::string_view text) const;

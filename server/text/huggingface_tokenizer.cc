@@ -8,6 +8,7 @@
 #include "server/text/huggingface_decoder.h"
 #include "server/text/huggingface_parts.h"
 #include "server/text/score_models.h"
+#include "server/text/serde_number.h"
 #include "server/text/tokenizer.h"
 #include "server/text/tokenizer_config.h"
 #include "server/text/utf8.h"
@@ -17,6 +18,15 @@ namespace tessera::server {
 namespace {
 
 using Json = nlohmann::json;
+
+// Makes the document, with fractions as the library reads them.
+class DocumentReader : public nlohmann::detail::json_sax_dom_parser<Json> {
+ public:
+  explicit DocumentReader(Json* root) : json_sax_dom_parser(*root, false) {}
+  bool number_float(double, const std::string& text) {
+    return json_sax_dom_parser::number_float(SerdeNumber(text), text);
+  }
+};
 
 struct ModelToken {
   std::string text;
@@ -352,8 +362,10 @@ const Json& PartOf(const Json& root, const char* name) {
 
 StatusOr<std::shared_ptr<const Tokenizer>> TokenizerFromHuggingFace(
     absl::string_view tokenizer_json, absl::string_view tokenizer_config_json) {
-  const Json root = Json::parse(tokenizer_json.begin(), tokenizer_json.end(), nullptr, false);
-  if (!root.is_object()) return HuggingFaceError("", "it is not a JSON object");
+  Json root;
+  DocumentReader reader(&root);
+  const bool parsed = Json::sax_parse(tokenizer_json.begin(), tokenizer_json.end(), &reader);
+  if (!parsed || !root.is_object()) return HuggingFaceError("", "it is not a JSON object");
   const Json& model = PartOf(root, "model");
   if (!model.is_object()) return HuggingFaceError("model", "is missing");
   TESSERA_ASSIGN_OR_RETURN(const TokenizerConfig config,

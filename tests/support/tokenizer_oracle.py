@@ -88,7 +88,7 @@ class Case:
 
     name: str
     path: pathlib.Path
-    encode: object          # texts -> ids, control tokens are text
+    encode: object          # texts -> ids (None: the reference panics), control tokens are text
     decode: object          # id lists -> texts
     vocabulary: list        # texts to make strings from
     decodable: list         # ids to decode at random
@@ -198,8 +198,8 @@ def compare(case, strings, seed, lines, stop=5):
                 # Each text is encoded one way; the decoded ids are those of all of them.
                 part = texts[len(ids):len(ids) + len(texts) // len(kinds)] if kind != kinds[-1][0] else texts[len(ids):]
                 theirs, mine = function(part), ours.encode(part, command)
-                found += [Difference(case.name, kind, t, a, b) for t, a, b in zip(part, mine, theirs) if a != b]
-                ids += theirs
+                found += [Difference(case.name, kind, t, a, b) for t, a, b in zip(part, mine, theirs) if a != b is not None]
+                ids += [i or [] for i in theirs]
             many = ids + [source.ids(case.decodable) for _ in texts]
             for i, mine, theirs in zip(many, ours.decode(many), case.decode(many)):
                 if mine != theirs and (case.repairs or "\ufffd" not in theirs):
@@ -208,6 +208,19 @@ def compare(case, strings, seed, lines, stop=5):
 
 
 # --- the tokenizers --------------------------------------------------------------------------------------------------
+
+def _encode_batch(tokenizer, texts, around):
+    """Ids of each text; None where the library panics: at a token with lstrip in white space that one with rstrip took."""
+    try:
+        return [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=around)]
+    except BaseException as error:  # its class cannot be imported
+        if type(error).__name__ != "PanicException" or "bad split" not in str(error):
+            raise
+        if len(texts) == 1:
+            return [None]
+        half = len(texts) // 2
+        return _encode_batch(tokenizer, texts[:half], around) + _encode_batch(tokenizer, texts[half:], around)
+
 
 def from_library(name, tokenizer, folder, **options):
     """A tokenizer of the `tokenizers` library."""
@@ -221,7 +234,7 @@ def from_library(name, tokenizer, folder, **options):
     plain.encode_special_tokens = True
 
     def encode(which, around):
-        return lambda texts: [e.ids for e in which.encode_batch(texts, add_special_tokens=around)]
+        return lambda texts: _encode_batch(which, texts, around)
 
     added = special.get_added_tokens_decoder()
     vocabulary = special.get_vocab(with_added_tokens=True)

@@ -156,6 +156,15 @@ TEST(HuggingFaceTokenizer, CharacterBpe) {
   EXPECT_EQ(ranges->ranges, (std::vector<ByteRange>{{0, 2}, {2, 5}, {5, 6}}));
 }
 
+// The library reads the last score as -13.1, so the token ties with its halves and comes first.
+TEST(HuggingFaceTokenizer, TiesBetweenScoresAreThoseOfTheLibrary) {
+  const auto t = TokenizerFromHuggingFace(R"({"model": {"type": "Unigram", "unk_id": 0, "vocab": [
+      ["<unk>", 0], ["a", -6.55], ["b", -6.55], ["ab", -13.100000000000001]]}})",
+                                          "");
+  ASSERT_TRUE(t.ok()) << t.status();
+  EXPECT_EQ(*(*t)->Encode("ab", kPlain), (Ids{3}));
+}
+
 TEST(HuggingFaceTokenizer, RefusesByName) {
   const auto why = [](const char* json) {
     return std::string(TokenizerFromHuggingFace(json, "").status().message());
