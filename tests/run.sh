@@ -3,8 +3,7 @@
 #
 #   tests/run.sh            packages, release build, lint, C++ tests, golden tests, end-to-end tests
 #   tests/run.sh --quick    incremental build, unit tests, lint
-#   tests/run.sh --all      also a device's models end to end, ASan+UBSan, TSan (config to scheduler), fuzz targets a while,
-#                           and most of the CUDA build where nvcc is
+#   tests/run.sh --all      also a device's models end to end, ASan+UBSan, TSan (config to scheduler), fuzz targets a while
 #   tests/run.sh --goldens  makes the golden files again with torch and transformers, and compares them
 #
 # Environment: JOBS (default: every core), TESSERA_TEST_DATA (folder of real test data; tests that need it are skipped
@@ -17,7 +16,7 @@ mode=default
 case ${1:-} in
   "") ;;
   --all | --quick | --goldens) mode=${1#--} ;;
-  -h | --help) sed -n '2,11p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+  -h | --help) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
   *) echo "run.sh: unknown argument '$1'; see tests/run.sh --help" >&2; exit 2 ;;
 esac
 jobs=${JOBS:-$(nproc)}
@@ -83,29 +82,6 @@ build() {
   ninja -C "build/$preset" -j "$jobs" "$@" >"$log" 2>&1 ||
     { grep -E -A 12 '^FAILED|error:|undefined' "$log" | head -n 60; count 0 1 0; return 1; }
   tail -n 1 "$log"
-}
-
-# Compiles what of the CUDA build is quick: all its host code, and device code for one architecture but for the kernels
-# that take minutes (a whole CUDA build is an hour of two cores).
-cuda_compile() {
-  local folder=build/cuda-compile log=$reports/build-cuda-compile.log objects
-  local slow='/(skinny_(bf16|f8|i4|i8)|decode_(bf16|e4m3)|prefill_(mma|wgmma)|generic_linear|gemm_dequantize|rows_norm|pages|sample)\.cu\.o$'
-  if ! command -v nvcc >/dev/null && [ ! -x /usr/local/cuda/bin/nvcc ]; then
-    echo "no nvcc: the CUDA sources are not compiled; install the CUDA toolkit 13"
-    count 0 0 1
-    return 0
-  fi
-  if [ ! -f "$folder/build.ninja" ]; then
-    cmake --preset cuda -B "$folder" -DTESSERA_CUDA_ARCHITECTURES=90a-real -DTESSERA_TESTS=OFF -DTESSERA_BENCH=OFF >"$log" 2>&1 ||
-      { tail -n 30 "$log"; count 0 1 0; return 1; }
-  fi
-  mapfile -t objects < <(ninja -C "$folder" -t targets all 2>/dev/null |
-                         sed -nE 's#^(kernels/CMakeFiles/[a-z_]+\.dir/cuda/.*\.(cc|cu)\.o): .*#\1#p' | grep -vE "$slow")
-  [ ${#objects[@]} -gt 0 ] || { echo "the CUDA build has no sources"; count 0 1 0; return 1; }
-  ninja -C "$folder" -j "$jobs" "${objects[@]}" >"$log" 2>&1 ||
-    { grep -E -A 12 '^FAILED|error:|error #' "$log" | head -n 60; count 0 1 0; return 1; }
-  echo "${#objects[@]} sources of the CUDA build compile"
-  count 1 0 0
 }
 
 # test_targets PRESET PATTERN: the test programs of a build whose name matches.
@@ -242,7 +218,6 @@ if [ $built -eq 0 ]; then
   fi
 fi
 if [ "$mode" = all ]; then
-  step "CUDA compile" cuda_compile
   [ $built -ne 0 ] || TESSERA_TEST_MODELS=device step "end to end, wide" python_tests e2e-wide tests/e2e
   sanitized
 fi
