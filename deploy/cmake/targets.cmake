@@ -120,6 +120,5 @@ function(tessera_cuda_library name architectures)
   add_library(${name} STATIC ${ARGN})
   set_target_properties(${name} PROPERTIES CUDA_ARCHITECTURES "${architectures}" CUDA_STANDARD 20 CUDA_RUNTIME_LIBRARY Static UNITY_BUILD OFF)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
-  # Line numbers for profilers cost nothing at run time.
   target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-O3>)
 endfunction()
