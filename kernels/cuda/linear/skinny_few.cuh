@@ -168,7 +168,7 @@ struct FewOutput {
 
   // Element `index` of the pass: rows of a token lie one after another.
   __device__ __forceinline__ FewOutput(const SkinnyPlan& plan, int index)
-      : item(index / (kSkinnyFewRows * plan.rows)),
+      : item(plan.rows == 1 ? index / kSkinnyFewRows : index / (kSkinnyFewRows * plan.rows)),
         row(index % kSkinnyFewRows),
         token(index / kSkinnyFewRows - item * plan.rows) {}
 };
@@ -245,10 +245,17 @@ __global__ void __launch_bounds__(kFewWarps * 32, 2)
   FewLoader<Few> loader(plan, shared, warp, passes > 1);
   FewInput<Few> input(plan, shared);
 #pragma unroll 1
-  for (int index = 0; index < passes; ++index) {
+  for (int index = 0;; ++index) {
     const FewPass pass(plan, index);
     const FewTiles tiles(pass, team);
-    loader.Begin(team, tiles);
+    if (index < passes) loader.Begin(team, tiles);
+    if (index > 0) {
+      // The pass before, while this one's weights are on their way.
+      __syncthreads();
+      FinishPass<Few>(plan, shared, FewPass(plan, index - 1));
+      if (index == passes) return;
+      __syncthreads();
+    }
     LoadConstants<Few>(plan, shared, pass);
     FewBlockScales<Few> scales(plan, tiles);
     scales.Fetch(team.place);
@@ -257,9 +264,6 @@ __global__ void __launch_bounds__(kFewWarps * 32, 2)
       input.Begin();
     }
     SumPass<Few>(plan, team, tiles, scales, loader, input);
-    __syncthreads();
-    FinishPass<Few>(plan, shared, pass);
-    if (index + 1 < passes) __syncthreads();
   }
 }
 
