@@ -133,7 +133,7 @@ class PackedColumns {
   __device__ __forceinline__ void Decode(Codes codes, float zero, float (&value)[kUnit]) const {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const uint32_t pair = codes >> (4 * i);
+      const uint32_t pair = __funnelshift_r(codes, codes, Int4PlaceOf(0, 2 * i).bit);
       value[2 * i] = CodeMinusZero(pair & 15u, zero);
       value[2 * i + 1] = CodeMinusZero(pair >> 16 & 15u, zero);
     }

@@ -77,13 +77,35 @@ struct FewBlockScales {
   }
 };
 
-// One tile of a unit, whose slot is full, into its sums; `release` is called when the slot is read.
-// `scale` is of the tokens and, where the weights have some, of the block.
-template <typename Few, typename Release>
-__device__ __forceinline__ void MultiplySlot(const uint8_t* slot, const float (&scale)[2],
-                                             const FewColumns (&columns)[Few::Format::kHalves],
-                                             FewSums& sums, Release release) {
+// A unit of x in registers.
+template <typename Few>
+struct FewUnit {
   using Format = typename Few::Format;
+  FewColumns columns[Format::kHalves];
+  typename Format::Starts starts[Format::kHalves];
+  float scale[2];  // of this lane's tokens
+
+  __device__ __forceinline__ void Take(FewInput<Few>& input, int unit) {
+    input.Take(unit, columns, scale);
+    if constexpr (Format::kScale == SkinnyScale::kGroup) {
+#pragma unroll
+      for (int half = 0; half < Format::kHalves; ++half) {
+        starts[half] = Format::Start(columns[half].word);
+      }
+    }
+  }
+};
+
+// One tile of a unit, whose slot is full, into its sums; `release` is called when the slot is read.
+// `block_scale` is of the weights, where they have one.
+template <typename Few, typename Release>
+__device__ __forceinline__ void MultiplySlot(const uint8_t* slot, float block_scale,
+                                             const FewUnit<Few>& unit, FewSums& sums,
+                                             Release release) {
+  using Format = typename Few::Format;
+  constexpr bool kGroups = Format::kScale == SkinnyScale::kGroup;
+  // Whether each half has scales of its own.
+  constexpr bool kApart = kGroups && Few::kGroupColumns == 64;
   typename Format::Codes codes[Format::kHalves];
 #pragma unroll
   for (int half = 0; half < Format::kHalves; ++half) {
@@ -93,19 +115,23 @@ __device__ __forceinline__ void MultiplySlot(const uint8_t* slot, const float (&
   FewSums part[2] = {};
 #pragma unroll
   for (int half = 0; half < Format::kHalves; ++half) {
-    MultiplyHalf<Format>(codes[half], columns[half], part);
-    if constexpr (Format::kScale == SkinnyScale::kGroup) {
-      if (half + 1 < Format::kHalves && Few::kGroupColumns == 128) continue;
+    if constexpr (kGroups) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        sums[i] = fmaf(codes[half].scale[i >> 1], part[0][i] + part[1][i], sums[i]);
-        part[0][i] = part[1][i] = 0;
+        if (kApart) part[1][i] = 0;
+        part[kApart ? 0 : half][i] += unit.starts[half].Of(codes[half], i);
       }
     }
-  }
-  if constexpr (Format::kScale != SkinnyScale::kGroup) {
+    MultiplyHalf<Format>(codes[half], unit.columns[half], part);
+    if (half + 1 < Format::kHalves && !kApart) continue;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) sums[i] = fmaf(scale[i & 1], part[0][i] + part[1][i], sums[i]);
+    for (int i = 0; i < 4; ++i) {
+      float scale = unit.scale[i & 1];
+      if constexpr (kGroups) scale *= codes[half].scale[i >> 1];
+      if constexpr (Format::kScale == SkinnyScale::kBlock) scale *= block_scale;
+      sums[i] = fmaf(scale, part[0][i] + part[1][i], sums[i]);
+      if (kApart) part[0][i] = 0;
+    }
   }
 }
 
@@ -118,9 +144,8 @@ __device__ __forceinline__ void SumPass(const SkinnyPlan& plan, const FewTeam& t
   input.Fetch(team.place);
 #pragma unroll 1
   for (int unit = team.place; unit < plan.tile_units; unit += team.warps) {
-    FewColumns columns[Few::Format::kHalves];
-    float scale[2];
-    input.Take(unit, columns, scale);
+    FewUnit<Few> x;
+    x.Take(input, unit);
     input.Fetch(unit + team.warps);
     scales.now = scales.next;
     scales.Fetch(unit + team.warps);
@@ -128,9 +153,8 @@ __device__ __forceinline__ void SumPass(const SkinnyPlan& plan, const FewTeam& t
     for (int tile = 0; tile < Few::kTiles; ++tile) {
       if (tile >= tiles.count) break;
       const float block_scale = scales.Of(tile);
-      const float both[2] = {scale[0] * block_scale, scale[1] * block_scale};
       const uint8_t* slot = loader.WaitForNext();
-      MultiplySlot<Few>(slot, both, columns, sums[tile], [&] { loader.Refill(); });
+      MultiplySlot<Few>(slot, block_scale, x, sums[tile], [&] { loader.Refill(); });
     }
   }
   __syncwarp();

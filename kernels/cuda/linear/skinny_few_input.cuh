@@ -2,9 +2,10 @@
 // which the whole block fills at once (and normalises), else each warp its own from device memory.
 // A lane has 16 columns of 64, 16 (lane % 4) ..., of token lane / 4.
 //
-// e4m3 codes become float16 in one instruction and bfloat16 in four: with them a unit of x is
-// float16 too, less a power of two that its largest element leaves near 2^15. That is exact but for
-// elements 2^28 times smaller than the largest, whose error is below 2^-39 of it.
+// e4m3 and int4 codes become float16 in one instruction and bfloat16 in more: with them a unit of x
+// is float16 too, less a power of two that its largest element leaves near 2^15. That is exact but
+// for elements 2^28 times smaller than the largest, whose error is below 2^-39 of it (of int4, whose
+// every second pair is 2^4 less: 2^24, 2^-35).
 #pragma once
 
 #include <cstdint>
@@ -26,9 +27,9 @@ __device__ __forceinline__ uint32_t FewExponent(uint32_t word) {
 __device__ __forceinline__ float FewScale(uint32_t exponent) {
   return __uint_as_float((exponent - 14) << 23);
 }
-// Two elements of bfloat16 in float16, divided by FewScale.
-__device__ __forceinline__ uint32_t FewHalves(uint32_t word, uint32_t exponent) {
-  const float inverse = __uint_as_float((268 - exponent) << 23);
+// Two elements of bfloat16 in float16, divided by FewScale and times `factor`.
+__device__ __forceinline__ uint32_t FewHalves(uint32_t word, uint32_t exponent, float factor) {
+  const float inverse = __uint_as_float((268 - exponent) << 23) * factor;
   const float low = __uint_as_float(word << 16) * inverse;
   const float high = __uint_as_float(word & 0xffff0000u) * inverse;
   const __half2 halves = __floats2half2_rn(low, high);
@@ -140,10 +141,11 @@ class FewInput {
     most = LargerPair(most, __shfl_xor_sync(0xffffffffu, most, 1));
     most = LargerPair(most, __shfl_xor_sync(0xffffffffu, most, 2));
     const uint32_t exponent = FewExponent(most);
-    own_scale_ = FewScale(exponent);
+    own_scale_ = FewScale(exponent) / Format::kProducts;
 #pragma unroll
     for (int i = 0; i < 8 * kHalves; ++i) {
-      next_[i / 8].word[i % 8] = FewHalves(next_[i / 8].word[i % 8], exponent);
+      next_[i / 8].word[i % 8] =
+          FewHalves(next_[i / 8].word[i % 8], exponent, i % 2 == 0 ? 1.0f : Format::kSecondHalf);
     }
   }
   // Leaves eight columns in shared memory; the whole warp comes here, with those of sixteen units'
@@ -156,10 +158,12 @@ class FewInput {
         most = LargerPair(most, __shfl_xor_sync(0xffffffffu, most, offset));
       }
       const uint32_t exponent = FewExponent(most);
-      v = make_uint4(FewHalves(v.x, exponent), FewHalves(v.y, exponent), FewHalves(v.z, exponent),
-                     FewHalves(v.w, exponent));
+      v = make_uint4(
+          FewHalves(v.x, exponent, 1.0f), FewHalves(v.y, exponent, Format::kSecondHalf),
+          FewHalves(v.z, exponent, 1.0f), FewHalves(v.w, exponent, Format::kSecondHalf));
       if (column < plan_.in && column % 128 == 0) {
-        shared_.unit_scale[row * plan_.tile_units + column / 128] = FewScale(exponent);
+        shared_.unit_scale[row * plan_.tile_units + column / 128] =
+            FewScale(exponent) / Format::kProducts;
       }
     }
     if (column >= plan_.in) return;

@@ -55,10 +55,16 @@ __device__ __forceinline__ void LoadLaneColumns(const uint8_t* input, int first_
 // Fragments of the row operand of four steps of 16 columns.
 using SkinnyFragments = uint32_t[4][4];
 
+// Of formats whose products are what they should be.
+struct SkinnyNoStarts {};
+
 struct SkinnyBf16 {
   static constexpr DType kDType = DType::kBF16;
   static constexpr int kHalves = 1;     // runs of 64 columns of a unit
   static constexpr bool kHalf = false;  // whether few rows are multiplied in float16
+  // What x is less by in the columns of a step's second half, and products are more by; with kHalf.
+  static constexpr float kSecondHalf = 1.0f, kProducts = 1.0f;
+  using Starts = SkinnyNoStarts;
   static constexpr bool kRegisters = false;
   static constexpr bool kPacked = false;
   static constexpr SkinnyScale kScale = SkinnyScale::kNone;
@@ -103,6 +109,8 @@ struct SkinnyBf16 {
 struct SkinnyByteCodes {
   static constexpr int kHalves = 2;
   static constexpr bool kHalf = false;
+  static constexpr float kSecondHalf = 1.0f, kProducts = 1.0f;
+  using Starts = SkinnyNoStarts;
   static constexpr bool kRegisters = true;
   static constexpr bool kPacked = false;
   static constexpr uint32_t kRecordBytes = 2048;
@@ -242,12 +250,16 @@ struct SkinnyI8 : SkinnyByteCodes {
   }
 };
 
-// Packed records (skinny_int4.h).
+// Packed records (skinny_int4.h). Few rows are multiplied in float16: code c at bit p of a number's
+// mantissa makes it 1024 + 2^p c, with p = 2 in the columns of a step's first half and p = 6 in the
+// others, whose x is less by 2^4. Products so have four times the codes' and x times what every
+// number has too much, which the sums begin with (SkinnyI4::Start).
 template <DType kType>
 struct SkinnyI4 {
   static constexpr DType kDType = kType;
   static constexpr int kHalves = 2;
-  static constexpr bool kHalf = false;
+  static constexpr bool kHalf = true;
+  static constexpr float kSecondHalf = 0.0625f, kProducts = 4.0f;
   static constexpr bool kRegisters = true;
   static constexpr bool kPacked = true;
   static constexpr SkinnyScale kScale = SkinnyScale::kGroup;
@@ -260,37 +272,72 @@ struct SkinnyI4 {
 
   struct Codes {
     uint2 row[2];
-    uint32_t zero[2];  // 128 + zero point, twice, in bfloat16
     float scale[2];
+    uint32_t zero[2];
   };
   static __device__ __forceinline__ uint32_t RowOf(uint32_t g) { return g; }
+  static __device__ __forceinline__ uint32_t GroupIndex(int half, uint32_t row) {
+    return (kGroup == 64 ? half * kInt4RecordRows : 0) + row;
+  }
+  static __device__ __forceinline__ float ScaleAt(const uint8_t* record, uint32_t index) {
+    return __half2float(*reinterpret_cast<const __half*>(record + kRecord.scales + index * 2));
+  }
   static __device__ __forceinline__ Codes Load(const uint8_t* block, int half, int warp, int lane) {
     const uint8_t* record = block + warp * kRecordBytes;
     const uint8_t* from = record + half * 512 + lane * 8;
     Codes codes{
         {*reinterpret_cast<const uint2*>(from), *reinterpret_cast<const uint2*>(from + 256)},
-        {0x43084308u, 0x43084308u},
-        {0, 0}};
-    LoadScales(record, half, lane >> 2, codes);
-    return codes;
-  }
-  template <typename AnyCodes>
-  static __device__ __forceinline__ void LoadScales(const uint8_t* record, int half, uint32_t row,
-                                                    AnyCodes& codes) {
-    const uint32_t index = (kGroup == 64 ? half * kInt4RecordRows : 0) + row;
+        {},
+        {8, 8}};
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      codes.scale[r] = __half2float(
-          *reinterpret_cast<const __half*>(record + kRecord.scales + (index + 8 * r) * 2));
+      const uint32_t index = GroupIndex(half, (lane >> 2) + 8 * r);
+      codes.scale[r] = ScaleAt(record, index);
+      if constexpr (kZeros) codes.zero[r] = record[kRecord.zeros + index];
+    }
+    return codes;
+  }
+  static __device__ __forceinline__ void ConvertHalves(const Codes& codes, int pair,
+                                                       uint32_t (&a)[2][4]) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const uint32_t word = pair == 0 ? codes.row[r].x : codes.row[r].y;
+      const uint32_t turned = __funnelshift_r(word, word, 8);
+      a[0][r] = MaskOr(word, 0x003c003cu, 0x64006400u);
+      a[0][r + 2] = MaskOr(word, 0x03c003c0u, 0x64006400u);
+      a[1][r] = MaskOr(turned, 0x003c003cu, 0x64006400u);
+      a[1][r + 2] = MaskOr(turned, 0x03c003c0u, 0x64006400u);
+    }
+  }
+  // What the sums of 64 columns and eight tokens begin with, in the places of the sums.
+  struct Starts {
+    float base[4];  // a zero point of 8 is in it where the type has no other
+    float zero[4];  // times the zero point
+    __device__ __forceinline__ float Of(const Codes& codes, int i) const {
+      if constexpr (!kZeros) return base[i];
+      return fmaf(__uint2float_rn(codes.zero[i >> 1]), zero[i], base[i]);
+    }
+  };
+  static __device__ __forceinline__ Starts Start(const uint32_t (&columns)[8]) {
+    Starts starts{};
+    // -1056 and -1536 (zero points of 8), or -1024; -4 and -64.
+    const uint32_t first = kZeros ? 0xe400e400u : 0xe420e420u;
+    const uint32_t second = kZeros ? 0xe400e400u : 0xe600e600u;
+    const uint32_t base[4] = {first, first, second, second};
+    const uint32_t zero[4] = {0xc400c400u, 0xc400c400u, 0xd400d400u, 0xd400d400u};
+#pragma unroll
+    for (int step = 0; step < 4; ++step) {
+      MmaF16(starts.base, base, columns[2 * step], columns[2 * step + 1]);
       if constexpr (kZeros) {
-        codes.zero[r] = 0x43004300u | record[kRecord.zeros + index + 8 * r] * 0x00010001u;
+        MmaF16(starts.zero, zero, columns[2 * step], columns[2 * step + 1]);
       }
     }
+    return starts;
   }
   // All codes of the rows: a word's pair t, which lane t masks out, is of neighbouring columns.
   struct StepCodes {
     uint4 row[2][2];
-    uint32_t zero[2];
+    uint32_t zero[2];  // 128 + zero point, twice, in bfloat16
     float scale[2];
   };
   static __device__ __forceinline__ StepCodes LoadSteps(const uint8_t* block, int half, int warp,
@@ -302,39 +349,45 @@ struct SkinnyI4 {
     for (int r = 0; r < 2; ++r) {
       codes.row[r][0] = *reinterpret_cast<const uint4*>(from + r * 256);
       codes.row[r][1] = *reinterpret_cast<const uint4*>(from + r * 256 + 16);
+      const uint32_t index = GroupIndex(half, (lane >> 2) + 8 * r);
+      codes.scale[r] = ScaleAt(record, index);
+      if constexpr (kZeros) {
+        codes.zero[r] = 0x43004300u | record[kRecord.zeros + index] * 0x00010001u;
+      }
     }
-    LoadScales(record, half, lane >> 2, codes);
     return codes;
   }
   static __device__ __forceinline__ void ConvertSteps(const StepCodes& codes, SkinnyFragments& a) {
-    const int shift = (LaneId() & 3) * 4;
+    const int bit = Int4PlaceOf(0, (LaneId() & 3) * 2).bit;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
 #pragma unroll
       for (int step = 0; step < 4; ++step) {
         const uint4& v = codes.row[r][step >> 1];
-        a[step][r] = Decode(((step & 1) == 0 ? v.x : v.z) >> shift, codes.zero[r]);
-        a[step][r + 2] = Decode(((step & 1) == 0 ? v.y : v.w) >> shift, codes.zero[r]);
+        a[step][r] = Decode((step & 1) == 0 ? v.x : v.z, bit, codes.zero[r]);
+        a[step][r + 2] = Decode((step & 1) == 0 ? v.y : v.w, bit, codes.zero[r]);
       }
     }
   }
-  // The codes in bits 0..3 and 16..19, less the zero point.
-  static __device__ __forceinline__ uint32_t Decode(uint32_t word, uint32_t zero) {
-    const uint32_t code = MaskOr(word, 0x000f000fu, 0x43004300u);
+  // The pair of codes at `bit` and half a word further, less the zero point, in bfloat16.
+  static __device__ __forceinline__ uint32_t Decode(uint32_t word, int bit, uint32_t zero) {
+    const uint32_t code = MaskOr(__funnelshift_r(word, word, bit), 0x000f000fu, 0x43004300u);
     return AsBits(__hsub2(AsBf162(code), AsBf162(zero)));
   }
   static __device__ __forceinline__ void LoadColumns(const uint8_t* input, int first_token,
                                                      int pair, int lane, uint32_t (&b)[2][2]) {
     LoadLaneColumns(input, first_token, pair, lane, b);
   }
+  // Of more rows that are not multiplied by warpgroups.
   static __device__ __forceinline__ void Convert(const Codes& codes, int pair,
                                                  uint32_t (&a)[2][4]) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const uint32_t word = pair == 0 ? codes.row[r].x : codes.row[r].y;
+      const uint32_t zero = 0x43004300u | codes.zero[r] * 0x00010001u;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        a[i >> 1][r + 2 * (i & 1)] = Decode(word >> (4 * i), codes.zero[r]);
+        a[i >> 1][r + 2 * (i & 1)] = Decode(word, 2 + 4 * i, zero);
       }
     }
   }

@@ -1,3 +1,4 @@
+#include <bit>
 #include <cstring>
 
 #include "kernels/cuda/linear/skinny_int4.h"
@@ -20,15 +21,15 @@ uint64_t RecordOffset(const Shape& shape, uint32_t row, uint32_t column) {
   return Int4RecordOffset(row, column, shape.out, shape.in, shape.record.bytes);
 }
 
-// Calls code(canonical byte, canonical shift, packed byte, packed shift) for every code of `row`.
-template <typename Code>
-void ForCodes(const Shape& shape, uint32_t row, Code code) {
-  for (uint32_t k = 0; k < shape.in; ++k) {
-    const Int4Place place = Int4PlaceOf(row, k);
-    code((uint64_t{row} * shape.in + k) / 2, k % 2 * 4, RecordOffset(shape, row, k) + place.byte,
-         place.shift);
+// Calls word(first code of the row in canonical order, packed offset) for every word of `row`: in is
+// a multiple of eight.
+template <typename Word>
+void ForWords(const Shape& shape, uint32_t row, Word word) {
+  for (uint32_t k = 0; k < shape.in; k += 8) {
+    word(uint64_t{row} * shape.in + k, RecordOffset(shape, row, k) + Int4PlaceOf(row, k).byte);
   }
 }
+int BitOf(uint32_t column) { return static_cast<int>(Int4PlaceOf(0, column).bit); }
 
 // Calls group(canonical index, packed offset of the scale, packed offset of the zero point) for
 // every group of `row`.
@@ -58,8 +59,11 @@ void PackInt4(DType dtype, uint32_t out, uint32_t in, const std::byte* canonical
   const WeightPlanes planes = PlanesOf(dtype, out, in);
   std::memset(packed, 0, PackedInt4Bytes(dtype, out, in));
   for (uint32_t row = 0; row < out; ++row) {
-    ForCodes(shape, row, [&](uint64_t from, uint32_t from_shift, uint64_t to, uint32_t to_shift) {
-      packed[to] |= (canonical[from] >> from_shift & std::byte{15}) << to_shift;
+    ForWords(shape, row, [&](uint64_t from, uint64_t to) {
+      uint32_t codes, word = 0;
+      std::memcpy(&codes, canonical + from / 2, sizeof(codes));
+      for (uint32_t k = 0; k < 8; ++k) word |= std::rotl(codes >> (4 * k) & 15u, BitOf(k));
+      std::memcpy(packed + to, &word, sizeof(word));
     });
     ForGroups(shape, row, [&](uint64_t index, uint64_t scale, uint64_t zero) {
       std::memcpy(packed + scale, canonical + planes.scales_offset + index * 2, 2);
@@ -74,8 +78,11 @@ void UnpackInt4(DType dtype, uint32_t out, uint32_t in, const std::byte* packed,
   const WeightPlanes planes = PlanesOf(dtype, out, in);
   std::memset(canonical, 0, planes.bytes);
   for (uint32_t row = 0; row < out; ++row) {
-    ForCodes(shape, row, [&](uint64_t to, uint32_t to_shift, uint64_t from, uint32_t from_shift) {
-      canonical[to] |= (packed[from] >> from_shift & std::byte{15}) << to_shift;
+    ForWords(shape, row, [&](uint64_t to, uint64_t from) {
+      uint32_t word, codes = 0;
+      std::memcpy(&word, packed + from, sizeof(word));
+      for (uint32_t k = 0; k < 8; ++k) codes |= (std::rotr(word, BitOf(k)) & 15u) << (4 * k);
+      std::memcpy(canonical + to / 2, &codes, sizeof(codes));
     });
     ForGroups(shape, row, [&](uint64_t index, uint64_t scale, uint64_t zero) {
       std::memcpy(canonical + planes.scales_offset + index * 2, packed + scale, 2);

@@ -1,4 +1,4 @@
-// "cuda.int4.v3": how the device keeps int4 weights (host and device code). Lossless; as many bytes
+// "cuda.int4.v4": how the device keeps int4 weights (host and device code). Lossless; as many bytes
 // as the canonical planes where out is a multiple of 16 and in one of 128.
 //
 // Rows are cut into panels of 64 (the last has what is left, rounded up to 16), a panel along `in`
@@ -8,8 +8,10 @@
 //   scales  f16 [128 / group, 16]
 //   zeros   uint8 [128 / group, 16], only with zero points
 // Rows past `out` and columns past `in` have code 0, scale 0, zero point 0.
-// The nibbles of eight columns are ordered so that masking with 0x000f000f yields two neighbours:
-// column k (0..63) of a half row is in its 32-bit word k / 8, nibble k / 2 % 4 + 4 * (k % 2).
+// A 32-bit word has eight columns of a row, in four pairs of neighbours: column k (0..63) of a half
+// row is in word k / 8, at bit 2 + 4 * (k / 2 % 4) + 16 * (k % 2), where bit 32 is bit 0 again. So
+// two pairs lie in the mantissa bits of two float16 numbers, at bits 2 and 6, and the other two do
+// when the word is turned right by 8.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +23,7 @@
 
 namespace tessera::kernels::cuda {
 
-inline constexpr const char* kInt4Layout = "cuda.int4.v3";
+inline constexpr const char* kInt4Layout = "cuda.int4.v4";
 inline constexpr uint32_t kInt4PanelRows = 64;
 inline constexpr uint32_t kInt4RecordRows = 16;
 inline constexpr uint32_t kInt4RecordColumns = 128;
@@ -57,16 +59,15 @@ TESSERA_HOST_DEVICE constexpr uint64_t Int4RecordOffset(uint32_t row, uint32_t c
   return before * record_bytes;
 }
 
-// Place of one code inside its record: byte, and the shift of its nibble.
+// Place of one code inside its record: the first byte of its word, and the bit that it begins at.
 struct Int4Place {
   uint32_t byte;
-  uint32_t shift;
+  uint32_t bit;
 };
 TESSERA_HOST_DEVICE constexpr Int4Place Int4PlaceOf(uint32_t row, uint32_t column) {
   const uint32_t half = column / 64 % 2, k = column % 64;
-  const uint32_t word = k / 8, nibble = k / 2 % 4 + 4 * (k % 2);
-  return {(half * kInt4RecordRows + row % kInt4RecordRows) * 32 + word * 4 + nibble / 2,
-          nibble % 2 * 4};
+  return {(half * kInt4RecordRows + row % kInt4RecordRows) * 32 + k / 8 * 4,
+          2 + 4 * (k / 2 % 4) + 16 * (k % 2)};
 }
 
 // Bytes of a packed weight; `dtype` is one of the four int4 types.
