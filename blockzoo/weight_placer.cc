@@ -70,7 +70,9 @@ Status WeightPlacer::Fill(const TensorRef& tensor, uint64_t out, uint64_t in,
   }
   TESSERA_ASSIGN_OR_RETURN(WeightHandle bytes, Load(tensor, out, in, layout, source));
   const auto kept = std::make_shared<const WeightHandle>(std::move(bytes));
-  return backend_.memory().WriteLater(std::span(kept->data(), kept->size()), kept, to->data(), to);
+  return backend_.memory().WriteLater(
+      {.bytes = {kept->data(), kept->size()}, .keeper = kept, .file = kept->file()}, to->data(),
+      to);
 }
 
 StatusOr<uint64_t> WeightPlacer::BytesInOrder(const TensorRef& tensor) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 
 #include "blockzoo/manifest.h"
 #include "blockzoo/synthetic_recipe.h"
@@ -14,18 +15,24 @@
 
 namespace tessera::blockzoo {
 
+// Bytes of a weight, and the file that begins with them where there is one.
+struct WeightBytes {
+  std::span<const std::byte> bytes;
+  std::string file;
+};
+
 // Bytes that stay valid and unchanged while a copy of the handle lives; usually a mapped file.
 // Equal (tensor, transform) pairs give handles to the same memory. Thread-safe.
 class WeightHandle {
  public:
   WeightHandle() = default;
-  explicit WeightHandle(std::shared_ptr<const std::span<const std::byte>> bytes)
-      : bytes_(std::move(bytes)) {}
-  [[nodiscard]] const std::byte* data() const { return bytes_ ? bytes_->data() : nullptr; }
-  [[nodiscard]] size_t size() const { return bytes_ ? bytes_->size() : 0; }
+  explicit WeightHandle(std::shared_ptr<const WeightBytes> weight) : weight_(std::move(weight)) {}
+  [[nodiscard]] const std::byte* data() const { return weight_ ? weight_->bytes.data() : nullptr; }
+  [[nodiscard]] size_t size() const { return weight_ ? weight_->bytes.size() : 0; }
+  [[nodiscard]] std::string file() const { return weight_ ? weight_->file : ""; }
 
  private:
-  std::shared_ptr<const std::span<const std::byte>> bytes_;
+  std::shared_ptr<const WeightBytes> weight_;
 };
 
 // Makes the derived bytes of a tensor: reads canonical bytes, fills all of `derived`.

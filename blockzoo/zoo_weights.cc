@@ -53,10 +53,13 @@ StatusOr<std::span<const std::byte>> WithoutTrailer(std::span<const std::byte> f
 
 }  // namespace
 
-struct WeightCache::Weight {
+struct WeightCache::Weight : WeightBytes {
+  Weight(std::shared_ptr<const MappedFile> mapped, std::span<const std::byte> of,
+         std::string path = "")
+      : WeightBytes{of, std::move(path)}, memory(std::move(mapped)) {}
+  [[nodiscard]] bool anonymous() const { return file.empty(); }
+
   std::shared_ptr<const MappedFile> memory;
-  std::span<const std::byte> bytes;
-  bool anonymous = false;
 };
 
 std::shared_ptr<WeightCache::Entry> WeightCache::EntryOf(const std::string& path) {
@@ -74,7 +77,7 @@ std::shared_ptr<const WeightCache::Weight> WeightCache::Live(const Entry& entry)
 WeightHandle WeightCache::Publish(Entry& entry, const std::shared_ptr<const Weight>& weight) {
   const std::lock_guard lock(mutex_);
   entry.live = weight;
-  return WeightHandle({weight, &weight->bytes});
+  return WeightHandle(weight);
 }
 
 StatusOr<WeightHandle> WeightCache::Canonical(const TensorRef& tensor) {
@@ -95,12 +98,12 @@ StatusOr<std::shared_ptr<const WeightCache::Weight>> WeightCache::MapCanonical(
     TESSERA_ASSIGN_OR_RETURN(const kernels::SyntheticTensor generator, GeneratorOf(*recipe));
     TESSERA_ASSIGN_OR_RETURN(const auto memory, Allocate(tensor, generator.bytes));
     kernels::FillSynthetic(generator, memory->writable(), kernels::ThreadPool::UsableProcessors());
-    return std::make_shared<const Weight>(Weight{memory, memory->bytes(), true});
+    return std::make_shared<const Weight>(memory, memory->bytes());
   }
   TESSERA_ASSIGN_OR_RETURN(const uint64_t bytes, TensorBytes(tensor.dtype, tensor.shape));
   TESSERA_ASSIGN_OR_RETURN(auto file, MappedFile::Open(path));
   if (file->bytes().size() == bytes) {
-    return std::make_shared<const Weight>(Weight{file, file->bytes(), false});
+    return std::make_shared<const Weight>(file, file->bytes(), path);
   }
   return Error(absl::StatusCode::kDataLoss,
                {.what = absl::StrCat("the tensor ", tensor.role, " is damaged"),
@@ -154,7 +157,7 @@ StatusOr<WeightHandle> WeightCache::Derived(const TensorRef& tensor, absl::strin
     if (file.ok()) {
       const auto payload = WithoutTrailer((*file)->bytes(), path);
       if (payload.ok() && payload->size() == bytes) {
-        weight = std::make_shared<const Weight>(Weight{*file, *payload, false});
+        weight = std::make_shared<const Weight>(*file, *payload, path);
       }
     }
   }
@@ -175,13 +178,13 @@ StatusOr<std::shared_ptr<const WeightCache::Weight>> WeightCache::MakeDerived(
   if (storage_ == DerivedStorage::kCached && !synthetic &&
       StoreDerived(tensor.tensor, transform, memory->bytes()).ok()) {
     // The file's pages are shared with other processes and can be dropped under pressure.
-    StatusOr<std::shared_ptr<const MappedFile>> file =
-        MappedFile::Open(layout_.DerivedFile(transform, tensor.tensor));
+    const std::string path = layout_.DerivedFile(transform, tensor.tensor);
+    StatusOr<std::shared_ptr<const MappedFile>> file = MappedFile::Open(path);
     if (file.ok() && (*file)->bytes().size() == bytes + kTrailerBytes) {
-      return std::make_shared<const Weight>(Weight{*file, (*file)->bytes().first(bytes), false});
+      return std::make_shared<const Weight>(*file, (*file)->bytes().first(bytes), path);
     }
   }
-  return std::make_shared<const Weight>(Weight{memory, memory->bytes(), true});
+  return std::make_shared<const Weight>(memory, memory->bytes());
 }
 
 Status WeightCache::StoreDerived(const Digest& tensor, absl::string_view transform,
@@ -203,7 +206,7 @@ WeightCache::Usage WeightCache::InUse() {
   for (const auto& [path, entry] : entries_) {
     const std::shared_ptr<const Weight> weight = entry->live.lock();
     if (weight == nullptr) continue;
-    (weight->anonymous ? usage.anonymous_bytes : usage.mapped_bytes) += weight->bytes.size();
+    (weight->anonymous() ? usage.anonymous_bytes : usage.mapped_bytes) += weight->bytes.size();
   }
   return usage;
 }

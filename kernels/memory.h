@@ -31,6 +31,15 @@ class Buffer {
   uint64_t size_;
 };
 
+// Bytes of the host on their way elsewhere.
+struct HostBytes {
+  std::span<const std::byte> bytes;
+  std::shared_ptr<const void> keeper;  // keeps them
+  // A file that nobody changes and that begins with them; empty where there is none. Reading it
+  // costs less than the faults of a mapping that is touched once.
+  std::string file;
+};
+
 // Thread-safe.
 class Memory {
  public:
@@ -43,14 +52,15 @@ class Memory {
   // Both wait until the bytes are there. UNAVAILABLE when the device is lost.
   [[nodiscard]] virtual Status Write(std::span<const std::byte> from, std::byte* to) = 0;
   [[nodiscard]] virtual Status Read(const std::byte* from, std::span<std::byte> to) = 0;
-  // A Write that may still be under way when it returns, until Settle. `source` keeps `from`, and
-  // `target` keeps `to`, as long as they are needed.
-  [[nodiscard]] virtual Status WriteLater(std::span<const std::byte> from,
-                                          std::shared_ptr<const void> source, std::byte* to,
+  // A Write that may still be under way when it returns, until Settle. `target` keeps `to` as long
+  // as it is needed. NOT_FOUND and such when a file cannot be opened.
+  [[nodiscard]] virtual Status WriteLater(HostBytes from, std::byte* to,
                                           std::shared_ptr<const Buffer> target) {
-    return Write(from, to);
+    return Write(from.bytes, to);
   }
-  // Waits for what WriteLater began, by whichever thread. UNAVAILABLE when the device is lost.
+  // Waits for what WriteLater began, by whichever thread. UNAVAILABLE when the device is lost,
+  // DATA_LOSS when a file could not be read to its end; either from then on always, since nobody
+  // knows what is there.
   [[nodiscard]] virtual Status Settle() { return absl::OkStatus(); }
   // Bytes that could still be allocated; what the machine reports, not a promise.
   [[nodiscard]] virtual uint64_t free_bytes() const = 0;

@@ -151,26 +151,35 @@ python_tests() {
   return $status
 }
 
-fuzz() {
-  local limit=-max_total_time=${TESSERA_FUZZ_SECONDS:-20} target name corpus log
+# fuzz_one TARGET: prints what came of it.
+fuzz_one() {
+  local target=$1 name corpus log limit=-max_total_time=${TESSERA_FUZZ_SECONDS:-20}
   [ -z "${TESSERA_FUZZ_RUNS:-}" ] || limit=-runs=$TESSERA_FUZZ_RUNS
-  for target in build/asan/fuzz/*_fuzz; do
-    [ -x "$target" ] || continue
-    name=$(basename "$target")
-    corpus=build/asan/corpus/$name
-    log=$reports/$name.log
-    mkdir -p "$corpus" "$reports/findings"
-    if [ -d "tests/fuzz/corpus/$name" ]; then cp -n tests/fuzz/corpus/"$name"/* "$corpus"/; fi
-    if setarch "$(uname -m)" -R "$target" "$limit" -rss_limit_mb=3000 -timeout=20 -print_final_stats=1 \
-        -artifact_prefix="$reports/findings/$name-" "$corpus" >"$log" 2>&1; then
-      echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, no finding"
-      count 1 0 0
-    else
-      tail -n 40 "$log"
-      echo "$name: a finding; the input is in $reports/findings"
-      count 0 1 0
-    fi
-  done
+  name=$(basename "$target")
+  corpus=build/asan/corpus/$name
+  log=$reports/$name.log
+  mkdir -p "$corpus" "$reports/findings"
+  if [ -d "tests/fuzz/corpus/$name" ]; then cp -n tests/fuzz/corpus/"$name"/* "$corpus"/; fi
+  if setarch "$(uname -m)" -R "$target" "$limit" -rss_limit_mb=3000 -timeout=20 -print_final_stats=1 \
+      -artifact_prefix="$reports/findings/$name-" "$corpus" >"$log" 2>&1; then
+    echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, no finding"
+  else
+    tail -n 40 "$log"
+    echo "$name: a finding; the input is in $reports/findings"
+  fi
+}
+
+# A target a core: each is one thread.
+fuzz() {
+  local targets=() said
+  mapfile -t targets < <(find build/asan/fuzz -maxdepth 1 -type f -executable -name '*_fuzz' | sort)
+  export reports
+  export -f fuzz_one
+  said=$(printf '%s\n' "${targets[@]}" | xargs -r -P "$jobs" -I{} bash -c 'fuzz_one {}')
+  echo "$said"
+  local sound
+  sound=$(grep -c ': [0-9]* inputs, no finding$' <<<"$said")
+  count "$sound" $((${#targets[@]} - sound)) 0
 }
 
 goldens() {

@@ -110,6 +110,11 @@ std::vector<std::string> CudaDevices() {
 
 StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device, std::string costs_file) {
   TESSERA_ASSIGN_OR_RETURN(const cuda::DeviceInfo found, cuda::FindDevice(device));
+  {
+    // The driver's own start, a tenth of a second, which would else be part of the first load.
+    const cuda::DeviceScope scope(found.index);
+    TESSERA_RETURN_IF_ERROR(cuda::StatusOf(cudaFree(nullptr), "opening the device"));
+  }
   return std::unique_ptr<Backend>(
       std::make_unique<cuda::CudaBackend>(found, std::move(costs_file)));
 }

@@ -75,7 +75,7 @@ class DeviceMemory::Piece final : public Buffer {
 };
 
 DeviceMemory::DeviceMemory(const DeviceInfo& device)
-    : device_(device), usage_(std::make_shared<Usage>()) {}
+    : device_(device), usage_(std::make_shared<Usage>()), ring_(device.index) {}
 
 DeviceMemory::~DeviceMemory() = default;
 
@@ -104,19 +104,16 @@ StatusOr<std::shared_ptr<Buffer>> DeviceMemory::Allocate(uint64_t bytes,
 }
 
 Status DeviceMemory::Write(std::span<const std::byte> from, std::byte* to) {
-  TESSERA_RETURN_IF_ERROR(WriteLater(from, nullptr, to, nullptr));
+  TESSERA_RETURN_IF_ERROR(WriteLater({.bytes = from}, to, nullptr));
   return from.size() < kRingFrom ? absl::OkStatus() : Settle();
 }
 
-Status DeviceMemory::WriteLater(std::span<const std::byte> from, std::shared_ptr<const void> source,
-                                std::byte* to, std::shared_ptr<const Buffer> target) {
+Status DeviceMemory::WriteLater(HostBytes later, std::byte* to,
+                                std::shared_ptr<const Buffer> target) {
+  const std::span<const std::byte> from = later.bytes;
   if (from.empty()) return absl::OkStatus();
   const DeviceScope scope(device_.index);
-  if (from.size() >= kRingFrom) {
-    TESSERA_ASSIGN_OR_RETURN(UploadRing* const ring, TheRing());
-    ring->Add(from, std::move(source), to, std::move(target));
-    return absl::OkStatus();
-  }
+  if (from.size() >= kRingFrom) return ring_.Add(std::move(later), to, std::move(target));
   // cudaMemcpy may return before the copy has reached the device; other streams would not wait.
   TESSERA_RETURN_IF_ERROR(StatusOf(
       cudaMemcpyAsync(to, from.data(), from.size(), cudaMemcpyHostToDevice, cudaStreamPerThread),
@@ -127,35 +124,15 @@ Status DeviceMemory::WriteLater(std::span<const std::byte> from, std::shared_ptr
   return absl::OkStatus();
 }
 
-Status DeviceMemory::Settle() {
-  UploadRing* const ring = RingIfMade();
-  return ring == nullptr ? absl::OkStatus() : ring->Wait();
-}
+Status DeviceMemory::Settle() { return ring_.Wait(); }
 
-StatusOr<UploadRing*> DeviceMemory::TheRing() {
-  const std::lock_guard lock(ring_mutex_);
-  if (ring_ == nullptr) {
-    TESSERA_ASSIGN_OR_RETURN(ring_, UploadRing::Create(device_.index));
-  }
-  return ring_.get();
-}
-
-UploadRing* DeviceMemory::RingIfMade() const {
-  const std::lock_guard lock(ring_mutex_);
-  return ring_.get();
-}
-
-uint64_t DeviceMemory::uploaded_bytes() const {
-  const UploadRing* const ring = RingIfMade();
-  return written_ + (ring == nullptr ? 0 : ring->arrived_bytes());
-}
+uint64_t DeviceMemory::uploaded_bytes() const { return written_ + ring_.arrived_bytes(); }
 
 StatusOr<double> DeviceMemory::MeasureLink() {
   const DeviceScope scope(device_.index);
-  TESSERA_ASSIGN_OR_RETURN(UploadRing* const ring, TheRing());
   TESSERA_ASSIGN_OR_RETURN(const std::shared_ptr<Buffer> target,
-                           Allocate(ring->ring_bytes(), "trial of the link"));
-  return ring->LinkRate(target->data());
+                           Allocate(ring_.ring_bytes(), "trial of the link"));
+  return ring_.LinkRate(target->data());
 }
 
 Status DeviceMemory::Read(const std::byte* from, std::span<std::byte> to) {

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "kernels/cuda/device.h"
@@ -30,8 +29,7 @@ class DeviceMemory final : public Memory {
   Status Write(std::span<const std::byte> from, std::byte* to) override;
   Status Read(const std::byte* from, std::span<std::byte> to) override;
   uint64_t free_bytes() const override;
-  Status WriteLater(std::span<const std::byte> from, std::shared_ptr<const void> source,
-                    std::byte* to, std::shared_ptr<const Buffer> target) override;
+  Status WriteLater(HostBytes from, std::byte* to, std::shared_ptr<const Buffer> target) override;
   Status Settle() override;
   uint64_t uploaded_bytes() const override;
   StatusOr<double> MeasureLink() override;
@@ -42,15 +40,10 @@ class DeviceMemory final : public Memory {
   class Piece;
   friend class Piece;
 
-  // Made with the first use.
-  StatusOr<UploadRing*> TheRing();
-  UploadRing* RingIfMade() const;
-
   DeviceInfo device_;
   std::shared_ptr<Usage> usage_;      // by purpose; pieces may outlive this object
   std::atomic<uint64_t> written_{0};  // without the ring
-  mutable std::mutex ring_mutex_;
-  std::unique_ptr<UploadRing> ring_;
+  UploadRing ring_;
 };
 
 }  // namespace tessera::kernels::cuda

@@ -20,20 +20,20 @@
 
 namespace tessera::kernels::cuda {
 
-// Thread-safe.
+// Thread-safe. Lanes pin their memory by themselves, while the maker goes on.
 class UploadRing {
  public:
-  // RESOURCE_EXHAUSTED when the host pins no more.
-  static StatusOr<std::unique_ptr<UploadRing>> Create(int device);
+  explicit UploadRing(int device);
   ~UploadRing();
   UploadRing(const UploadRing&) = delete;
   UploadRing& operator=(const UploadRing&) = delete;
 
-  // Sends `from` to `to`, in order of calls; waits while much is queued. `source` is kept while the
-  // bytes are read, `target` until they are there; null where the caller waits.
-  void Add(std::span<const std::byte> from, std::shared_ptr<const void> source, std::byte* to,
-           std::shared_ptr<const void> target);
-  // Waits until all that was added is there. UNAVAILABLE after a failed copy, then always.
+  // Sends `from` to `to`, in order of calls; waits while much is queued. Its keeper lives while the
+  // bytes are read, `target` until they are there; null where the caller waits. NOT_FOUND and such
+  // when its file cannot be opened.
+  [[nodiscard]] Status Add(HostBytes from, std::byte* to, std::shared_ptr<const void> target);
+  // Waits until all that was added is there. After a failure that failure, always: UNAVAILABLE of a
+  // copy, DATA_LOSS of a file, RESOURCE_EXHAUSTED when the host pins no more.
   [[nodiscard]] Status Wait();
 
   // Of copies that a Wait has seen end.
@@ -44,10 +44,16 @@ class UploadRing {
 
  private:
   struct Job {
-    std::span<const std::byte> from;
-    std::shared_ptr<const void> source;
-    std::byte* to = nullptr;
-    std::shared_ptr<const void> target;
+    Job(HostBytes bytes, int descriptor, std::byte* device, std::shared_ptr<const void> keeper)
+        : from(std::move(bytes)), file(descriptor), to(device), target(std::move(keeper)) {}
+    ~Job();
+    Job(const Job&) = delete;
+    Job& operator=(const Job&) = delete;
+
+    const HostBytes from;
+    const int file;  // descriptor; -1: none
+    std::byte* const to;
+    const std::shared_ptr<const void> target;
     uint64_t begun = 0;
   };
   struct Piece {
@@ -67,11 +73,11 @@ class UploadRing {
     std::thread thread;
   };
 
-  explicit UploadRing(int device) : device_(device) {}
-
   void Run(Lane& lane);
+  static Status Prepare(Lane& lane);
   [[nodiscard]] Piece TakePiece();
-  static cudaError_t Send(Lane& lane, Piece piece);
+  static Status Send(Lane& lane, Piece piece);
+  static Status Fill(const Job& job, uint64_t begin, std::span<std::byte> to);
   [[nodiscard]] cudaError_t CopyRing(std::byte* to) const;
   [[nodiscard]] cudaError_t SynchronizeLanes();
 
@@ -83,9 +89,9 @@ class UploadRing {
   uint64_t queued_bytes_ = 0;  // not yet taken by a lane
   uint64_t sent_bytes_ = 0;    // since the last Wait
   uint64_t arrived_bytes_ = 0;
-  int busy_ = 0;
+  int busy_ = 0;  // lanes that prepare themselves or have a piece
   bool stopping_ = false;
-  cudaError_t error_ = cudaSuccess;
+  Status error_;
 };
 
 }  // namespace tessera::kernels::cuda

@@ -83,16 +83,16 @@ class MemoryWeights final : public blockzoo::WeightSource {
   static blockzoo::WeightHandle Hold(std::vector<std::byte> bytes) {
     struct Owner {
       std::vector<std::byte> memory;
-      std::span<const std::byte> view;
+      blockzoo::WeightBytes weight;
     };
     auto owner = std::make_shared<Owner>();
     owner->memory.resize(bytes.size() + 64);
     const auto address = reinterpret_cast<uintptr_t>(owner->memory.data());
     std::byte* at = owner->memory.data() + (64 - address % 64) % 64;
     std::memcpy(at, bytes.data(), bytes.size());
-    owner->view = {at, bytes.size()};
+    owner->weight.bytes = {at, bytes.size()};
     return blockzoo::WeightHandle(
-        std::shared_ptr<const std::span<const std::byte>>(owner, &owner->view));
+        std::shared_ptr<const blockzoo::WeightBytes>(owner, &owner->weight));
   }
 
   std::mutex mutex_;

@@ -4,8 +4,8 @@
 //
 // e4m3 and int4 codes become float16 in one instruction and bfloat16 in more: with them a unit of x
 // is float16 too, less a power of two that its largest element leaves near 2^15. That is exact but
-// for elements 2^28 times smaller than the largest, whose error is below 2^-39 of it (of int4, whose
-// every second pair is 2^4 less: 2^24, 2^-35).
+// for elements 2^28 times smaller than the largest, whose error is below 2^-39 of it (of int4,
+// whose every second pair is 2^4 less: 2^24, 2^-35).
 #pragma once
 
 #include <cstdint>
@@ -158,9 +158,8 @@ class FewInput {
         most = LargerPair(most, __shfl_xor_sync(0xffffffffu, most, offset));
       }
       const uint32_t exponent = FewExponent(most);
-      v = make_uint4(
-          FewHalves(v.x, exponent, 1.0f), FewHalves(v.y, exponent, Format::kSecondHalf),
-          FewHalves(v.z, exponent, 1.0f), FewHalves(v.w, exponent, Format::kSecondHalf));
+      v = make_uint4(FewHalves(v.x, exponent, 1.0f), FewHalves(v.y, exponent, Format::kSecondHalf),
+                     FewHalves(v.z, exponent, 1.0f), FewHalves(v.w, exponent, Format::kSecondHalf));
       if (column < plan_.in && column % 128 == 0) {
         shared_.unit_scale[row * plan_.tile_units + column / 128] =
             FewScale(exponent) / Format::kProducts;

@@ -21,8 +21,8 @@ uint64_t RecordOffset(const Shape& shape, uint32_t row, uint32_t column) {
   return Int4RecordOffset(row, column, shape.out, shape.in, shape.record.bytes);
 }
 
-// Calls word(first code of the row in canonical order, packed offset) for every word of `row`: in is
-// a multiple of eight.
+// Calls word(first code of the row in canonical order, packed offset) for every word of `row`: in
+// is a multiple of eight.
 template <typename Word>
 void ForWords(const Shape& shape, uint32_t row, Word word) {
   for (uint32_t k = 0; k < shape.in; k += 8) {
