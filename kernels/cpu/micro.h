@@ -34,10 +34,11 @@ struct LinearCall {
   int32_t tile_begin;
   int32_t tile_end;
   int32_t accumulate;  // y += instead of y =
-  // Of types with planes: bytes from tile to tile, and from a tile's start to its scales and zeros.
-  int64_t tile_bytes;
+  int64_t tile_bytes;  // from tile to tile
+  // Of types with planes: from a tile's start to its scales and zeros.
   int64_t tile_scales;
   int64_t tile_zeros;
+  std::byte* scratch;  // of kernels on tile registers: TileScratchBytes(in)
 };
 
 // Weight types whose products are compiled together, in one file an instruction set.
@@ -52,6 +53,24 @@ enum class LinearFamily : uint8_t { kFloats, kBlocks32, kBlocks256 };
 struct LinearKernels {
   void (*run[kWeightTypeCount])(const LinearCall&);  // null for the types of other families
 };
+
+// Products on tile registers (simd/linear_tiles.h): of block formats whose groups of 32 have one
+// integer scale, or none.
+[[nodiscard]] constexpr bool TakesTiles(DType dtype) {
+  return BlockFormatOf(dtype).elements != 0 && BlockFormatOf(dtype).sub_elements == 32;
+}
+inline constexpr int64_t kTileChunk = 64;        // groups that are unpacked at a time
+inline constexpr int64_t kTileBatch = 4;         // products under way
+inline constexpr int64_t kTileGroupBytes = 512;  // of 16 outputs, unpacked
+inline constexpr int64_t kTileDots = kTileRows * kTileRows;
+// Rows of a call: unpacking is paid once for all of them, and they stay in the second-level cache.
+[[nodiscard]] constexpr int64_t TileRowBlock(int64_t in) { return in <= 4096 ? 128 : 64; }
+[[nodiscard]] constexpr int64_t TileScratchBytes(int64_t in) {
+  const int64_t rows = TileRowBlock(in);
+  return kTileChunk * kTileGroupBytes +
+         4 * (2 * kTileBatch * kTileDots + 2 * kTileChunk * kTileRows + rows * kTileRows +
+              2 * rows * (in / 32));
+}
 
 // A run of queries of one sequence, some query heads of one KV head.
 struct AttentionCall {
@@ -154,6 +173,7 @@ struct SampleKernels {
 };
 
 extern const LinearKernels kAvx512Linear, kAvx512LinearBlocks32, kAvx512LinearBlocks256;
+extern const LinearKernels kAmxLinear;
 extern const LinearKernels kAvx2Linear, kAvx2LinearBlocks32, kAvx2LinearBlocks256;
 extern const AttentionKernels kAvx512Attention, kAvx2Attention;
 extern const LatentKernels kAvx512Latent, kAvx2Latent;

@@ -149,6 +149,11 @@ struct Avx2 {
     const __m256i* q = static_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
   }
+  TESSERA_SIMD void IStore(void* p, I v) {
+    __m256i* q = static_cast<__m256i*>(p);
+    _mm256_storeu_si256(q, v.lo);
+    _mm256_storeu_si256(q + 1, v.hi);
+  }
   TESSERA_SIMD I LoadU8(const std::byte* p) {
     const __m128i v = Load16(p);
     return {_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
@@ -225,6 +230,13 @@ struct Avx2 {
   }
   TESSERA_SIMD I Lookup(I table, I codes) {
     return {_mm256_shuffle_epi8(table.lo, codes.lo), _mm256_shuffle_epi8(table.hi, codes.hi)};
+  }
+  TESSERA_SIMD I ISet8(int v) {
+    const __m256i all = _mm256_set1_epi8(static_cast<char>(v));
+    return {all, all};
+  }
+  TESSERA_SIMD I ISub8(I a, I b) {
+    return {_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)};
   }
   TESSERA_SIMD I ISet16(int v) {
     const __m256i all = _mm256_set1_epi16(static_cast<int16_t>(v));

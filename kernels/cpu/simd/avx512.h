@@ -115,6 +115,7 @@ struct Avx512 {
     return _mm512_set1_epi32(v);
   }
   TESSERA_SIMD I ILoad(const void* p) { return _mm512_loadu_si512(p); }
+  TESSERA_SIMD void IStore(void* p, I v) { _mm512_storeu_si512(p, v); }
   TESSERA_SIMD __m128i Load16(const std::byte* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   }
@@ -159,6 +160,9 @@ struct Avx512 {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
   }
   TESSERA_SIMD I Lookup(I table, I codes) { return _mm512_shuffle_epi8(table, codes); }
+  // Four bytes a lane.
+  TESSERA_SIMD I ISet8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
+  TESSERA_SIMD I ISub8(I a, I b) { return _mm512_sub_epi8(a, b); }
   // Two signed 16-bit values a lane.
   TESSERA_SIMD I ISet16(int v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
   TESSERA_SIMD I ISub16(I a, I b) { return _mm512_sub_epi16(a, b); }
