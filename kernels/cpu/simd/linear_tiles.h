@@ -2,9 +2,12 @@
 // activations, on tile registers.
 //
 // A step of the packed layout, 16 outputs x 4 k, is a row of a B tile; a group of 32 is 8 of them.
-// The codes of 16 outputs are unpacked once, as signed values, for all rows of a call; then 16 rows
-// at a time take one tile product a group, whose sums are exact, and the float arithmetic of
-// ops/linear.h in its order: the bits are those of simd/linear_int8.h.
+// The codes of two times 16 outputs are unpacked once, as signed values, for all rows of a call;
+// then each 16 rows take two tile products a group, whose sums are exact, and the float arithmetic
+// of ops/linear.h in its order: the bits are those of simd/linear_int8.h.
+//
+// Moving tiles costs more than multiplying them, and overlaps with nothing (measured), so a tile of
+// activations serves two products, and the float sums live in memory between batches of groups.
 //
 // S is a type of sixteen lanes, T one of tiles (simd/amx.h, or what emulates it in tests).
 #pragma once
@@ -14,99 +17,131 @@
 
 namespace tessera::kernels::cpu {
 
-// What a thread has in LinearCall::scratch. Of 16 outputs: codes [kTileChunk][8][16][4] and the
-// scales and minima of their groups [kTileChunk][16]. Of the rows of a call, 16 to a pass: sums
-// [passes][16 rows][16 outputs], d_x and d_x * sum_x [passes][groups][16 rows].
+// What a thread has in LinearCall::scratch. Of kTilePair times 16 outputs: codes
+// [pair][kTileChunk][8][16][4] and the scales and minima of their groups [pair][kTileChunk][16]. Of
+// the rows of a call, 16 to a pass: sums [passes][pair][16 rows][16 outputs] and d_x * sum_x
+// [rows][groups].
 template <class S>
 struct TileScratch {
+  static constexpr int64_t kGroups = kTilePair * kTileChunk;
   TileScratch(const LinearCall& c, int64_t passes)
       : codes(reinterpret_cast<int8_t*>(c.scratch)),
-        dots(reinterpret_cast<int32_t*>(codes + kTileChunk * kTileGroupBytes)),
-        d(reinterpret_cast<float*>(dots + 2 * kTileBatch * kTileDots)),
-        m(d + kTileChunk * kTileRows),
-        acc(m + kTileChunk * kTileRows),
-        dx(acc + passes * kTileRows * kTileRows),
-        dx_sum(dx + passes * kTileRows * (c.in / 32)) {}
+        dots(reinterpret_cast<int32_t*>(codes + kGroups * kTileGroupBytes)),
+        d(reinterpret_cast<float*>(dots + 2 * kTileBatch * kTilePair * kTileDots)),
+        m(d + kGroups * kTileRows),
+        acc(m + kGroups * kTileRows),
+        x_sum(acc + passes * kTilePair * kTileDots) {}
   int8_t* codes;
-  int32_t* dots;  // two batches of products
+  int32_t* dots;  // two batches of products: [kTileBatch][pair][16 rows][16 outputs]
   float* d;
   float* m;
   float* acc;
-  float* dx;
-  float* dx_sum;
+  float* x_sum;
 };
 
-// One pass: up to 16 rows, the groups of a chunk, 16 outputs. Of no weight type.
-template <class S, class T, bool kMin>
+// One pass: `rows` <= 16 rows, the groups of a chunk, kTiles times 16 outputs. Of no weight type.
+template <class S, class T, int kTiles, bool kMin>
 struct TilePass {
   using F = typename S::F;
 
+  int32_t rows;
+  int64_t groups;
   const int8_t* q;  // of the first row and group
   int64_t q_stride;
-  const float* dx;  // of the first group
-  const float* dx_sum;
+  const float* x_scale;  // of the first row and group
+  const float* x_sum;
+  int64_t x_stride;
   float* acc;
-  int64_t groups;
 
-  // Products of groups kAt ... count - 1 of a batch, whose codes begin at `codes`.
+  // Products of groups kAt ... count - 1 of a batch, whose codes begin at `codes`; a group's are
+  // stored when the next one's are under way.
   template <int kAt = 0>
-  TESSERA_SIMD void Products(const int8_t* q, int64_t stride, const int8_t* codes, int64_t count,
+  TESSERA_SIMD void Products(const TilePass& p, const int8_t* q, const int8_t* codes, int64_t count,
                              int32_t* dots) {
-    if (kAt >= count) return;
-    T::template Load<4 + kAt % 2>(q + kAt * 32, stride);
-    T::template Load<6 + kAt % 2>(codes + kAt * kTileGroupBytes, 64);
-    T::template Zero<kAt>();
-    T::template DotI8<kAt, 4 + kAt % 2, 6 + kAt % 2>();
-    if constexpr (kAt + 1 < kTileBatch) Products<kAt + 1>(q, stride, codes, count, dots);
-    T::template Store<kAt>(dots + kAt * kTileDots, 64);
+    constexpr int kTile = kAt % 2 * 2, kA = 4 + kAt % 2;
+    if (kAt < kTileBatch && kAt < count) {
+      T::template Load<kA>(q + kAt * 32, p.q_stride);
+      Product<kTile, kA, 6>(codes + kAt * kTileGroupBytes);
+      if constexpr (kTiles > 1) {
+        Product<kTile + 1, kA, 7>(codes + (kTileChunk + kAt) * kTileGroupBytes);
+      }
+    }
+    if constexpr (kAt > 0) {
+      if (kAt > count) return;
+      int32_t* const to = dots + (kAt - 1) * kTilePair * kTileDots;
+      T::template Store<2 - kTile>(to, 64);
+      if constexpr (kTiles > 1) T::template Store<3 - kTile>(to + kTileDots, 64);
+    }
+    if constexpr (kAt < kTileBatch) Products<kAt + 1>(p, q, codes, count, dots);
+  }
+  template <int kC, int kA, int kB>
+  TESSERA_SIMD void Product(const int8_t* codes) {
+    T::template Load<kB>(codes, 64);
+    T::template Zero<kC>();
+    T::template DotI8<kC, kA, kB>();
   }
 
+  // Adds `count` groups of a batch, the first being group `at`, to the sums of kRows rows.
   template <int kRows>
-  TESSERA_SIMD void Scale(F (&sums)[kRows], const int32_t* dots, const float* scale,
-                          const float* minimum, const float* row_scale, const float* row_sum) {
-    const F d = S::Load(scale);
-    F m;
-    if constexpr (kMin) m = S::Load(minimum);
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const F dot = S::ToFloat(S::ILoad(dots + r * kTileRows));
-      sums[r] = S::Fma(dot, S::Mul(d, S::Set1(row_scale[r])), sums[r]);
-      if constexpr (kMin) sums[r] = S::Fma(m, S::Set1(row_sum[r]), sums[r]);
+  TESSERA_SIMD void Add(const TilePass& p, const TileScratch<S>& s, const int32_t* dots, int tile,
+                        int32_t row, int64_t at, int64_t count) {
+    float* const acc = p.acc + tile * kTileDots + row * kTileRows;
+    const float* x = p.x_scale + row * p.x_stride + at;
+    const float* x_sum = p.x_sum + row * p.x_stride + at;
+    const float* d = s.d + (tile * kTileChunk + at) * kTileRows;
+    const float* m = s.m + (tile * kTileChunk + at) * kTileRows;
+    dots += tile * kTileDots + row * kTileRows;
+    F sums[kRows];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) sums[r] = S::Load(acc + r * kTileRows);
+    for (int64_t g = 0; g < count; ++g, d += kTileRows, m += kTileRows) {
+      const F scale = S::Load(d);
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const F dot = S::ToFloat(S::ILoad(dots + r * kTileRows));
+        sums[r] = S::Fma(dot, S::Mul(scale, S::Set1(x[r * p.x_stride + g])), sums[r]);
+        if constexpr (kMin) {
+          sums[r] = S::Fma(S::Load(m), S::Set1(x_sum[r * p.x_stride + g]), sums[r]);
+        }
+      }
+      dots += kTilePair * kTileDots;
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) S::Store(acc + r * kTileRows, sums[r]);
+  }
+
+  static void AddBatch(const TilePass& p, const TileScratch<S>& s, const int32_t* dots, int64_t at,
+                       int64_t count) {
+    for (int tile = 0; tile < kTiles; ++tile) {
+      int32_t row = 0;
+      for (; row + 8 <= p.rows; row += 8) Add<8>(p, s, dots, tile, row, at, count);
+      if ((p.rows & 4) != 0) {
+        Add<4>(p, s, dots, tile, row, at, count);
+        row += 4;
+      }
+      if ((p.rows & 2) != 0) {
+        Add<2>(p, s, dots, tile, row, at, count);
+        row += 2;
+      }
+      if ((p.rows & 1) != 0) Add<1>(p, s, dots, tile, row, at, count);
     }
   }
 
-  // While the sums of a batch are scaled, the products of the next are under way.
-  template <int kRows>
-  static __attribute__((noinline)) void Run(const TilePass& pass, const TileScratch<S>& scratch) {
-    const TilePass p = pass;
-    F sums[kRows];
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) sums[r] = S::Load(p.acc + r * kTileRows);
-    int32_t* now = scratch.dots;
-    int32_t* next = now + kTileBatch * kTileDots;
-    Products(p.q, p.q_stride, scratch.codes, p.groups, now);
+  // While a batch is added, the products of the next may be under way.
+  static __attribute__((noinline)) void Run(const TilePass& p, const TileScratch<S>& s) {
+    int32_t* now = s.dots;
+    int32_t* next = now + kTileBatch * kTilePair * kTileDots;
+    Products(p, p.q, s.codes, p.groups, now);
     for (int64_t g = 0; g < p.groups; g += kTileBatch) {
       const int64_t after = g + kTileBatch;
-      Products(p.q + after * 32, p.q_stride, scratch.codes + after * kTileGroupBytes,
-               p.groups - after, next);
-      const int64_t end = after < p.groups ? after : p.groups;
-      for (int64_t i = g; i < end; ++i) {
-        Scale<kRows>(sums, now + (i - g) * kTileDots, scratch.d + i * kTileRows,
-                     scratch.m + i * kTileRows, p.dx + i * kTileRows, p.dx_sum + i * kTileRows);
+      if (after < p.groups) {
+        Products(p, p.q + after * 32, s.codes + after * kTileGroupBytes, p.groups - after, next);
       }
+      AddBatch(p, s, now, g, after < p.groups ? kTileBatch : p.groups - g);
       int32_t* const done = now;
       now = next;
       next = done;
     }
-#pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) S::Store(p.acc + r * kTileRows, sums[r]);
-  }
-
-  static void Run(int32_t rows, const TilePass& pass, const TileScratch<S>& scratch) {
-    if (rows <= 4) return Run<4>(pass, scratch);
-    if (rows <= 8) return Run<8>(pass, scratch);
-    if (rows <= 12) return Run<12>(pass, scratch);
-    Run<16>(pass, scratch);
   }
 };
 
@@ -117,7 +152,6 @@ struct TileLinear {
   using Ints = Int8Linear<S, kType>;
   using Scales = BlockScales<S, kType>;
   using Scratch = TileScratch<S>;
-  using Pass = TilePass<S, T, Scales::kMin>;
   static constexpr BlockFormat kFormat = BlockFormatOf(kType);
   static constexpr BlockTile kTile = BlockTileOf(kType);
   static constexpr int kUnit = static_cast<int>(kTile.groups);
@@ -143,22 +177,13 @@ struct TileLinear {
     T::Configure(config);
   }
 
-  static void SpreadRowScales(const LinearCall& c, const Passes& passes, const Scratch& s) {
+  static void ScaleRowSums(const LinearCall& c, const Scratch& s) {
     const int64_t groups = c.in / 32;
-    for (int32_t p = 0; p < passes.count; ++p) {
-      const int64_t first = c.row_begin + passes.Begin(p);
-      for (int64_t r = 0; r < kTileRows; ++r) {
-        const float* dx = c.x_scale + (first + r) * groups;
-        const int16_t* sum = c.x_sum + (first + r) * groups * 2;
-        const int64_t to = p * groups * kTileRows + r;
-        for (int64_t g = 0; g < groups; ++g) {
-          s.dx[to + g * kTileRows] = r < passes.each ? dx[g] : 0;
-          if constexpr (Scales::kMin) {
-            s.dx_sum[to + g * kTileRows] =
-                r < passes.each ? dx[g] * static_cast<float>(sum[2 * g] + sum[2 * g + 1]) : 0;
-          }
-        }
-      }
+    const float* dx = c.x_scale + c.row_begin * groups;
+    const int16_t* sum = c.x_sum + c.row_begin * groups * 2;
+    const int64_t count = (c.row_end - c.row_begin) * groups;
+    for (int64_t i = 0; i < count; ++i) {
+      s.x_sum[i] = dx[i] * static_cast<float>(sum[2 * i] + sum[2 * i + 1]);
     }
   }
 
@@ -170,7 +195,7 @@ struct TileLinear {
     if constexpr (kStep + 1 < Ints::kSteps) UnpackSteps<kStep + 1>(group, table, to);
   }
 
-  // A unit whose first group is group `at` of the chunk.
+  // A unit whose first group is group `at` of those in scratch.
   template <int kCount>
   TESSERA_SIMD void UnpackUnit(const std::byte* unit, int64_t at, const Scratch& s) {
     I table = S::IZero();
@@ -189,12 +214,16 @@ struct TileLinear {
     }
   }
 
-  // `count` groups, the first of a unit on; returns where the codes go on.
-  static const std::byte* Unpack(const std::byte* from, int64_t count, const Scratch& s) {
-    int64_t g = 0;
-    for (; g + kUnit <= count; g += kUnit, from += kTile.unit_bytes) UnpackUnit<kUnit>(from, g, s);
+  // `count` groups, the first of a unit on, as group `at` and those that follow; returns where the
+  // codes go on.
+  static const std::byte* Unpack(const std::byte* from, int64_t count, int64_t at,
+                                 const Scratch& s) {
+    int64_t g = at;
+    for (; g + kUnit <= at + count; g += kUnit, from += kTile.unit_bytes) {
+      UnpackUnit<kUnit>(from, g, s);
+    }
     if constexpr (kTile.blocks == 2) {
-      if (g < count) {
+      if (g < at + count) {
         UnpackUnit<1>(from, g, s);
         from += kTile.single_bytes;
       }
@@ -202,47 +231,59 @@ struct TileLinear {
     return from;
   }
 
+  template <int kTiles>
   static void Finish(const LinearCall& c, const Passes& passes, const Scratch& s, int32_t tile) {
     for (int32_t p = 0; p < passes.count; ++p) {
-      const float* acc = s.acc + p * kTileRows * kTileRows;
       const int32_t begin = passes.Begin(p);
-      for (int32_t r = p * passes.each - begin; r < passes.each; ++r) {
-        Epilogue16<S>(c, tile, c.row_begin + begin + r, S::Load(acc + r * kTileRows));
+      for (int t = 0; t < kTiles; ++t) {
+        const float* acc = s.acc + (p * kTilePair + t) * kTileDots;
+        for (int32_t r = p * passes.each - begin; r < passes.each; ++r) {
+          Epilogue16<S>(c, tile + t, c.row_begin + begin + r, S::Load(acc + r * kTileRows));
+        }
       }
     }
   }
 
+  // All rows of a call, tiles [tile, tile + kTiles).
+  template <int kTiles>
+  static void Outputs(const LinearCall& c, const Passes& passes, const Scratch& s, int32_t tile) {
+    const int64_t groups = c.in / 32;
+    for (int64_t i = 0; i < passes.count * kTilePair * kTileDots; i += 16) {
+      S::Store(s.acc + i, S::Zero());
+    }
+    const std::byte* from[kTiles];
+    for (int t = 0; t < kTiles; ++t) from[t] = c.weight + (tile + t) * c.tile_bytes;
+    for (int64_t g = 0; g < groups; g += kTileChunk) {
+      const int64_t count = groups - g < kTileChunk ? groups - g : kTileChunk;
+      for (int t = 0; t < kTiles; ++t) from[t] = Unpack(from[t], count, t * kTileChunk, s);
+      for (int32_t p = 0; p < passes.count; ++p) {
+        const int64_t row = passes.Begin(p);
+        const int64_t at = row * groups + g;
+        TilePass<S, T, kTiles, Scales::kMin>::Run({.rows = passes.each,
+                                                   .groups = count,
+                                                   .q = c.q + (c.row_begin + row) * c.in + g * 32,
+                                                   .q_stride = c.in,
+                                                   .x_scale = c.x_scale + c.row_begin * groups + at,
+                                                   .x_sum = s.x_sum + at,
+                                                   .x_stride = groups,
+                                                   .acc = s.acc + p * kTilePair * kTileDots},
+                                                  s);
+      }
+    }
+    Finish<kTiles>(c, passes, s, tile);
+  }
+
   // Rows [row_begin, row_end) are 1 ... TileRowBlock(in).
   static void Call(const LinearCall& c) {
-    const int64_t groups = c.in / 32;
     const Passes passes(c);
     const Scratch s(c, passes.count);
     Configure(passes.each);
-    SpreadRowScales(c, passes, s);
-    for (int i = 0; i < 2 * kTileBatch * kTileDots; i += 16) S::IStore(s.dots + i, S::IZero());
-    const std::byte* from = c.weight + c.tile_begin * c.tile_bytes;
-    for (int32_t tile = c.tile_begin; tile < c.tile_end; ++tile) {
-      for (int32_t i = 0; i < passes.count * kTileRows; ++i) {
-        S::Store(s.acc + i * kTileRows, S::Zero());
-      }
-      for (int64_t g = 0; g < groups; g += kTileChunk) {
-        const int64_t count = groups - g < kTileChunk ? groups - g : kTileChunk;
-        from = Unpack(from, count, s);
-        for (int32_t p = 0; p < passes.count; ++p) {
-          const int64_t at = (p * groups + g) * kTileRows;
-          const int64_t row = c.row_begin + passes.Begin(p);
-          Pass::Run(passes.each,
-                    {.q = c.q + row * c.in + g * 32,
-                     .q_stride = c.in,
-                     .dx = s.dx + at,
-                     .dx_sum = s.dx_sum + at,
-                     .acc = s.acc + p * kTileRows * kTileRows,
-                     .groups = count},
-                    s);
-        }
-      }
-      Finish(c, passes, s, tile);
+    if constexpr (Scales::kMin) ScaleRowSums(c, s);
+    int32_t tile = c.tile_begin;
+    for (; tile + kTilePair <= c.tile_end; tile += kTilePair) {
+      Outputs<kTilePair>(c, passes, s, tile);
     }
+    if (tile < c.tile_end) Outputs<1>(c, passes, s, tile);
     T::Release();
   }
 };
