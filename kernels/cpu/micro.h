@@ -81,7 +81,7 @@ struct AttentionCall {
   float* out;          // the same place in the output
   int64_t q_stride;    // floats between queries
   int64_t out_stride;  // and between their results
-  int32_t queries;     // queries * heads <= kMaxItems
+  int32_t queries;     // queries * heads <= the kernel's items
   int32_t heads;
   int32_t position;  // of the first query
   int32_t head_dim;
@@ -95,12 +95,21 @@ struct AttentionCall {
   float softcap;       // 0: none
   int32_t window;      // 0: all
   const float* sinks;  // of each head; null: none
-  float* scratch;      // AttentionScratchFloats(head_dim)
+  float* scratch;      // 64-byte aligned, AttentionScratchFloats(head_dim), or that of tiles
 };
 // With these a page and what the items keep fit in a first-level cache of 32 KiB.
 inline constexpr int kMaxItems = 12;
 inline constexpr int64_t AttentionScratchFloats(int64_t head_dim) {
   return kMaxItems * ((head_dim + 15) / 16 * 16 + 64 + 16);
+}
+// The same of tiles: a page is made ready for them once for all items, and four tiles of items keep
+// that below a tenth of the time.
+inline constexpr int kTileItems = 64;
+inline constexpr int64_t TileWidth(int64_t head_dim) { return (head_dim + 31) / 32 * 32; }
+inline constexpr int64_t TileAttentionScratchFloats(int64_t head_dim) {
+  const int64_t kept = kTileItems * (TileWidth(head_dim) + 16 + 1) + 16 * TileWidth(head_dim) + 16;
+  const int64_t weighed = (2 * 16 + 2 * 16 / 2) * 64;
+  return kept + weighed + (kTileItems + 2 * 64) * TileWidth(head_dim) / 2;
 }
 
 struct RopeCall {
@@ -114,6 +123,7 @@ struct RopeCall {
 
 struct AttentionKernels {
   void (*attend[3])(const AttentionCall&);  // by KV dtype
+  int32_t items[3];                         // of a call, at most; kMaxItems or kTileItems
   // Rotates [heads, head_dim] floats; `to` may be `from`.
   void (*rotate)(const RopeCall&, const float* from, float* to);
   // One token's [heads, head_dim] keys and values into slot `slot` of a page's planes.
@@ -178,6 +188,8 @@ extern const LinearKernels kAvx512Linear, kAvx512LinearBlocks32, kAvx512LinearBl
 extern const LinearKernels kAmxLinear;
 extern const LinearKernels kAvx2Linear, kAvx2LinearBlocks32, kAvx2LinearBlocks256;
 extern const AttentionKernels kAvx512Attention, kAvx2Attention;
+// What AMX has in the place of one of kAvx512Attention: products of tiles over pages of bf16.
+void AmxAttend(const AttentionCall& call);
 extern const LatentKernels kAvx512Latent, kAvx2Latent;
 extern const ExpertKernels kAvx512Expert, kAvx2Expert;
 extern const RowKernels kAvx512Row, kAvx2Row;

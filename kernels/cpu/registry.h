@@ -49,6 +49,10 @@ class Registry {
   CpuIsa isa_;
 };
 
+// Attention of one launch with the arithmetic of `kernels`.
+void RunAttention(ExecContext& context, const AttentionOp::Params& params,
+                  const AttentionKernels& kernels);
+
 // Generated from the list of names.
 void RegisterCpuKernels(Registry& registry);
 

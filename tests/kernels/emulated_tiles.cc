@@ -4,6 +4,7 @@
 #include "kernels/cpu/simd/avx2.h"
 //
 #include "kernels/cpu/simd/linear_tiles.h"
+#include "kernels/cpu/simd/tile_attention.h"
 
 namespace tessera::kernels::cpu {
 namespace {
@@ -63,12 +64,47 @@ struct EmulatedTiles {
       }
     }
   }
+  // As the manual has TDPBF16PS: operands and results that are subnormal are zeros, rounding is to
+  // nearest even, products of even and of odd elements have a sum each, fused, and the two sums
+  // together are added to C.
+  template <int kC, int kA, int kB>
+  static void DotBf16() {
+    Need(config_.rows[kC] == config_.rows[kA] && config_.row_bytes[kC] == config_.row_bytes[kB] &&
+         config_.row_bytes[kA] == 4 * config_.rows[kB]);
+    for (int row = 0; row < config_.rows[kC]; ++row) {
+      for (int column = 0; column < config_.row_bytes[kC] / 4; ++column) {
+        float sums[2] = {};
+        for (int k = 0; k < config_.row_bytes[kA] / 2; ++k) {
+          const float a = Bf16At(&data_[kA][row][k * 2]);
+          const float b = Bf16At(&data_[kB][k / 2][column * 4 + k % 2 * 2]);
+          sums[k % 2] = Flushed(__builtin_fmaf(a, b, sums[k % 2]));
+        }
+        float c;
+        __builtin_memcpy(&c, &data_[kC][row][column * 4], 4);
+        c = Flushed(Flushed(c) + Flushed(sums[0] + sums[1]));
+        __builtin_memcpy(&data_[kC][row][column * 4], &c, 4);
+      }
+    }
+  }
+  static float Flushed(float v) {
+    return __builtin_fabsf(v) < 0x1p-126f ? __builtin_copysignf(0, v) : v;
+  }
+  static float Bf16At(const int8_t* p) {
+    uint32_t bits = 0;
+    __builtin_memcpy(reinterpret_cast<char*>(&bits) + 2, p, 2);
+    float v;
+    __builtin_memcpy(&v, &bits, 4);
+    return Flushed(v);
+  }
 };
 thread_local EmulatedTiles::Config EmulatedTiles::config_;
 thread_local int8_t EmulatedTiles::data_[8][16][64];
 
 }  // namespace
 
+void EmulatedTileAttend(const AttentionCall& call) {
+  TileAttention<Avx2, EmulatedTiles>::Run(call);
+}
 const LinearKernels kEmulatedTileLinear = TileLinearOf<Avx2, EmulatedTiles>();
 
 }  // namespace tessera::kernels::cpu

@@ -99,6 +99,25 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_min_ss(c, _mm_movehdup_ps(c)));
   }
 
+  TESSERA_SIMD F RoundUp(F x) { return {_mm256_round_ps(x.lo, 10), _mm256_round_ps(x.hi, 10)}; }
+  TESSERA_SIMD F MaxOfEach(const F (&v)[16]) {
+    float largest[16];
+    for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
+    return Load(largest);
+  }
+  TESSERA_SIMD void StoreAlternating(float* p, F even, F odd) {
+    float a[16], b[16];
+    Store(a, even);
+    Store(b, odd);
+    for (int i = 0; i < 16; ++i) {
+      p[2 * i] = a[i];
+      p[2 * i + 1] = b[i];
+    }
+  }
+  TESSERA_SIMD I Halves(I low, I high) {
+    return {_mm256_blend_epi16(low.lo, high.lo, 0xaa), _mm256_blend_epi16(low.hi, high.hi, 0xaa)};
+  }
+
   TESSERA_SIMD __m128i Load8x16(const uint16_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   }
