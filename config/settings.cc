@@ -148,9 +148,13 @@ const StructTable& EngineTable() {
                   "Which CUDA device, as the driver counts them"),
       ChoiceField(
           "isa", &S::isa,
-          Choices<CpuIsa>{
-              {"auto", CpuIsa::kAuto}, {"avx512", CpuIsa::kAvx512}, {"avx2", CpuIsa::kAvx2}},
-          kRestart, "Instruction set; auto: the best that the processor has"),
+          Choices<CpuIsa>{{"auto", CpuIsa::kAuto},
+                          {"amx", CpuIsa::kAmx},
+                          {"avx512", CpuIsa::kAvx512},
+                          {"avx2", CpuIsa::kAvx2}},
+          kRestart,
+          "Instruction set; auto: what TESSERA_CPU_ISA names, else the best that the processor "
+          "has"),
       NumberField("step_watchdog", &S::step_watchdog, Times{seconds(1), hours(1), "off"}, kRestart,
                   "Without a step for this time while requests run, the engine is reported stuck"),
   }};

@@ -63,7 +63,7 @@ struct ListenSettings {
 };
 
 enum class KvDtype { kAuto, kF32, kF16, kBf16, kF8 };
-enum class CpuIsa { kAuto, kAvx512, kAvx2 };
+enum class CpuIsa { kAuto, kAmx, kAvx512, kAvx2 };
 
 struct KvSettings {
   KvDtype dtype = KvDtype::kAuto;

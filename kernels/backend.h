@@ -96,13 +96,16 @@ class Backend {
 [[nodiscard]] StatusOr<std::unique_ptr<Backend>> MakeCudaBackend(int device,
                                                                  std::string costs_file = {});
 
-// The instruction sets of the CPU backend, widest first. kAuto takes the widest the machine has.
-enum class CpuIsa : uint8_t { kAuto, kAvx512, kAvx2 };
+// The instruction sets of the CPU backend, widest first. kAuto takes what the environment's
+// TESSERA_CPU_ISA names, else the widest the machine has. kAvx512 means AVX-512 F, BW, DQ, VL,
+// VNNI; kAmx these and AMX's tiles of int8 and bf16.
+enum class CpuIsa : uint8_t { kAuto, kAmx, kAvx512, kAvx2 };
 
-// FAILED_PRECONDITION when the processor lacks `isa` (or lacks AVX2 and FMA altogether). kAvx512
-// means AVX-512 F, BW, DQ, VL, VNNI.
+// FAILED_PRECONDITION when the processor lacks `isa` (or lacks AVX2 and FMA altogether, or the
+// kernel does not let this process use tiles), INVALID_ARGUMENT when TESSERA_CPU_ISA names none.
 [[nodiscard]] StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa);
-// The sets that this processor has, widest first; empty on a processor without AVX2 and FMA.
+// The sets that this processor has, widest first; empty on a processor without AVX2 and FMA. Asks
+// the kernel for the use of tiles, for the whole process.
 [[nodiscard]] std::vector<CpuIsa> SupportedCpuIsas();
 [[nodiscard]] const char* NameOf(CpuIsa isa);
 

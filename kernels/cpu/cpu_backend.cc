@@ -1,8 +1,13 @@
 // The CPU backend: which instruction set, which kernels, which weight layout.
 #include <cpuid.h>
 #include <immintrin.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "config/environment.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/layout.h"
 #include "kernels/cpu/ops/sample_row.h"
@@ -25,6 +30,21 @@ bool HasAvx512() {
   return HasAvx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
          __builtin_cpu_supports("avx512vnni");
+}
+
+// The kernel saves tiles (18) only for a process that has asked for it; 1 << 17 is their setting.
+bool HasAmx() {
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
+  constexpr uint64_t kTileData = 18, kEnabled = (uint64_t{1} << 17) | (uint64_t{1} << kTileData);
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (!HasAvx512() || __get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return false;
+  if ((d & kBf16) == 0 || (d & kTile) == 0 || (d & kInt8) == 0) return false;
+  uint32_t low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  if ((low & kEnabled) != kEnabled) return false;
+  static const bool allowed = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return allowed;
 }
 
 class CpuBackend final : public Backend {
@@ -59,17 +79,32 @@ class CpuBackend final : public Backend {
     cpu::PackTile16(dtype, out, in, canonical, packed);
   }
 
+  // Tiles multiply bf16.
+  DType KvDType(DType weight) const override {
+    return isa_ == CpuIsa::kAmx && !IsFloatType(weight) ? DType::kBF16 : Backend::KvDType(weight);
+  }
+
   uint64_t LinearRowStep() const override { return cpu::kTileRows; }
 
   size_t ScratchBytes(const ContextNeeds& needs) const override {
-    const size_t attention = static_cast<size_t>(
-        cpu::AttentionScratchFloats(static_cast<int64_t>(needs.max_head_dim)) * sizeof(float));
+    const auto head_dim = static_cast<int64_t>(needs.max_head_dim);
+    const size_t attention =
+        sizeof(float) * static_cast<size_t>(std::max(cpu::AttentionScratchFloats(head_dim),
+                                                     cpu::TileAttentionScratchFloats(head_dim)));
     // A row of a table that is added to another.
     const size_t row = needs.max_width * sizeof(float);
-    return std::max({attention, row, cpu::SampleScratchBytes(needs.max_vocab)});
+    const size_t tiles = isa_ == CpuIsa::kAmx ? TileScratch(needs.max_width) : 0;
+    return std::max({attention, row, tiles, cpu::SampleScratchBytes(needs.max_vocab)});
   }
 
  private:
+  // Of rows of up to `width`: narrower ones may come in larger blocks.
+  static size_t TileScratch(uint64_t width) {
+    const auto wide = static_cast<int64_t>(width);
+    return static_cast<size_t>(std::max(cpu::TileScratchBytes(wide),
+                                        cpu::TileScratchBytes(std::min<int64_t>(wide, 4096))));
+  }
+
   CpuIsa isa_;
   Catalog catalog_;
 };
@@ -89,6 +124,8 @@ std::string MissingKv(const KvFormat& kv) {
 
 const char* NameOf(CpuIsa isa) {
   switch (isa) {
+    case CpuIsa::kAmx:
+      return "amx";
     case CpuIsa::kAvx512:
       return "avx512";
     case CpuIsa::kAvx2:
@@ -101,10 +138,31 @@ const char* NameOf(CpuIsa isa) {
 
 std::vector<CpuIsa> SupportedCpuIsas() {
   std::vector<CpuIsa> isas;
+  if (HasAmx()) isas.push_back(CpuIsa::kAmx);
   if (HasAvx512()) isas.push_back(CpuIsa::kAvx512);
   if (HasAvx2()) isas.push_back(CpuIsa::kAvx2);
   return isas;
 }
+
+namespace {
+
+constexpr char kIsaVariable[] = "TESSERA_CPU_ISA";
+
+// What kAuto stands for, given the sets that the machine has.
+StatusOr<CpuIsa> Automatic(const std::vector<CpuIsa>& isas) {
+  const std::string named = EnvironmentVariable(kIsaVariable).value_or("auto");
+  for (const CpuIsa each : {CpuIsa::kAmx, CpuIsa::kAvx512, CpuIsa::kAvx2}) {
+    if (named == NameOf(each)) return each;
+  }
+  if (named == NameOf(CpuIsa::kAuto)) return isas.front();
+  return Error(absl::StatusCode::kInvalidArgument,
+               {.what = absl::StrCat("no instruction set ", named),
+                .where = kIsaVariable,
+                .why = "the CPU backend has amx, avx512 and avx2",
+                .fix = "name one of them, or auto"});
+}
+
+}  // namespace
 
 StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa) {
   const std::vector<CpuIsa> isas = SupportedCpuIsas();
@@ -114,12 +172,15 @@ StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa) {
                   .why = "it lacks AVX2, FMA or F16C",
                   .fix = "use an x86-64 processor of 2015 or later"});
   }
-  if (isa == CpuIsa::kAuto) isa = isas.front();
+  if (isa == CpuIsa::kAuto) {
+    TESSERA_ASSIGN_OR_RETURN(isa, Automatic(isas));
+  }
   if (std::find(isas.begin(), isas.end(), isa) == isas.end()) {
     return Error(absl::StatusCode::kFailedPrecondition,
                  {.what = absl::StrCat("this processor has no ", NameOf(isa)),
-                  .where = "TESSERA_CPU_ISA",
-                  .why = "avx512 means AVX-512 F, BW, DQ, VL and VNNI",
+                  .where = absl::StrCat(kIsaVariable, " or engine.isa"),
+                  .why = "avx512 means AVX-512 F, BW, DQ, VL and VNNI; amx also AMX with int8 and "
+                         "bf16, which the kernel must allow",
                   .fix = absl::StrCat("use auto or ", NameOf(isas.front()))});
   }
   return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(isa));

@@ -34,10 +34,11 @@ struct LinearCall {
   int32_t tile_begin;
   int32_t tile_end;
   int32_t accumulate;  // y += instead of y =
-  // Of types with planes: bytes from tile to tile, and from a tile's start to its scales and zeros.
-  int64_t tile_bytes;
+  int64_t tile_bytes;  // from tile to tile
+  // Of types with planes: from a tile's start to its scales and zeros.
   int64_t tile_scales;
   int64_t tile_zeros;
+  std::byte* scratch;  // of kernels on tile registers: TileScratchBytes(in)
 };
 
 // Weight types whose products are compiled together, in one file an instruction set.
@@ -53,6 +54,26 @@ struct LinearKernels {
   void (*run[kWeightTypeCount])(const LinearCall&);  // null for the types of other families
 };
 
+// Products on tile registers (simd/linear_tiles.h): of block formats whose groups of 32 have one
+// integer scale, or none.
+[[nodiscard]] constexpr bool TakesTiles(DType dtype) {
+  return BlockFormatOf(dtype).elements != 0 && BlockFormatOf(dtype).sub_elements == 32;
+}
+inline constexpr int64_t kTilePair = 2;          // times 16 outputs that take an activation tile
+inline constexpr int64_t kTileChunk = 32;        // groups that are unpacked at a time
+inline constexpr int64_t kTileBatch = 4;         // groups whose products are under way
+inline constexpr int64_t kTileGroupBytes = 512;  // of 16 outputs, unpacked
+inline constexpr int64_t kTileDots = kTileRows * kTileRows;
+// Rows of a call: unpacking is paid once for all of them, and they stay in the second-level cache.
+[[nodiscard]] constexpr int64_t TileRowBlock(int64_t in) { return in <= 4096 ? 128 : 64; }
+[[nodiscard]] constexpr int64_t TileScratchBytes(int64_t in) {
+  const int64_t rows = TileRowBlock(in);
+  return kTilePair *
+             (kTileChunk * kTileGroupBytes +
+              4 * (2 * kTileBatch * kTileDots + 2 * kTileChunk * kTileRows + rows * kTileRows)) +
+         4 * rows * (in / 32);
+}
+
 // A run of queries of one sequence, some query heads of one KV head.
 struct AttentionCall {
   const std::byte* arena;
@@ -60,7 +81,7 @@ struct AttentionCall {
   float* out;          // the same place in the output
   int64_t q_stride;    // floats between queries
   int64_t out_stride;  // and between their results
-  int32_t queries;     // queries * heads <= kMaxItems
+  int32_t queries;     // queries * heads <= the kernel's items
   int32_t heads;
   int32_t position;  // of the first query
   int32_t head_dim;
@@ -74,12 +95,21 @@ struct AttentionCall {
   float softcap;       // 0: none
   int32_t window;      // 0: all
   const float* sinks;  // of each head; null: none
-  float* scratch;      // AttentionScratchFloats(head_dim)
+  float* scratch;      // 64-byte aligned, AttentionScratchFloats(head_dim), or that of tiles
 };
 // With these a page and what the items keep fit in a first-level cache of 32 KiB.
 inline constexpr int kMaxItems = 12;
 inline constexpr int64_t AttentionScratchFloats(int64_t head_dim) {
   return kMaxItems * ((head_dim + 15) / 16 * 16 + 64 + 16);
+}
+// The same of tiles: a page is made ready for them once for all items, and four tiles of items keep
+// that below a tenth of the time.
+inline constexpr int kTileItems = 64;
+inline constexpr int64_t TileWidth(int64_t head_dim) { return (head_dim + 31) / 32 * 32; }
+inline constexpr int64_t TileAttentionScratchFloats(int64_t head_dim) {
+  const int64_t kept = kTileItems * (TileWidth(head_dim) + 16 + 1) + 16 * TileWidth(head_dim) + 16;
+  const int64_t weighed = (2 * 16 + 2 * 16 / 2) * 64;
+  return kept + weighed + (kTileItems + 2 * 64) * TileWidth(head_dim) / 2;
 }
 
 struct RopeCall {
@@ -93,6 +123,7 @@ struct RopeCall {
 
 struct AttentionKernels {
   void (*attend[3])(const AttentionCall&);  // by KV dtype
+  int32_t items[3];                         // of a call, at most; kMaxItems or kTileItems
   // Rotates [heads, head_dim] floats; `to` may be `from`.
   void (*rotate)(const RopeCall&, const float* from, float* to);
   // One token's [heads, head_dim] keys and values into slot `slot` of a page's planes.
@@ -154,8 +185,11 @@ struct SampleKernels {
 };
 
 extern const LinearKernels kAvx512Linear, kAvx512LinearBlocks32, kAvx512LinearBlocks256;
+extern const LinearKernels kAmxLinear;
 extern const LinearKernels kAvx2Linear, kAvx2LinearBlocks32, kAvx2LinearBlocks256;
 extern const AttentionKernels kAvx512Attention, kAvx2Attention;
+// What AMX has in the place of one of kAvx512Attention: products of tiles over pages of bf16.
+void AmxAttend(const AttentionCall& call);
 extern const LatentKernels kAvx512Latent, kAvx2Latent;
 extern const ExpertKernels kAvx512Expert, kAvx2Expert;
 extern const RowKernels kAvx512Row, kAvx2Row;

@@ -13,6 +13,8 @@ kernels::CpuIsa IsaOf(CpuIsa isa) {
   switch (isa) {
     case CpuIsa::kAuto:
       return kernels::CpuIsa::kAuto;
+    case CpuIsa::kAmx:
+      return kernels::CpuIsa::kAmx;
     case CpuIsa::kAvx512:
       return kernels::CpuIsa::kAvx512;
     case CpuIsa::kAvx2:

@@ -1,6 +1,8 @@
 // Rope, append, attention and page statistics over pages full of poison.
 #include <algorithm>
 
+#include "kernels/cpu/registry.h"
+#include "tests/kernels/emulated_tiles.h"
 #include "tests/kernels/kernel_test_support.h"
 
 namespace tessera::kernels {
@@ -14,12 +16,45 @@ float Rounded(DType dtype, float v) {
   return v;
 }
 
+// How attention is computed: as an instruction set has it, or over pages of bf16 by emulated tiles.
+struct Arithmetic {
+  CpuIsa isa;
+  bool emulated = false;
+  [[nodiscard]] std::string name() const { return emulated ? "tiles" : NameOf(isa); }
+};
+
+std::vector<Arithmetic> Arithmetics() {
+  std::vector<Arithmetic> all;
+  for (const CpuIsa isa : SupportedCpuIsas()) all.push_back({isa});
+  all.push_back({CpuIsa::kAvx2, true});
+  return all;
+}
+
+struct AttentionMachine : Machine {
+  AttentionMachine(const Arithmetic& how, int threads)
+      : Machine(how.isa, threads),
+        emulated(how.emulated),
+        has_tiles(how.emulated || how.isa == CpuIsa::kAmx) {}
+
+  void Attend(const AttentionOp::Desc& desc, const AttentionOp::Params& params) {
+    if (!emulated) return Run<AttentionOp>(desc, params);
+    cpu::AttentionKernels kernels = cpu::kAvx2Attention;
+    kernels.attend[static_cast<int>(DType::kBF16)] = cpu::EmulatedTileAttend;
+    kernels.items[static_cast<int>(DType::kBF16)] = cpu::kTileItems;
+    cpu::RunAttention(context, params, kernels);
+  }
+  // Whether pages of this type are read by tiles: with an arithmetic of their own.
+  [[nodiscard]] bool Tiles(DType dtype) const { return has_tiles && dtype == DType::kBF16; }
+
+  const bool emulated, has_tiles;
+};
+
 // One sequence whose keys and values were written through rope_append; every byte that no token
 // owns is 0xff, which reads as not-a-number in each type.
 class Cache {
  public:
-  Cache(Machine& machine, KvFormat kv, int tokens, uint32_t seed)
-      : kv_(kv), tokens_(tokens), pages_((tokens + 63) / 64) {
+  Cache(AttentionMachine& machine, KvFormat kv, int tokens, uint32_t seed)
+      : kv_(kv), tiles_(machine.Tiles(kv.dtype)), tokens_(tokens), pages_((tokens + 63) / 64) {
     const int64_t page = static_cast<int64_t>(kv.page_bytes());
     arena_.assign(static_cast<size_t>((pages_ + 2) * page), 0xff);
     // Pages in falling order, so that order in memory is not order in the sequence.
@@ -60,12 +95,25 @@ class Cache {
   [[nodiscard]] const float* key(int t, int64_t head) const { return &k_[Index(t, head)]; }
   [[nodiscard]] const float* value(int t, int64_t head) const { return &v_[Index(t, head)]; }
   [[nodiscard]] int tokens() const { return tokens_; }
+  [[nodiscard]] bool tiles() const { return tiles_; }
+  // Overwrites a token's value, in each head, with bits of its type.
+  void Poison(int t, uint16_t bits) {
+    std::byte* values = PageAddress(arena(), table_[static_cast<size_t>(t / 64)]) + kv_.v_offset();
+    for (uint32_t h = 0; h < kv_.kv_heads; ++h) {
+      for (uint32_t d = 0; d < kv_.head_dim; ++d) {
+        std::memcpy(
+            values + (size_t{h * 64 + static_cast<uint32_t>(t) % 64} * kv_.head_dim + d) * 2, &bits,
+            2);
+      }
+    }
+  }
 
  private:
   [[nodiscard]] size_t Index(int t, int64_t head) const {
     return static_cast<size_t>((int64_t{t} * kv_.kv_heads + head) * kv_.head_dim);
   }
   KvFormat kv_;
+  bool tiles_;
   int tokens_;
   int pages_;
   std::vector<uint8_t> arena_;
@@ -80,7 +128,7 @@ struct Rules {
   std::vector<float> sinks;  // of each query head; empty: none
 };
 
-std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cache& cache,
+std::vector<float> Attend(AttentionMachine& machine, const KvFormat& kv, int q_heads, Cache& cache,
                           const std::vector<float>& q, std::span<const AttentionRow> plan,
                           uint32_t table = 0, const Rules& rules = {}) {
   Guarded<float> out(q.size());
@@ -94,23 +142,23 @@ std::vector<float> Attend(Machine& machine, const KvFormat& kv, int q_heads, Cac
   const int rows = static_cast<int>(q.size()) / (q_heads * static_cast<int>(kv.head_dim));
   const AttentionSinks sinks[] = {{rules.sinks.data(), 0, rows / 2},
                                   {copy.data(), rows / 2, rows - rows / 2}};
-  machine.Run<AttentionOp>({.kv = kv,
-                            .q_heads = q_heads,
-                            .window = rules.window,
-                            .softcap = rules.softcap > 0,
-                            .sinks = !rules.sinks.empty()},
-                           {.kv = kv,
-                            .q_heads = q_heads,
-                            .scale = 1 / std::sqrt(static_cast<float>(kv.head_dim)),
-                            .softcap = rules.softcap,
-                            .window = rules.window,
-                            .sinks = std::span(sinks, rules.sinks.empty() ? 0 : 2),
-                            .q = columns.data(),
-                            .q_stride = static_cast<int64_t>(width + kOthers),
-                            .out = out.data(),
-                            .arena = cache.arena(),
-                            .plan = {.rows = plan},
-                            .table = table});
+  machine.Attend({.kv = kv,
+                  .q_heads = q_heads,
+                  .window = rules.window,
+                  .softcap = rules.softcap > 0,
+                  .sinks = !rules.sinks.empty()},
+                 {.kv = kv,
+                  .q_heads = q_heads,
+                  .scale = 1 / std::sqrt(static_cast<float>(kv.head_dim)),
+                  .softcap = rules.softcap,
+                  .window = rules.window,
+                  .sinks = std::span(sinks, rules.sinks.empty() ? 0 : 2),
+                  .q = columns.data(),
+                  .q_stride = static_cast<int64_t>(width + kOthers),
+                  .out = out.data(),
+                  .arena = cache.arena(),
+                  .plan = {.rows = plan},
+                  .table = table});
   return out.values();
 }
 
@@ -127,7 +175,10 @@ void ExpectAttention(const Cache& cache, const KvFormat& kv, int q_heads, const 
   for (int t = 0; t <= position; ++t) {
     if (!reads(t) || (rules.window > 0 && t <= position - rules.window)) continue;
     double s = 0;
-    for (int64_t d = 0; d < dim; ++d) s += double{q[d]} * cache.key(t, kv_head)[d];
+    for (int64_t d = 0; d < dim; ++d) {
+      const float x = cache.tiles() ? Rounded(DType::kBF16, q[d]) : q[d];
+      s += double{x} * cache.key(t, kv_head)[d];
+    }
     token.push_back(t);
     score.push_back(s / std::sqrt(static_cast<double>(dim)));
     if (rules.softcap > 0) score.back() = rules.softcap * std::tanh(score.back() / rules.softcap);
@@ -148,7 +199,7 @@ void ExpectAttention(const Cache& cache, const KvFormat& kv, int q_heads, const 
       sum += term;
       scale += std::abs(term);
     }
-    ExpectClose(out[d], sum, scale, kAttentionTolerance,
+    ExpectClose(out[d], sum, scale, cache.tiles() ? kTileAttentionTolerance : kAttentionTolerance,
                 "position " + std::to_string(position) + " head " + std::to_string(head));
   }
 }
@@ -164,11 +215,14 @@ constexpr Shape kShapes[] = {
     {DType::kF16, 2, 2, 20},  {DType::kF32, 2, 2, 8},   {DType::kBF16, 1, 8, 80},
     {DType::kF32, 1, 13, 16}, {DType::kF16, 1, 5, 256}, {DType::kBF16, 1, 3, 33}};
 
-class AttentionTest : public IsaTest {};
-TESSERA_EACH_ISA(AttentionTest);
+class AttentionTest : public ::testing::TestWithParam<Arithmetic> {};
+INSTANTIATE_TEST_SUITE_P(Isa, AttentionTest, ::testing::ValuesIn(Arithmetics()),
+                         [](const ::testing::TestParamInfo<Arithmetic>& info) {
+                           return info.param.name();
+                         });
 
 TEST_P(AttentionTest, DenseMatchesFloat64AtEveryLength) {
-  Machine machine(GetParam(), 2);
+  AttentionMachine machine(GetParam(), 2);
   for (const Shape& shape : kShapes) {
     const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
     const int q_heads = static_cast<int>(shape.kv_heads) * shape.group;
@@ -197,7 +251,7 @@ TEST_P(AttentionTest, DenseMatchesFloat64AtEveryLength) {
 // Windows, soft caps and sinks, at lengths and windows around page and vector edges. Pages before
 // the window have no address.
 TEST_P(AttentionTest, WindowsCapsAndSinksMatchFloat64) {
-  Machine machine(GetParam(), 2);
+  AttentionMachine machine(GetParam(), 2);
   Random random(30);
   for (const Shape& shape : kShapes) {
     const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
@@ -238,7 +292,7 @@ TEST_P(AttentionTest, WindowsCapsAndSinksMatchFloat64) {
 
 // A sink that outweighs every score by far leaves nothing; one of minus infinity is none.
 TEST_P(AttentionTest, ExtremeSinks) {
-  Machine machine(GetParam(), 1);
+  AttentionMachine machine(GetParam(), 1);
   const KvFormat kv = {DType::kF32, 1, 16, false};
   Cache cache(machine, kv, 70, 32);
   const std::vector<float> q = Random(33).Floats(2 * 16);
@@ -262,10 +316,11 @@ TEST(AttentionBits, OfWindowsCapsAndSinksDoNotDependOnChunkPlanOrMachine) {
         random.Floats(static_cast<size_t>(kTokens * q_heads) * shape.head_dim, 2.0f);
     const Rules rules{
         .window = 37, .softcap = 2.0f, .sinks = random.Floats(static_cast<size_t>(q_heads))};
-    std::vector<float> expected;
-    for (const CpuIsa isa : SupportedCpuIsas()) {
+    std::vector<float> expected_of[2];
+    for (const Arithmetic& how : Arithmetics()) {
       for (const int threads : {1, 2}) {
-        Machine machine(isa, threads);
+        AttentionMachine machine(how, threads);
+        std::vector<float>& expected = expected_of[machine.Tiles(kv.dtype) ? 1 : 0];
         Cache cache(machine, kv, kTokens, 35);
         const PageId* table = cache.table().data();
         std::vector<PageEntry> entries;
@@ -274,7 +329,7 @@ TEST(AttentionBits, OfWindowsCapsAndSinksDoNotDependOnChunkPlanOrMachine) {
         const std::vector<float> chunk =
             Attend(machine, kv, q_heads, cache, q, {&whole, 1}, 0, rules);
         if (expected.empty()) expected = chunk;
-        ASSERT_TRUE(SameBits(expected, chunk)) << NameOf(isa) << " head_dim " << shape.head_dim;
+        ASSERT_TRUE(SameBits(expected, chunk)) << how.name() << " head_dim " << shape.head_dim;
         std::vector<AttentionRow> rows;
         for (int i = 0; i < kTokens; ++i) {
           rows.push_back({.q_begin = i, .q_rows = 1, .position = i, .page_table = table});
@@ -290,7 +345,7 @@ TEST(AttentionBits, OfWindowsCapsAndSinksDoNotDependOnChunkPlanOrMachine) {
 }
 
 // A chunk, its queries one by one, a list of all pages, other threads and instruction sets: one
-// result.
+// result, but that tiles have another.
 TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
   for (const Shape& shape : kShapes) {
     const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
@@ -299,10 +354,11 @@ TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
     const int64_t width = int64_t{q_heads} * shape.head_dim;
     Random random(9);
     const std::vector<float> q = random.Floats(static_cast<size_t>(kTokens * width), 2.0f);
-    std::vector<float> expected;
-    for (const CpuIsa isa : SupportedCpuIsas()) {
+    std::vector<float> expected_of[2];
+    for (const Arithmetic& how : Arithmetics()) {
       for (const int threads : {1, 2}) {
-        Machine machine(isa, threads);
+        AttentionMachine machine(how, threads);
+        std::vector<float>& expected = expected_of[machine.Tiles(kv.dtype) ? 1 : 0];
         Cache cache(machine, kv, kTokens, 10);
         const PageId* table = cache.table().data();
         std::vector<PageEntry> entries;
@@ -310,7 +366,7 @@ TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
         const AttentionRow whole = {.q_rows = kTokens, .page_table = table};
         const std::vector<float> chunk = Attend(machine, kv, q_heads, cache, q, {&whole, 1});
         if (expected.empty()) expected = chunk;
-        ASSERT_TRUE(SameBits(expected, chunk)) << NameOf(isa) << " head_dim " << shape.head_dim;
+        ASSERT_TRUE(SameBits(expected, chunk)) << how.name() << " head_dim " << shape.head_dim;
         std::vector<AttentionRow> rows;
         for (int i = 0; i < kTokens; ++i) {
           rows.push_back({.q_begin = i, .q_rows = 1, .position = i, .page_table = table});
@@ -342,7 +398,7 @@ TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
 }
 
 TEST_P(AttentionTest, ListedRowsReadWhatTheirMasksName) {
-  Machine machine(GetParam(), 2);
+  AttentionMachine machine(GetParam(), 2);
   const KvFormat kv = {DType::kF16, 2, 48, false};
   constexpr int kQHeads = 8, kTokens = 300, kPosition = 290;
   Cache cache(machine, kv, kTokens, 11);
@@ -367,12 +423,40 @@ TEST_P(AttentionTest, ListedRowsReadWhatTheirMasksName) {
 }
 
 TEST_P(AttentionTest, ARowThatReadsNothingIsZero) {
-  Machine machine(GetParam(), 1);
+  AttentionMachine machine(GetParam(), 1);
   const KvFormat kv = {DType::kF32, 1, 24, false};
   Cache cache(machine, kv, 3, 13);
   const std::vector<float> q(24, 1.0f);
   const AttentionRow row = {.q_rows = 1, .position = 2};
   for (const float v : Attend(machine, kv, 1, cache, q, {&row, 1})) EXPECT_EQ(v, 0.0f);
+}
+
+// A value that is no finite number reaches those who see it and nobody else, whoever shares their
+// page: as later tokens of a chunk do, and earlier ones that a window has left behind.
+TEST_P(AttentionTest, WhatIsNotFiniteReachesOnlyThoseWhoSeeIt) {
+  AttentionMachine machine(GetParam(), 2);
+  constexpr int kTokens = 100, kWindow = 20, kBad = 70, kDim = 40;
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    const KvFormat kv = {dtype, 2, kDim, false};
+    Cache clean(machine, kv, kTokens, 40);
+    Cache cache(machine, kv, kTokens, 40);
+    const std::vector<float> q = Random(41).Floats(size_t{kTokens} * 6 * kDim, 2.0f);
+    for (const uint16_t bits : {uint16_t{0x7fff}, uint16_t{0x7f80}, uint16_t{0xff80}}) {
+      cache.Poison(kBad, dtype == DType::kF16 ? uint16_t{0xfc00} : bits);
+      for (const int window : {0, kWindow}) {
+        const Rules rules{.window = window, .softcap = 0, .sinks = {}};
+        const AttentionRow row = {.q_rows = kTokens, .page_table = cache.table().data()};
+        const std::vector<float> want = Attend(machine, kv, 6, clean, q, {&row, 1}, 0, rules);
+        const std::vector<float> out = Attend(machine, kv, 6, cache, q, {&row, 1}, 0, rules);
+        for (size_t i = 0; i < out.size(); ++i) {
+          const int token = static_cast<int>(i) / (6 * kDim);
+          const bool sees = token >= kBad && (window == 0 || token < kBad + window);
+          ASSERT_TRUE(sees ? !std::isfinite(out[i]) : out[i] == want[i])
+              << "token " << token << ": " << out[i] << ", clean " << want[i];
+        }
+      }
+    }
+  }
 }
 
 struct RopeCase {
@@ -456,7 +540,7 @@ void CheckRope(Machine& machine, const RopeCase& c) {
 }
 
 TEST_P(AttentionTest, RopeRotatesBothStyles) {
-  Machine machine(GetParam(), 2);
+  AttentionMachine machine(GetParam(), 2);
   for (const RopeStyle style : {RopeStyle::kHalf, RopeStyle::kInterleaved}) {
     for (const auto& [dim, rotary] : {std::pair{64, 64}, {64, 32}, {20, 12}, {80, 80}}) {
       CheckRope(machine, RopeCase(style, dim, rotary));
@@ -465,7 +549,7 @@ TEST_P(AttentionTest, RopeRotatesBothStyles) {
 }
 
 TEST_P(AttentionTest, PageStatsAreMinimaAndMaximaOfKeys) {
-  Machine machine(GetParam(), 2);
+  AttentionMachine machine(GetParam(), 2);
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     const KvFormat kv = {dtype, 3, 20, true};
     Cache cache(machine, kv, 128, 15);

@@ -1,6 +1,7 @@
 // Products of every weight type against float64, and the promise that a row's bits depend on
 // nothing but the row.
 #include "kernels/cpu/layout.h"
+#include "tests/kernels/emulated_tiles.h"
 #include "tests/kernels/kernel_test_support.h"
 
 namespace tessera::kernels {
@@ -115,6 +116,69 @@ TEST(LinearBits, DoNotDependOnNeighboursOrMachine) {
             ASSERT_EQ(0, std::memcmp(some.data(), all.data() + begin * 148, some.size() * 4))
                 << InfoOf(dtype).name << " " << NameOf(isa) << " rows " << count;
           }
+        }
+      }
+    }
+  }
+}
+
+// Products on tile registers, emulated: rows [begin, begin + count) of `total_rows`.
+std::vector<float> RunTiles(const TestWeight& w, TestRows& rows, int32_t begin, int32_t count,
+                            int32_t total_rows) {
+  const auto in = static_cast<int32_t>(w.in);
+  Guarded<float> y(static_cast<size_t>(total_rows * w.out));
+  Guarded<std::byte> scratch(static_cast<size_t>(cpu::TileScratchBytes(in)));
+  cpu::LinearCall call = {};
+  call.weight = w.packed.data();
+  call.q = rows.q.data();
+  call.x_scale = rows.scale.data();
+  call.x_sum = rows.sum.data();
+  call.y = y.data();
+  call.y_stride = w.out;
+  call.in = in;
+  call.out = static_cast<int32_t>(w.out);
+  call.row_begin = begin;
+  call.row_end = begin + count;
+  call.tile_bytes = static_cast<int64_t>(cpu::TileBytes(w.dtype, static_cast<uint64_t>(w.in)));
+  call.scratch = scratch.data();
+  // In two calls, as a launch may be shared.
+  const int32_t tiles =
+      static_cast<int32_t>(w.packed.size()) / static_cast<int32_t>(call.tile_bytes);
+  for (const auto& [first, end] : {std::pair{0, tiles / 2}, {tiles / 2, tiles}}) {
+    call.tile_begin = first;
+    call.tile_end = end;
+    cpu::kEmulatedTileLinear.run[static_cast<int>(w.dtype)](call);
+  }
+  const std::vector<float> all = y.values();
+  for (int64_t i = 0; i < total_rows * w.out; ++i) {
+    const bool written = i / w.out >= begin && i / w.out < begin + count;
+    EXPECT_EQ(!written, std::isnan(all[static_cast<size_t>(i)])) << i;
+  }
+  return {all.begin() + begin * w.out, all.begin() + (begin + count) * w.out};
+}
+
+TEST(LinearBits, TilesGiveThoseOfVectors) {
+  constexpr int kMost = 128, kOut = 41;
+  for (const DType dtype : kAllTypes) {
+    if (!cpu::TakesTiles(dtype)) continue;
+    for (const int64_t in : {32, 64, 96, 160, 256, 512, 2080, 2304}) {
+      if (!Fits(dtype, in)) continue;
+      Random random(8);
+      std::vector<float> x = random.Floats(static_cast<size_t>(kMost * in));
+      // Groups of zeros, and codes at both ends.
+      std::fill(x.begin(), x.begin() + 32, 0.0f);
+      std::fill(x.begin() + in, x.begin() + in + 32, -3.0f);
+      Machine first(CpuIsa::kAuto, 1);
+      const TestWeight w = MakeWeight(*first.backend, dtype, kOut, in, random);
+      for (const CpuIsa isa : SupportedCpuIsas()) {
+        Machine machine(isa, 1);
+        TestRows rows(machine, x, kMost, static_cast<int32_t>(in));
+        const std::vector<float> all = RunLinear(machine, w, rows, 0, kMost, kMost);
+        for (int count = 1; count <= kMost; count += count < 40 && in < 600 ? 1 : 44) {
+          const int begin = (kMost - count) / 2;
+          const std::vector<float> tiles = RunTiles(w, rows, begin, count, kMost);
+          ASSERT_EQ(0, std::memcmp(tiles.data(), all.data() + begin * kOut, tiles.size() * 4))
+              << InfoOf(dtype).name << " " << NameOf(isa) << " in " << in << " rows " << count;
         }
       }
     }

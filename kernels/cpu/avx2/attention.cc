@@ -8,6 +8,7 @@ namespace tessera::kernels::cpu {
 const AttentionKernels kAvx2Attention = {
     .attend = {Attention<Avx2, DType::kF32>::Run, Attention<Avx2, DType::kF16>::Run,
                Attention<Avx2, DType::kBF16>::Run},
+    .items = {kMaxItems, kMaxItems, kMaxItems},
     .rotate = Rope<Avx2>::Rotate,
     .store_kv = {KvPlane<Avx2, DType::kF32>::Store, KvPlane<Avx2, DType::kF16>::Store,
                  KvPlane<Avx2, DType::kBF16>::Store},

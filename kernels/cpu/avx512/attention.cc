@@ -8,6 +8,7 @@ namespace tessera::kernels::cpu {
 const AttentionKernels kAvx512Attention = {
     .attend = {Attention<Avx512, DType::kF32>::Run, Attention<Avx512, DType::kF16>::Run,
                Attention<Avx512, DType::kBF16>::Run},
+    .items = {kMaxItems, kMaxItems, kMaxItems},
     .rotate = Rope<Avx512>::Rotate,
     .store_kv = {KvPlane<Avx512, DType::kF32>::Store, KvPlane<Avx512, DType::kF16>::Store,
                  KvPlane<Avx512, DType::kBF16>::Store},

@@ -20,12 +20,13 @@ struct AttentionUnits {
   [[nodiscard]] int64_t count() const { return int64_t{kv_heads} * head_parts * query_parts; }
 };
 
-AttentionUnits AttentionUnitsOf(const AttentionOp::Params& p, const AttentionRow& row) {
+AttentionUnits AttentionUnitsOf(const AttentionOp::Params& p, const AttentionRow& row,
+                                int32_t items) {
   AttentionUnits u;
   const int32_t group = p.q_heads / static_cast<int32_t>(p.kv.kv_heads);
   u.heads_each = std::min(group, kMaxListedHeads);
   u.head_parts = (group + u.heads_each - 1) / u.heads_each;
-  u.queries_each = kMaxItems / u.heads_each;
+  u.queries_each = items / u.heads_each;
   u.query_parts = (row.q_rows + u.queries_each - 1) / u.queries_each;
   u.kv_heads = row.kv_head == AttentionRow::kAllKvHeads ? static_cast<int32_t>(p.kv.kv_heads) : 1;
   return u;
@@ -92,26 +93,12 @@ AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, cons
 
 template <CpuIsa isa>
 void Run(ExecContext& context, const AttentionOp::Params& p) {
-  int64_t units = 0;
-  double ns = 0;
-  for (const AttentionRow& row : p.plan.rows) {
-    units += AttentionUnitsOf(p, row).count();
-    ns += CostNs(p, row);
+  AttentionKernels kernels = Micro<isa>::kAttention;
+  if constexpr (isa == CpuIsa::kAmx) {
+    kernels.attend[static_cast<int>(DType::kBF16)] = AmxAttend;
+    kernels.items[static_cast<int>(DType::kBF16)] = kTileItems;
   }
-  ForEachTaken(context, units, ns, [&](auto next, int thread) {
-    int64_t before = 0;
-    size_t at = 0;
-    for (int64_t unit = next(); unit < units; unit = next()) {
-      AttentionUnits u = AttentionUnitsOf(p, p.plan.rows[at]);
-      while (unit - before >= u.count()) {
-        before += u.count();
-        u = AttentionUnitsOf(p, p.plan.rows[++at]);
-      }
-      AttentionCall call = CallOf(p, p.plan.rows[at], u, unit - before);
-      call.scratch = reinterpret_cast<float*>(context.scratch(thread));
-      Micro<isa>::kAttention.attend[static_cast<int>(p.kv.dtype)](call);
-    }
-  });
+  RunAttention(context, p, kernels);
 }
 
 std::string Missing(const AttentionOp::Desc& desc) {
@@ -126,8 +113,35 @@ std::string Missing(const AttentionOp::Desc& desc) {
 
 }  // namespace
 
+void RunAttention(ExecContext& context, const AttentionOp::Params& p,
+                  const AttentionKernels& kernels) {
+  const auto type = static_cast<size_t>(p.kv.dtype);
+  const int32_t items = kernels.items[type];
+  int64_t units = 0;
+  double ns = 0;
+  for (const AttentionRow& row : p.plan.rows) {
+    units += AttentionUnitsOf(p, row, items).count();
+    ns += CostNs(p, row);
+  }
+  ForEachTaken(context, units, ns, [&](auto next, int thread) {
+    int64_t before = 0;
+    size_t at = 0;
+    for (int64_t unit = next(); unit < units; unit = next()) {
+      AttentionUnits u = AttentionUnitsOf(p, p.plan.rows[at], items);
+      while (unit - before >= u.count()) {
+        before += u.count();
+        u = AttentionUnitsOf(p, p.plan.rows[++at], items);
+      }
+      AttentionCall call = CallOf(p, p.plan.rows[at], u, unit - before);
+      call.scratch = reinterpret_cast<float*>(context.scratch(thread));
+      kernels.attend[type](call);
+    }
+  });
+}
+
 void Register_attention(Registry& registry) {
-  registry.Add<AttentionOp>("attention", Missing, Run<CpuIsa::kAvx512>, Run<CpuIsa::kAvx2>);
+  registry.Add<AttentionOp>("attention", Missing, Run<CpuIsa::kAvx512>, Run<CpuIsa::kAvx2>,
+                            Run<CpuIsa::kAmx>);
 }
 
 }  // namespace tessera::kernels::cpu

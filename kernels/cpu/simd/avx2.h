@@ -99,6 +99,25 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_min_ss(c, _mm_movehdup_ps(c)));
   }
 
+  TESSERA_SIMD F RoundUp(F x) { return {_mm256_round_ps(x.lo, 10), _mm256_round_ps(x.hi, 10)}; }
+  TESSERA_SIMD F MaxOfEach(const F (&v)[16]) {
+    float largest[16];
+    for (int i = 0; i < 16; ++i) largest[i] = ReduceMax(v[i]);
+    return Load(largest);
+  }
+  TESSERA_SIMD void StoreAlternating(float* p, F even, F odd) {
+    float a[16], b[16];
+    Store(a, even);
+    Store(b, odd);
+    for (int i = 0; i < 16; ++i) {
+      p[2 * i] = a[i];
+      p[2 * i + 1] = b[i];
+    }
+  }
+  TESSERA_SIMD I Halves(I low, I high) {
+    return {_mm256_blend_epi16(low.lo, high.lo, 0xaa), _mm256_blend_epi16(low.hi, high.hi, 0xaa)};
+  }
+
   TESSERA_SIMD __m128i Load8x16(const uint16_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   }
@@ -148,6 +167,11 @@ struct Avx2 {
   TESSERA_SIMD I ILoad(const void* p) {
     const __m256i* q = static_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+  }
+  TESSERA_SIMD void IStore(void* p, I v) {
+    __m256i* q = static_cast<__m256i*>(p);
+    _mm256_storeu_si256(q, v.lo);
+    _mm256_storeu_si256(q + 1, v.hi);
   }
   TESSERA_SIMD I LoadU8(const std::byte* p) {
     const __m128i v = Load16(p);
@@ -225,6 +249,13 @@ struct Avx2 {
   }
   TESSERA_SIMD I Lookup(I table, I codes) {
     return {_mm256_shuffle_epi8(table.lo, codes.lo), _mm256_shuffle_epi8(table.hi, codes.hi)};
+  }
+  TESSERA_SIMD I ISet8(int v) {
+    const __m256i all = _mm256_set1_epi8(static_cast<char>(v));
+    return {all, all};
+  }
+  TESSERA_SIMD I ISub8(I a, I b) {
+    return {_mm256_sub_epi8(a.lo, b.lo), _mm256_sub_epi8(a.hi, b.hi)};
   }
   TESSERA_SIMD I ISet16(int v) {
     const __m256i all = _mm256_set1_epi16(static_cast<int16_t>(v));

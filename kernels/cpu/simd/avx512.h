@@ -79,6 +79,38 @@ struct Avx512 {
     return _mm_cvtss_f32(_mm_min_ss(c, _mm_movehdup_ps(c)));
   }
 
+  TESSERA_SIMD F RoundUp(F x) { return _mm512_roundscale_ps(x, 10); }
+  // Lane i is the largest of v[i]. No vector holds what is not a number.
+  TESSERA_SIMD F MaxOfEach(const F (&v)[16]) {
+    F pairs[8], fours[4], eights[2];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {  // rows i % 4 + 8 * (i / 4) and 4 after it
+      const F a = v[i % 4 + i / 4 * 8], b = v[i % 4 + i / 4 * 8 + 4];
+      pairs[i] = _mm512_max_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const F a = pairs[i], b = pairs[i + 4];
+      fours[i] = _mm512_max_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const __m512d a = _mm512_castps_pd(fours[2 * i]), b = _mm512_castps_pd(fours[2 * i + 1]);
+      eights[i] = _mm512_max_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
+                                _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    return _mm512_max_ps(_mm512_shuffle_ps(eights[0], eights[1], 0x88),
+                         _mm512_shuffle_ps(eights[0], eights[1], 0xdd));
+  }
+  // even[0], odd[0], even[1], ...: 32 floats.
+  TESSERA_SIMD void StoreAlternating(float* p, F even, F odd) {
+    const __m512i low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    Store(p, _mm512_permutex2var_ps(even, low, odd));
+    Store(p + 16, _mm512_permutex2var_ps(even, _mm512_add_epi32(low, _mm512_set1_epi32(8)), odd));
+  }
+  // Of each lane the low half of `low` and the high half of `high`.
+  TESSERA_SIMD I Halves(I low, I high) { return _mm512_mask_blend_epi16(0xaaaaaaaa, low, high); }
+
   TESSERA_SIMD F LoadF16(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -115,6 +147,7 @@ struct Avx512 {
     return _mm512_set1_epi32(v);
   }
   TESSERA_SIMD I ILoad(const void* p) { return _mm512_loadu_si512(p); }
+  TESSERA_SIMD void IStore(void* p, I v) { _mm512_storeu_si512(p, v); }
   TESSERA_SIMD __m128i Load16(const std::byte* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   }
@@ -159,6 +192,9 @@ struct Avx512 {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(values)));
   }
   TESSERA_SIMD I Lookup(I table, I codes) { return _mm512_shuffle_epi8(table, codes); }
+  // Four bytes a lane.
+  TESSERA_SIMD I ISet8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
+  TESSERA_SIMD I ISub8(I a, I b) { return _mm512_sub_epi8(a, b); }
   // Two signed 16-bit values a lane.
   TESSERA_SIMD I ISet16(int v) { return _mm512_set1_epi16(static_cast<int16_t>(v)); }
   TESSERA_SIMD I ISub16(I a, I b) { return _mm512_sub_epi16(a, b); }

@@ -118,7 +118,7 @@ TEST(LoaderTest, AllProblemsComeAtOnceWithTheirPlaces) {
       outcome.problems[0].Text(),
       "t.yaml:2:18: server.drain_timeout: must be a time with its unit, such as 500ms, 30s or "
       "10m, not \"30\" (values: at most 1d)");
-  EXPECT_TRUE(absl::StrContains(outcome.problems[3].message, "one of: auto, avx512, avx2"));
+  EXPECT_TRUE(absl::StrContains(outcome.problems[3].message, "one of: auto, amx, avx512, avx2"));
   EXPECT_EQ(outcome.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(absl::StrContains(outcome.status().message(), "t.yaml:14:3: limits.n: has no value"));
 }
