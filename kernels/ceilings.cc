@@ -96,6 +96,38 @@ __attribute__((target("avx512f,avx512vnni"))) void Avx512Int8(uint64_t rounds) {
   }
 }
 
+// Configures eight tiles of 16 rows of 64 bytes, zeros in all, and multiplies two of them into four
+// others. In assembler: see cpu/simd/amx.h.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+void AmxInt8(uint64_t rounds) {
+  const TileConfig config;
+  asm volatile("ldtilecfg %0" : : "m"(config));
+  for (uint64_t i = 0; i < rounds; ++i) {
+    asm volatile(
+        "tdpbssd %tmm6, %tmm4, %tmm0\n\ttdpbssd %tmm7, %tmm4, %tmm1\n\t"
+        "tdpbssd %tmm6, %tmm5, %tmm2\n\ttdpbssd %tmm7, %tmm5, %tmm3");
+  }
+  asm volatile("tilerelease");
+}
+
+void AmxBf16(uint64_t rounds) {
+  const TileConfig config;
+  asm volatile("ldtilecfg %0" : : "m"(config));
+  for (uint64_t i = 0; i < rounds; ++i) {
+    asm volatile(
+        "tdpbf16ps %tmm6, %tmm4, %tmm0\n\ttdpbf16ps %tmm7, %tmm4, %tmm1\n\t"
+        "tdpbf16ps %tmm6, %tmm5, %tmm2\n\ttdpbf16ps %tmm7, %tmm5, %tmm3");
+  }
+  asm volatile("tilerelease");
+}
+
 struct Loop {
   CpuIsa isa;
   const char* name;
@@ -103,6 +135,9 @@ struct Loop {
   double ops;  // of a round
 };
 constexpr Loop kLoops[] = {
+    {CpuIsa::kAmx, "int8", &AmxInt8, 4 * 16 * 16 * 64 * 2.0},
+    {CpuIsa::kAmx, "bf16", &AmxBf16, 4 * 16 * 16 * 32 * 2.0},
+    {CpuIsa::kAmx, "float32", &Avx512Float, kChains * 16 * 2.0},
     {CpuIsa::kAvx2, "int8", &Avx2Int8, kChains * 32 * 2.0},
     {CpuIsa::kAvx2, "float32", &Avx2Float, kChains * 8 * 2.0},
     {CpuIsa::kAvx512, "int8", &Avx512Int8, kChains * 64 * 2.0},

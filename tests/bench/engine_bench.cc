@@ -214,7 +214,7 @@ class Bench {
     } else if (words[0] == "read") {
       kernels::ThreadPool pool({.threads = options_.threads > 0
                                                ? options_.threads
-                                               : kernels::ThreadPool::UsableProcessors()});
+                                               : kernels::ThreadPool::UsableCores()});
       std::printf("read megabytes %u gb_s %.2f\n", number(1),
                   kernels::MeasureReadRate(pool, uint64_t{number(1)} << 20) * 1e-9);
     } else {

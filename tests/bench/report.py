@@ -30,6 +30,7 @@ SECTIONS = {
         "f": "cpu_engine.read_share",
         "g": "cpu_engine.outside_kernels",
         "h": "cpu_engine.shared_chains",
+        "i": "cpu_scoring.accuracy",
     },
     "gpu": {name: f"{'gpu_kernels' if name in 'efg' else 'gpu'}.ROWS.{name}" for name in "abcdefghijkl"},
     "models": {
