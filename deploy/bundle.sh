@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
-# Packs the CUDA build into one relocatable tarball: program, tests, benches, checks of device code, and the libraries
-# that they need, for another x86-64 Linux host that has only a driver (glibc of Debian 12 or later).
+# Packs a build into one relocatable tarball: program, tests, benches, checks of device code, and the libraries that they
+# need, for another x86-64 Linux host that has at most a driver (glibc of Debian 12 or later).
 #
-#   deploy/bundle.sh [--slim] [--build DIR] [--tree DIR] [--out FILE]
+#   deploy/bundle.sh [--cpu] [--slim] [--build DIR] [--tree DIR] [--out FILE]
 #
+# The build is the preset `cuda`, with --cpu the preset `release`; --build names another, which is then not built.
 # --slim leaves cuBLASLt (517 MB) out: it is then taken from the toolkit of the host (the loader's path, /usr/local/cuda).
-# --build names a build made with -DTESSERA_CUDA=ON (default: the preset `cuda`, built
-# first). --tree leaves the unpacked tree there. Unpacked: `gpu-check.sh` beside the programs checks and measures.
+# --tree leaves the unpacked tree there. Unpacked: `gpu-check.sh` beside the programs checks and measures a device,
+# `report/report.py cpu` the processor.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-build= slim=no tree= out=
+build= slim=no tree= out= preset=cuda
 while [ $# -gt 0 ]; do
   case $1 in
+    --cpu) preset=release ;;
     --slim) slim=yes ;;
     --build) build=$2; shift ;;
     --tree) tree=$2; shift ;;
     --out) out=$2; shift ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
   shift
 done
@@ -29,22 +31,30 @@ fail() {
 }
 
 if [ -z "$build" ]; then
-  build=$root/build/cuda
-  (cd "$root" && cmake --preset cuda && ninja -C "$build")
+  build=$root/build/$preset
+  (cd "$root" && cmake --preset $preset && ninja -C "$build")
 fi
-[ -x "$build/tessera" ] || fail "$build/tessera is missing" "cmake --preset cuda && cmake --build build/cuda"
-out=${out:-$root/build/tessera-cuda$([ $slim = yes ] && echo -slim).tar.xz}
+[ -x "$build/tessera" ] || fail "$build/tessera is missing" "cmake --preset $preset && cmake --build build/$preset"
+case $preset-$slim in
+  release-*) slim=yes kind=cpu ;;
+  cuda-yes) kind=cuda-slim ;;
+  *) kind=cuda ;;
+esac
+out=${out:-$root/build/tessera-$kind.tar.xz}
 kept=$tree
 tree=${tree:-$(mktemp -d)}
 [ -n "$kept" ] || trap 'rm -rf "$tree"' EXIT
 rm -rf "${tree:?}"/*
-mkdir -p "$tree/lib" "$tree/tests" "$tree/bench" "$tree/gpu"
+mkdir -p "$tree/lib" "$tree/tests" "$tree/bench"
 
 cp "$build/tessera" "$tree/"
 find "$build/tests" -maxdepth 1 -type f -executable -name '*_test' -exec cp -t "$tree/tests" {} +
 find "$build/bench" -maxdepth 1 -type f -executable -exec cp -t "$tree/bench" {} +
-find "$build/gpu" -maxdepth 1 -type f -executable -exec cp -t "$tree/gpu" {} +
-cp "$root/deploy/gpu-check.sh" "$tree/"
+if [ $preset = cuda ]; then
+  mkdir -p "$tree/gpu"
+  find "$build/gpu" -maxdepth 1 -type f -executable -exec cp -t "$tree/gpu" {} +
+  cp "$root/deploy/gpu-check.sh" "$tree/"
+fi
 mkdir -p "$tree/report"
 cp "$root"/tests/bench/*.py "$root"/tests/support/*.py "$root"/tests/golden/{device_golden,tiny_llama,safetensors_file}.py "$tree/report/"
 # The end-to-end tests, where they find what they read of the repository.

@@ -14,6 +14,7 @@
 
 #include "config/foundation/status.h"
 #include "kernels/exec_context.h"
+#include "kernels/op_profile.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/copy_pages.h"
 #include "kernels/ops/embed.h"
@@ -40,9 +41,22 @@ struct Kernel {
   using RunFn = void (*)(ExecContext&, const typename Op::Params&);
   RunFn run = nullptr;
   const char* name = "";
+  typename Op::Desc desc = {};  // what Find was asked for
 
   void operator()(ExecContext& context, const typename Op::Params& params) const {
+    if (context.profile() != nullptr) [[unlikely]] {
+      RunProfiled(context, params);
+    } else {
+      run(context, params);
+    }
+  }
+
+ private:
+  void RunProfiled(ExecContext& context, const typename Op::Params& params) const {
+    const uint64_t begin = OpProfile::Now();
     run(context, params);
+    const uint64_t end = OpProfile::Now();
+    context.profile()->Add(Op::kName, Describe(desc), begin, end, WorkOf(desc, params));
   }
 };
 
@@ -76,7 +90,11 @@ class Catalog {
         missing += std::string(missing.empty() ? "" : "; ") + entry.kernel.name + " lacks " + lack;
       }
     }
-    if (best != nullptr) return best->kernel;
+    if (best != nullptr) {
+      Kernel<Op> kernel = best->kernel;
+      kernel.desc = desc;
+      return kernel;
+    }
     return NoKernel(Op::kName, Describe(desc), missing);
   }
 

@@ -16,6 +16,8 @@
 
 namespace tessera::kernels {
 
+class OpProfile;
+
 // How launches divide their sums.
 enum class Numerics : uint8_t {
   kFast,        // as is fastest: a row's last bits may depend on what its step has beside it
@@ -40,6 +42,11 @@ class ExecContext {
     return scratch_ + scratch_stride_ * static_cast<size_t>(thread);
   }
   [[nodiscard]] size_t scratch_bytes() const { return scratch_bytes_; }
+
+  // Where launches are counted from now on; null: nowhere, which costs a comparison a launch. On a
+  // device it is the launching alone that is timed.
+  void set_profile(OpProfile* profile) { profile_ = profile; }
+  [[nodiscard]] OpProfile* profile() const { return profile_; }
 
   // Whether kFast gives a row the same bits in any step: then nothing else need be asked for.
   [[nodiscard]] virtual bool batch_invariant() const { return true; }
@@ -87,6 +94,7 @@ class ExecContext {
 
  private:
   ThreadPool& pool_;
+  OpProfile* profile_ = nullptr;
   size_t scratch_bytes_;
   size_t scratch_stride_;
   std::byte* scratch_;

@@ -1,16 +1,12 @@
 #include "kernels/thread_pool.h"
 
 #include <immintrin.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <fstream>
-#include <iterator>
 #include <mutex>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -134,12 +130,13 @@ void ThreadPool::RunErased(void (*body)(void*, int), void* context, Join join) {
 }
 
 int ThreadPool::UsableProcessors() {
-  int count = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) count = std::max(1, CPU_COUNT(&set));
-  std::ifstream file("/proc/self/cgroup");
-  const std::string groups{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  return std::min(count, CgroupProcessors(groups, "/sys/fs/cgroup").value_or(count));
+  const int count = static_cast<int>(AllowedProcessors().size());
+  return std::min(count, ProcessorQuota().value_or(count));
+}
+
+int ThreadPool::UsableCores() {
+  const int count = CountCores(AllowedProcessors());
+  return std::min(count, ProcessorQuota().value_or(count));
 }
 
 }  // namespace tessera::kernels

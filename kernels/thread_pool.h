@@ -40,6 +40,9 @@ class ThreadPool {
 
   // Processors this process may use: affinity and cgroup limits respected; at least 1.
   [[nodiscard]] static int UsableProcessors();
+  // The same, but a core counts once however many hyper-threads it has: as many threads as
+  // arithmetic keeps busy.
+  [[nodiscard]] static int UsableCores();
 
  private:
   struct State;

@@ -24,8 +24,7 @@ struct Engine::Impl {
       : options(given),
         clock(given.clock != nullptr ? *given.clock : SystemClock()),
         backend(std::move(chosen)),
-        pool({.threads =
-                  given.threads > 0 ? given.threads : kernels::ThreadPool::UsableProcessors()}),
+        pool({.threads = given.threads > 0 ? given.threads : kernels::ThreadPool::UsableCores()}),
         cache(std::move(made_cache)),
         inbox(given.inbox),
         loop(given, *backend, pool, *cache, inbox, metrics),
@@ -47,7 +46,9 @@ struct Engine::Impl {
   EngineMetrics* engine_metrics;
   std::atomic<int64_t> progress;
   std::atomic<bool> stopping{false};
-  bool stopped = false;  // engine thread
+  bool stopped = false;        // engine thread
+  kernels::OpProfile profile;  // engine thread, as is what follows
+  EngineStats profiled_from;
   uint64_t published_evictions = 0;
   uint64_t published_uploads = 0;
   std::thread thread;
@@ -173,6 +174,30 @@ EngineStats Engine::Stats() const {
   EngineStats stats;
   impl_->OnEngine([&] { stats = impl_->loop.Stats(); });
   return stats;
+}
+
+void Engine::StartProfile() {
+  impl_->OnEngine([this] {
+    impl_->profile = {};
+    impl_->profiled_from = impl_->loop.Stats();
+    impl_->loop.SetProfile(&impl_->profile);
+  });
+}
+
+EngineProfile Engine::TakeProfile() {
+  EngineProfile taken;
+  impl_->OnEngine([&] {
+    impl_->loop.SetProfile(nullptr);
+    const EngineStats from = impl_->profiled_from, to = impl_->loop.Stats();
+    taken = {.ops = impl_->profile.Sorted(),
+             .own_ns = impl_->profile.own_ns(),
+             .steps = to.steps - from.steps,
+             .rows = to.rows - from.rows,
+             .step_ns = to.step_ns - from.step_ns,
+             .kernel_ns = to.kernel_ns - from.kernel_ns,
+             .overhead_ns = to.overhead_ns - from.overhead_ns};
+  });
+  return taken;
 }
 
 std::string Engine::DescribeNextPlan() {

@@ -40,7 +40,7 @@ enum class Determinism : uint8_t {
 };
 
 struct EngineOptions {
-  int threads = 0;  // CPU backend: 0 takes every usable processor
+  int threads = 0;  // CPU backend: 0 takes one a usable core
   uint64_t cache_bytes = 256ull << 20;
   bool prefix_reuse = true;
   uint32_t max_batch_tokens = 512;  // rows a step
@@ -84,6 +84,17 @@ struct EngineStats {
   kvcache::CacheStats cache;
 };
 
+// What a spell of steps spent its time on.
+struct EngineProfile {
+  std::vector<kernels::OpProfile::Line> ops;  // most time first
+  uint64_t own_ns = 0;                        // of counting, inside step_ns and kernel_ns
+  uint64_t steps = 0;                         // these as in EngineStats
+  uint64_t rows = 0;
+  uint64_t step_ns = 0;
+  uint64_t kernel_ns = 0;
+  uint64_t overhead_ns = 0;
+};
+
 class Engine {
  public:
   // `metrics` may be null. RESOURCE_EXHAUSTED when the memory plan does not fit.
@@ -112,6 +123,10 @@ class Engine {
 
   // As of now, between two steps: waits for the one that runs. Thread-safe.
   [[nodiscard]] EngineStats Stats() const;
+  // Counts every launch of the processor's kernels until TakeProfile, which gives what was counted
+  // since. Both wait for the step that runs. Thread-safe; one profile at a time.
+  void StartProfile();
+  [[nodiscard]] EngineProfile TakeProfile();
   // The next step's plan as text, or that of an empty step when nothing runs. Thread-safe; waits
   // for the step.
   [[nodiscard]] std::string DescribeNextPlan();

@@ -52,6 +52,7 @@ class EngineLoop {
   [[nodiscard]] EngineStats Stats() const;
   // Calls `watcher` with the text of the next step's plan, or of an empty one when nothing runs.
   void WatchPlan(std::function<void(std::string)> watcher);
+  void SetProfile(kernels::OpProfile* profile) { executor_.SetProfile(profile); }
   [[nodiscard]] uint64_t workspace_bytes() const { return executor_.workspace_bytes(); }
 
  private:

@@ -74,6 +74,7 @@ Status Executor::Prepare(const LiveChains& chains) {
                                                         .attention = needs.attention,
                                                         .products = needs.products,
                                                         .deterministic = limits_.deterministic}));
+  context_->set_profile(profile_);
   TESSERA_RETURN_IF_ERROR(PrepareOps(chains, needs));
   TESSERA_RETURN_IF_ERROR(AllocateFor(needs));
   TESSERA_RETURN_IF_ERROR(

@@ -38,6 +38,12 @@ class Executor {
   // is short, UNIMPLEMENTED when the backend lacks a kernel. With nothing in flight.
   [[nodiscard]] Status Prepare(const LiveChains& chains);
 
+  // Counts the launches of steps from now on; null: no more. See OpProfile.
+  void SetProfile(kernels::OpProfile* profile) {
+    profile_ = profile;
+    if (context_ != nullptr) context_->set_profile(profile);
+  }
+
   // Of the context that Prepare made.
   [[nodiscard]] bool batch_invariant() const { return context_->batch_invariant(); }
   [[nodiscard]] Status deterministic() const { return context_->deterministic(); }
@@ -101,6 +107,7 @@ class Executor {
   kernels::Mirrored<kernels::TokenLogprob> top_;
   std::vector<blockzoo::LaunchMember> members_;
   std::vector<PageId> seal_pages_;
+  kernels::OpProfile* profile_ = nullptr;
   uint64_t kernel_ns_ = 0;
   uint64_t setup_ns_ = 0;
   uint64_t idle_ns_ = 0;

@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "config/foundation/text.h"
+#include "server/cli/bench_profile.h"
 #include "server/cli/bench_stats.h"
 #include "server/cli/commands.h"
 #include "server/cli/console.h"
@@ -44,6 +45,8 @@ struct BenchOptions {
   uint64_t seed = 1;
   bool deterministic = false;
   bool json = false;
+  bool profile = false;
+  SettingsFlags settings;
 };
 
 Status Bad(absl::string_view what, absl::string_view where, absl::string_view fix) {
@@ -255,6 +258,13 @@ Status RunBench(const BenchOptions& options) {
   TESSERA_ASSIGN_OR_RETURN(const std::vector<uint32_t> concurrencies,
                            ParseLevels(options.concurrency));
   TESSERA_RETURN_IF_ERROR(CheckOptions(options));
+  if (options.profile) {
+    return ProfileInZoo(options.settings, options.model, concurrencies,
+                        {.prompt_tokens = options.prompt_tokens,
+                         .output_tokens = options.max_tokens,
+                         .seed = options.seed},
+                        options.json ? ProfileForm::kJson : ProfileForm::kTable);
+  }
   std::mutex mutex;
   Level* running = nullptr;
   bool interrupted = false;
@@ -306,11 +316,16 @@ void AddBench(CommandLine& line) {
   command.Option("--seed", &options->seed, "of the prompts");
   command.Flag("--deterministic", &options->deterministic,
                "tokens that do not depend on what else runs; without it, what they cost shows");
+  command.Flag(
+      "--profile", &options->profile,
+      "no daemon: where a step's time goes, by op, for a chain of the zoo on the processor");
+  AddSettingsFlags(command, &options->settings);
   command.Flag("--json", &options->json, "one JSON object instead of a table");
   command.Examples(
       "  tessera bench --model m\n"
       "  tessera bench --model m --concurrency 1,8,64 --prompt-tokens 512 --max-tokens 128 "
-      "--json\n\n"
+      "--json\n"
+      "  tessera bench --profile --zoo ~/zoo --model llama --concurrency 1,8\n\n"
       "Prompts are random tokens of the model, outputs have their full length. TTFT is the time\n"
       "to the first token, TPOT a request's time per output token after it; P50 and P95 are\n"
       "percentiles over the requests. TOKENS/S counts output tokens of all clients.");

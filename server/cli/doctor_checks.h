@@ -19,15 +19,11 @@ struct Finding {
 
 // The zoo: there, readable, its chains sound in form, writable, not locked; disk and memory for it.
 [[nodiscard]] std::vector<Finding> CheckZoo(const Settings& settings);
-// Processor, cores, control group.
+// Processor, cores, control group, and what the threads can read and compute at most.
 [[nodiscard]] std::vector<Finding> CheckProcessor(const Settings& settings);
 // Open files, mappings, clock.
 [[nodiscard]] std::vector<Finding> CheckLimits(const Settings& settings);
 // Whether every address can be listened on.
 [[nodiscard]] std::vector<Finding> CheckAddresses(const Settings& settings);
-
-// Cores that a control group's "QUOTA PERIOD" (or "max PERIOD") in cpu.max leaves; 0: no bound, or
-// not such a text.
-[[nodiscard]] double QuotaCores(absl::string_view cpu_max);
 
 }  // namespace tessera::server::cli

@@ -1,21 +1,20 @@
 // Checks of the machine: processor, limits, clock.
 #include <sys/resource.h>
 #include <sys/timex.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <thread>
+#include <optional>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "config/foundation/clock.h"
 #include "kernels/backend.h"
+#include "kernels/ceilings.h"
+#include "kernels/processors.h"
+#include "kernels/thread_pool.h"
 #include "server/cli/doctor_checks.h"
 #include "server/core/startup.h"
 
@@ -27,10 +26,9 @@ constexpr uint64_t kOwnFiles = 256;
 // 2024-01-01: an earlier time means a clock that was never set.
 constexpr int64_t kEarliestUnixSeconds = 1'704'067'200;
 
-std::string ReadText(const char* path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
+// Where the machine does not tell.
+constexpr uint64_t kAssumedCacheBytes = uint64_t{32} << 20;
+constexpr uint64_t kLargestRead = uint64_t{1} << 30;
 
 Finding CheckIsa(const Settings& settings) {
   const std::vector<kernels::CpuIsa> have = kernels::SupportedCpuIsas();
@@ -44,11 +42,19 @@ Finding CheckIsa(const Settings& settings) {
     return {Verdict::kFailure, "processor", std::string(backend.status().message()),
             "set engine.isa to auto"};
   }
+  const std::string have_text = absl::StrJoin(
+      have, ", ",
+      [](std::string* out, kernels::CpuIsa isa) { absl::StrAppend(out, kernels::NameOf(isa)); });
   if (have.front() == kernels::CpuIsa::kAvx2) {
     return {Verdict::kWarning, "processor", "it has AVX2 but not AVX-512 with VNNI",
             "nothing needs it, but quantized models are faster there"};
   }
-  return {Verdict::kGood, "processor", absl::StrCat("computes with ", (*backend)->name()), ""};
+  const bool widest = (*backend)->name() == absl::StrCat("cpu/", kernels::NameOf(have.front()));
+  return {Verdict::kGood, "processor",
+          absl::StrCat("computes with ", (*backend)->name(),
+                       widest ? ", the widest set that it has"
+                              : ", as engine.isa or TESSERA_CPU_ISA asks; it has " + have_text),
+          ""};
 }
 
 // A device that is asked for must be there.
@@ -78,25 +84,54 @@ Finding CheckDevice(const Settings& settings) {
           absl::StrCat("computes with ", (*backend)->name(), "; ", devices), ""};
 }
 
+int ThreadsOf(const Settings& settings) {
+  return settings.engine.threads > 0 ? static_cast<int>(settings.engine.threads)
+                                     : kernels::ThreadPool::UsableCores();
+}
+
 Finding CheckCores(const Settings& settings) {
-  const uint32_t cores = std::max(1U, std::thread::hardware_concurrency());
-  const double quota = QuotaCores(ReadText("/sys/fs/cgroup/cpu.max"));
-  const auto threads =
-      settings.engine.threads > 0 ? static_cast<uint32_t>(settings.engine.threads) : cores;
-  if (threads > cores) {
+  const std::vector<kernels::Processor> processors = kernels::AllowedProcessors();
+  const int usable = kernels::ThreadPool::UsableProcessors();
+  const int cores = kernels::CountCores(processors), nodes = kernels::CountNodes(processors);
+  const std::optional<int> quota = kernels::ProcessorQuota();
+  const int threads = ThreadsOf(settings);
+  const std::string machine = absl::StrCat(
+      cores, " cores (", processors.size(), " processors), ",
+      quota.has_value() ? absl::StrCat("of which a control group allows ", *quota) : "no quota",
+      ", ", nodes, nodes == 1 ? " memory node" : " memory nodes");
+  if (threads > usable) {
     return {Verdict::kWarning, "cores",
-            absl::StrCat("engine.threads is ", threads, ", more than the ", cores, " cores"),
-            absl::StrCat("set engine.threads to auto or at most ", cores)};
+            absl::StrCat("engine.threads is ", threads, ", more than there are: ", machine),
+            absl::StrCat("set engine.threads to auto or at most ", usable)};
   }
-  if (quota > 0 && threads > quota) {
-    return {
-        Verdict::kWarning, "cores",
-        absl::StrFormat("%d compute threads share a control group's %.1f cores", threads, quota),
-        absl::StrCat("set engine.threads to ", std::max(1, static_cast<int>(quota)),
-                     ", or raise the group's cpu.max")};
+  const std::string what = absl::StrCat(threads, " compute threads on ", machine);
+  if (nodes > 1) {
+    return {Verdict::kWarning, "cores", what,
+            "weights lie on whichever node read them first: bind a daemon to each node (numactl)"};
   }
-  return {Verdict::kGood, "cores", absl::StrCat(threads, " compute threads on ", cores, " cores"),
-          ""};
+  return {Verdict::kGood, "cores", what, ""};
+}
+
+// What the engine's threads can do at most, measured now.
+Finding CheckCeilings(const Settings& settings) {
+  const int threads = ThreadsOf(settings);
+  if (threads > kernels::ThreadPool::UsableProcessors()) {
+    return {Verdict::kWarning, "ceilings", "not measured: more threads than processors",
+            "see cores"};
+  }
+  kernels::ThreadPool pool({.threads = threads});
+  const long reported = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  const uint64_t cache = reported > 0 ? static_cast<uint64_t>(reported) : kAssumedCacheBytes;
+  const uint64_t beyond = std::min(2 * cache + (uint64_t{64} << 20), kLargestRead);
+  std::string text = absl::StrFormat(
+      "%d threads read %.1f GB/s from memory, %.1f GB/s from half of a last-level cache of %d MiB",
+      threads, kernels::MeasureReadRate(pool, beyond) * 1e-9,
+      kernels::MeasureReadRate(pool, cache / 2) * 1e-9, cache >> 20);
+  for (const kernels::ArithmeticPeak& peak :
+       kernels::MeasurePeaks(pool, IsaOf(settings.engine.isa))) {
+    absl::StrAppendFormat(&text, ", compute %.0f GOP/s of %s", peak.ops_per_s * 1e-9, peak.name);
+  }
+  return {Verdict::kGood, "ceilings", text, ""};
 }
 
 Finding CheckOpenFiles(const Settings& settings) {
@@ -131,20 +166,8 @@ Finding CheckClock() {
 
 }  // namespace
 
-double QuotaCores(absl::string_view cpu_max) {
-  const std::vector<absl::string_view> words =
-      absl::StrSplit(absl::StripAsciiWhitespace(cpu_max), ' ');
-  double quota = 0;
-  double period = 0;
-  if (words.size() != 2 || !absl::SimpleAtod(words[0], &quota) ||
-      !absl::SimpleAtod(words[1], &period) || !(quota > 0) || !(period > 0)) {
-    return 0;
-  }
-  return quota / period;
-}
-
 std::vector<Finding> CheckProcessor(const Settings& settings) {
-  return {CheckIsa(settings), CheckCores(settings), CheckDevice(settings)};
+  return {CheckIsa(settings), CheckCores(settings), CheckCeilings(settings), CheckDevice(settings)};
 }
 
 std::vector<Finding> CheckLimits(const Settings& settings) {

@@ -2,6 +2,7 @@
 
 #include <condition_variable>
 #include <mutex>
+#include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -24,16 +25,22 @@ class Reader {
     return mailbox_;
   }
 
-  [[nodiscard]] StatusOr<std::vector<float>> Wait() {
-    std::vector<float> logprobs;
+  // Until so many tokens have come, or the end.
+  [[nodiscard]] Status WaitFor(size_t tokens) {
     scheduler::MailboxBatch batch;
-    while (true) {
+    while (!ended_ && logprobs_.size() < tokens) {
       signal_->Wait();
       if (!mailbox_->Drain(batch)) continue;
-      for (const scheduler::TokenEvent& event : batch.tokens) logprobs.push_back(event.logprob);
+      for (const scheduler::TokenEvent& event : batch.tokens) logprobs_.push_back(event.logprob);
       if (batch.error) return *batch.error;
-      if (!batch.finished.empty()) return logprobs;
+      ended_ = !batch.finished.empty();
     }
+    return absl::OkStatus();
+  }
+  // Of all tokens.
+  [[nodiscard]] StatusOr<std::vector<float>> Wait() {
+    TESSERA_RETURN_IF_ERROR(WaitFor(SIZE_MAX));
+    return std::move(logprobs_);
   }
 
  private:
@@ -54,7 +61,25 @@ class Reader {
   };
   const std::shared_ptr<Signal> signal_ = std::make_shared<Signal>();
   const std::shared_ptr<scheduler::StreamMailbox> mailbox_;
+  std::vector<float> logprobs_;
+  bool ended_ = false;
 };
+
+using Readers = std::vector<std::unique_ptr<Reader>>;
+
+Status WaitForAll(const Readers& readers, size_t tokens) {
+  for (const std::unique_ptr<Reader>& reader : readers) {
+    TESSERA_RETURN_IF_ERROR(reader->WaitFor(tokens));
+  }
+  return absl::OkStatus();
+}
+
+Status Submit(scheduler::Inbox& inbox, scheduler::GenerationRequest request, Reader& reader) {
+  request.bypass_prefix_cache = true;
+  request.arrival = SystemClock().Now();
+  TESSERA_RETURN_IF_ERROR(inbox.Reserve());
+  return inbox.Submit({.request = std::move(request), .mailbox = reader.mailbox()});
+}
 
 }  // namespace
 
@@ -99,14 +124,47 @@ StatusOr<std::vector<float>> LocalModel::Score(std::span<const TokenId> ids, uin
   request.prompt_only = true;
   request.output.prompt_logprobs = 0;
   request.output.prompt_logprobs_from = from;
-  request.bypass_prefix_cache = true;
-  request.arrival = SystemClock().Now();
   Reader reader;
-  scheduler::Inbox& inbox = engine_->inbox();
-  TESSERA_RETURN_IF_ERROR(inbox.Reserve());
-  TESSERA_RETURN_IF_ERROR(
-      inbox.Submit({.request = std::move(request), .mailbox = reader.mailbox()}));
+  TESSERA_RETURN_IF_ERROR(Submit(engine_->inbox(), std::move(request), reader));
   return reader.Wait();
+}
+
+StatusOr<LocalModel::Phases> LocalModel::Profile(const ProfileLoad& load) {
+  TESSERA_RETURN_IF_ERROR(
+      engine_->CheckFits(*model_->chain, load.prompt_tokens, load.output_tokens));
+  std::mt19937 random(static_cast<uint32_t>(load.seed));
+  const auto submit_all = [&](Readers& readers, uint32_t output) -> Status {
+    for (uint32_t i = 0; i < load.streams; ++i) {
+      scheduler::GenerationRequest request;
+      request.id = RequestId(next_request_++);
+      request.chain = model_->chain_id;
+      for (uint32_t t = 0; t < load.prompt_tokens; ++t) {
+        request.prompt.push_back(static_cast<TokenId>(random() % model_->chain->vocab()));
+      }
+      request.sampling.temperature = 0;
+      request.stopping.max_tokens = output;
+      request.stopping.ignore_eos = true;
+      readers.push_back(std::make_unique<Reader>());
+      TESSERA_RETURN_IF_ERROR(Submit(engine_->inbox(), std::move(request), *readers.back()));
+    }
+    return absl::OkStatus();
+  };
+  Readers warm, prompts, streams;
+  TESSERA_RETURN_IF_ERROR(submit_all(warm, 1));
+  TESSERA_RETURN_IF_ERROR(WaitForAll(warm, SIZE_MAX));
+  Phases phases;
+  engine_->StartProfile();
+  TESSERA_RETURN_IF_ERROR(submit_all(prompts, 1));
+  TESSERA_RETURN_IF_ERROR(WaitForAll(prompts, SIZE_MAX));
+  phases.prompt = engine_->TakeProfile();
+  TESSERA_RETURN_IF_ERROR(submit_all(streams, load.output_tokens));
+  TESSERA_RETURN_IF_ERROR(WaitForAll(streams, 1));
+  engine_->StartProfile();
+  // The first to come is the first to end.
+  TESSERA_RETURN_IF_ERROR(streams.front()->WaitFor(SIZE_MAX));
+  phases.decode = engine_->TakeProfile();
+  TESSERA_RETURN_IF_ERROR(WaitForAll(streams, SIZE_MAX));
+  return phases;
 }
 
 }  // namespace tessera::server

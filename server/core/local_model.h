@@ -30,6 +30,22 @@ class LocalModel {
   // INVALID_ARGUMENT when they do not fit the model's context or the cache.
   [[nodiscard]] StatusOr<std::vector<float>> Score(std::span<const TokenId> ids, uint32_t from);
 
+  // So many streams at once, each of a random prompt and greedy outputs of that length.
+  struct ProfileLoad {
+    uint32_t streams = 1;
+    uint32_t prompt_tokens = 128;
+    uint32_t output_tokens = 64;
+    uint64_t seed = 1;
+  };
+  // Steps of the prompts alone, and steps in which all streams decode.
+  struct Phases {
+    scheduler::EngineProfile prompt;
+    scheduler::EngineProfile decode;
+  };
+  // INVALID_ARGUMENT when a stream does not fit the model's context or the cache.
+  [[nodiscard]] StatusOr<Phases> Profile(const ProfileLoad& load);
+  [[nodiscard]] const kernels::Backend& backend() const { return *backend_; }
+
  private:
   LocalModel() = default;
 

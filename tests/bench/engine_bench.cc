@@ -1,13 +1,15 @@
 // Times the engine itself, without a server: decoding steps of a batch, prompts, and both together.
 //
 //   engine_bench --zoo DIR --chain NAME[,NAME…] [--device cpu|cuda] [--kv auto|bf16|f8]
-//                [--cache-gib N] [--batch-tokens N] [--numerics fast|deterministic] CASE…
+//                [--isa auto|SET] [--threads N] [--cache-gib N] [--batch-tokens N]
+//                [--numerics fast|deterministic] CASE…
 //
-// A case is a word: decode:BATCH:CONTEXT (steps of BATCH sequences after CONTEXT tokens each),
+// A case is a word: decode:BATCH:CONTEXT[:STEPS] (steps of BATCH sequences after CONTEXT tokens),
 // serve:REQUESTS:PROMPT:OUTPUT (all at once, to the last token), prompt:REQUESTS:PROMPT (one token
 // of output), mixed:REQUESTS:PROMPT:OUTPUT (of lengths up to these, greedy and sampled, all at once
 // and then each alone: how many answers are equal), link (what the link to the device takes from
-// the ring that loads go through). Requests take the chains in turn. Each case prints one line of
+// the ring that loads go through), read:MEGABYTES (what as many threads read from so much host
+// memory). Requests take the chains in turn. Each case prints one line of
 // `name value` pairs; times are medians of the engine's own steps or wall time of the whole. A
 // line `load` comes first: from the first look at the zoo until the weights are on the device, and
 // what was brought there over the link (weights that the device makes itself are not).
@@ -28,6 +30,7 @@
 #include "absl/strings/str_split.h"
 #include "blockzoo/chain.h"
 #include "blockzoo/zoo.h"
+#include "kernels/ceilings.h"
 #include "scheduler/engine.h"
 
 namespace tessera::bench {
@@ -40,6 +43,8 @@ struct Options {
   std::vector<std::string> chains;
   std::string device = "cuda";
   std::string kv = "auto";
+  std::string isa = "auto";  // of the CPU backend
+  int threads = 0;           // of the CPU backend; 0: as the daemon takes them
   uint64_t cache_gib = 16;
   uint32_t batch_tokens = 0;
   bool deterministic = false;
@@ -63,6 +68,14 @@ uint64_t NumberOf(absl::string_view text) {
   return value;
 }
 
+kernels::CpuIsa IsaNamed(const std::string& name) {
+  if (name == "auto") return kernels::CpuIsa::kAuto;
+  for (const kernels::CpuIsa isa : kernels::SupportedCpuIsas()) {
+    if (name == kernels::NameOf(isa)) return isa;
+  }
+  Die("this processor has no " + name);
+}
+
 Options ParseOptions(int argc, char** argv) {
   Options options;
   for (int i = 1; i < argc; ++i) {
@@ -79,6 +92,10 @@ Options ParseOptions(int argc, char** argv) {
       options.chains = absl::StrSplit(value, ',');
     } else if (word == "--device") {
       options.device = value;
+    } else if (word == "--isa") {
+      options.isa = value;
+    } else if (word == "--threads") {
+      options.threads = static_cast<int>(NumberOf(value));
     } else if (word == "--kv") {
       options.kv = value;
     } else if (word == "--cache-gib") {
@@ -139,7 +156,7 @@ class Bench {
   explicit Bench(const Options& options) : options_(options) {
     backend_ = options.device == "cuda"
                    ? Need(kernels::MakeCudaBackend(0, options.zoo + "/device-costs.txt"))
-                   : Need(kernels::MakeCpuBackend(kernels::CpuIsa::kAuto));
+                   : Need(kernels::MakeCpuBackend(IsaNamed(options.isa)));
     zoo_ =
         Need(blockzoo::Zoo::Open({.directory = options.zoo, .mode = blockzoo::ZooMode::kReadOnly}));
     blockzoo::CacheChoice cache;
@@ -149,8 +166,9 @@ class Bench {
     scheduler::EngineOptions engine;
     engine.cache_bytes = options.cache_gib << 30;
     engine.prefix_reuse = false;
-    engine.max_batch_tokens =
-        options.batch_tokens > 0 ? options.batch_tokens : backend_->batch_tokens();
+    engine.threads = options.threads;
+    batch_tokens_ = options.batch_tokens > 0 ? options.batch_tokens : backend_->batch_tokens();
+    engine.max_batch_tokens = batch_tokens_;
     engine.max_running = 256;
     if (options.deterministic) engine.determinism = scheduler::Determinism::kAlways;
     engine.park_above_tokens = 1 << 20;
@@ -184,7 +202,7 @@ class Bench {
       return static_cast<uint32_t>(NumberOf(words[i]));
     };
     if (words[0] == "decode") {
-      Decode(number(1), number(2));
+      Decode(number(1), number(2), words.size() > 3 ? number(3) : 48);
     } else if (words[0] == "serve") {
       Serve(text, number(1), number(2), number(3));
     } else if (words[0] == "prompt") {
@@ -193,6 +211,12 @@ class Bench {
       Mixed(text, number(1), number(2), number(3));
     } else if (words[0] == "link") {
       std::printf("link gb_s %.2f\n", Need(backend_->memory().MeasureLink()) * 1e-9);
+    } else if (words[0] == "read") {
+      kernels::ThreadPool pool({.threads = options_.threads > 0
+                                               ? options_.threads
+                                               : kernels::ThreadPool::UsableCores()});
+      std::printf("read megabytes %u gb_s %.2f\n", number(1),
+                  kernels::MeasureReadRate(pool, uint64_t{number(1)} << 20) * 1e-9);
     } else {
       Die("unknown case " + text);
     }
@@ -246,20 +270,24 @@ class Bench {
     }
   }
 
-  // Steps between the moment that every sequence decodes and the end of the first.
-  void Decode(uint32_t batch, uint32_t context) {
-    constexpr uint32_t kWarm = 24, kSteps = 64;
-    const auto readers = SubmitAll(batch, context, kWarm + kSteps + 32);
+  // `steps` steps, from the moment that every sequence has decoded for a while.
+  void Decode(uint32_t batch, uint32_t context, uint32_t steps_wanted) {
+    const uint32_t warm = std::min(24u, steps_wanted / 4);
+    // Sequences that began early are ahead of the last by as many steps as the prompts took.
+    const uint32_t lead = 1 + batch * context / batch_tokens_;
+    const auto readers = SubmitAll(batch, context, warm + steps_wanted + lead + 16);
     const auto fewest = [&] {
       uint32_t least = UINT32_MAX;
       for (const auto& reader : readers) least = std::min(least, reader->tokens());
       return least;
     };
-    while (fewest() < kWarm) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    const auto wait_for = [&](uint32_t tokens) {
+      while (fewest() < tokens) std::this_thread::sleep_for(std::chrono::microseconds(200));
+    };
+    wait_for(std::max(1u, warm));
     const scheduler::EngineStats before = engine_->Stats();
     const auto start = std::chrono::steady_clock::now();
-    const uint32_t from = fewest();
-    while (fewest() < from + kSteps - 16) std::this_thread::yield();
+    wait_for(fewest() + steps_wanted);
     const scheduler::EngineStats after = engine_->Stats();
     const double seconds = Seconds(std::chrono::steady_clock::now() - start).count();
     const auto steps = static_cast<double>(after.steps - before.steps);
@@ -311,6 +339,7 @@ class Bench {
   std::unique_ptr<blockzoo::ChainBinder> binder_;
   std::vector<std::shared_ptr<const blockzoo::Chain>> chains_;
   std::unique_ptr<scheduler::Engine> engine_;
+  uint32_t batch_tokens_ = 0;
   uint64_t next_ = 1;
 };
 

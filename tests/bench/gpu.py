@@ -10,38 +10,20 @@ import os
 import pathlib
 import re
 import shutil
-import subprocess
 import tempfile
 import time
 
 import daemon
+import programs
+from programs import pairs, run
 from spine import Row
 
-BUNDLE = pathlib.Path(os.environ.get("TESSERA_BUNDLE", pathlib.Path(__file__).resolve().parent.parent))
-os.environ.setdefault("TESSERA_BINARY", str(BUNDLE / "tessera"))  # for the support modules
+BUNDLE = programs.bundle()
 
 # Llama-3-8B: bytes of a step's weights (the embedding is looked up, not read), and of a token's keys and values.
 WEIGHTS = {"bf16": 15.01e9, "f8-channel": 6.98e9 + 1.05e9, "i4-g128": 6.98e9 * 0.5156 + 1.05e9}
 KV_TOKEN = 32 * 2 * 8 * 128 * 2
 FLOPS_TOKEN = 2 * 7.5e9
-
-
-def run(*line, timeout=600):
-    done = subprocess.run([str(part) for part in line], capture_output=True, text=True, timeout=timeout)
-    if done.returncode != 0:
-        raise SystemExit(f"{line[0]} failed ({done.returncode}):\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    return done.stdout
-
-
-def pairs(line):
-    """{name: value} of a line; a name that comes twice would hide a figure."""
-    words, found = line.split(), {}
-    for name, value in zip(words, words[1:]):
-        if re.fullmatch(r"[-+0-9.e]+", value):
-            if name in found:
-                raise SystemExit(f"the name {name!r} comes twice: {line}")
-            found[name] = float(value)
-    return found
 
 
 @functools.cache
@@ -69,20 +51,8 @@ def chain(dtype, name=None, *extra):
 @functools.cache
 def engine(chains, cases, *flags):
     """The lines that engine_bench printed, by case."""
-    text = run(BUNDLE / "bench" / "engine_bench", "--zoo", zoo(), "--chain", chains, "--cache-gib",
-               os.environ.get("TESSERA_BENCH_CACHE_GIB", 48), *flags, *cases)
-    found = {}
-    for line in text.splitlines():
-        words = line.split()
-        if not words:
-            continue
-        if words[0] == "decode":
-            found[f"decode:{words[2]}:{words[4]}"] = pairs(line)
-        elif ":" in words[0]:
-            found[words[0]] = pairs(line)
-        elif words[0] in ("load", "link"):
-            found[words[0]] = pairs(line)
-    return found
+    return programs.engine_lines(zoo(), chains, cases, "--cache-gib", os.environ.get("TESSERA_BENCH_CACHE_GIB", 48),
+                                 *flags)
 
 
 def vllm(arguments, kind, case):

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Measures a section's rows and prints one line each: `row · ours · peer or limit · ratio · target · ok|short`.
+"""Measures a section's rows and prints one line each: `row · ours · peer or limit · ratio · target · ok|short|unmeasured`.
 
-    tests/bench/report.py SECTION [ROW...] [--peer-dir DIR] [--models DIR]
+    tests/bench/report.py SECTION [ROW...] [--peer-dir DIR] [--models DIR] [--cpus LIST] [--quick]
 
 --peer-dir is what build_peer.sh made, --models what make_models.sh made (default: the peer's folder). Peer and ours
-run in turns within the same call, and medians are compared. Exits with 1 if a row is short of its target.
+run in turns within the same call, and medians are compared. Exits with 1 if a row is short of its target, or could not
+be measured on this machine. In the section `cpu`, --cpus keeps both sides on these processors, and --quick measures
+once instead of five times, with fewer steps.
 """
 
 import argparse
@@ -18,6 +20,18 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "support"), str(HERE.parent / "gold
 # Rows by section: the function that measures them. A section's modules are loaded when it is asked for: what they need
 # (torch, tokenizers) need not be there for the others.
 SECTIONS = {
+    "cpu": {
+        "a": "cpu.one_stream",
+        "b": "cpu.eight_streams",
+        "c": "cpu.many_streams",
+        "d": "cpu.prompts",
+        "e": "cpu.avx512",
+        "e2": "cpu.avx2",
+        "f": "cpu_engine.read_share",
+        "g": "cpu_engine.outside_kernels",
+        "h": "cpu_engine.shared_chains",
+        "i": "cpu_scoring.accuracy",
+    },
     "gpu": {name: f"{'gpu_kernels' if name in 'efg' else 'gpu'}.ROWS.{name}" for name in "abcdefghijkl"},
     "models": {
         "a": "models_architectures.figures",
@@ -57,7 +71,8 @@ def measure(place):
 
 def line(row):
     ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
-    return " · ".join([row.name, row.ours, row.beside, ratio, row.target, "ok" if row.ok else "short"])
+    verdict = "unmeasured" if row.ok is None else "ok" if row.ok else "short"
+    return " · ".join([row.name, row.ours, row.beside, ratio, row.target, verdict])
 
 
 def main():
@@ -67,6 +82,8 @@ def main():
     parser.add_argument("--peer-dir", type=pathlib.Path)
     parser.add_argument("--models", type=pathlib.Path)
     parser.add_argument("--vllm", type=pathlib.Path, help="what the peer's bench printed in the same call")
+    parser.add_argument("--cpus", help="of the section cpu: the processors for both sides, as taskset takes them")
+    parser.add_argument("--quick", action="store_true", help="of the section cpu: one short measurement each")
     arguments = parser.parse_args()
     arguments.models = arguments.models or arguments.peer_dir
     table = SECTIONS[arguments.section]

@@ -24,7 +24,7 @@ class Row:
     beside: str
     ratio: float | None
     target: str
-    ok: bool
+    ok: bool | None  # None: not measured
 
 
 @contextlib.contextmanager

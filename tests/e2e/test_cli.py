@@ -299,6 +299,20 @@ def test_bench_measures_each_level(shared_daemon, stories):
     assert done.returncode == FAILED and "4 failed" in done.stdout
 
 
+def test_bench_profiles_a_chain_of_the_zoo(zoo, shared_daemon, stories):
+    asked = ("bench", "--profile", "--zoo", zoo, "--set", "engine.device=cpu", "--model", stories, "--concurrency", 2,
+             "--prompt-tokens", 20, "--max-tokens", 12)
+    seen = as_json(*asked, "--json")
+    assert seen["read_gb_s"] > 0 and seen["peak_gop_s"]["int8"] > 0
+    decode = seen["levels"][0]["decode"]
+    assert decode["rows"] <= 2 * decode["steps"] and decode["step_us"] > 0
+    inside = sum(op["ns"] for op in decode["ops"]) / decode["steps"] / 1e3
+    assert 0 < inside <= decode["step_us"] + decode["counting_us"]
+    linear = [op for op in decode["ops"] if op["op"] == "linear"]
+    assert linear and all(op["bytes"] > 0 and op["operations"] > 0 for op in linear)
+    assert "of counting" in daemon.command(*asked).stdout
+
+
 def test_exit_codes_and_errors(shared_daemon, tmp_path):
     fails(UNAVAILABLE, "ps", "--admin", tmp_path / "none.sock")
     fails(UNAVAILABLE, "generate", "--endpoint", "127.0.0.1:1", "--model", "tiny", "--prompt", "x")

@@ -69,8 +69,12 @@ TEST(ThreadPoolTest, SharesCoverEverythingOnce) {
   }
 }
 
-TEST(ThreadPoolTest, AtLeastOneProcessor) { EXPECT_GE(ThreadPool::UsableProcessors(), 1); }
+TEST(ThreadPoolTest, AtLeastOneProcessor) {
+  EXPECT_GE(ThreadPool::UsableCores(), 1);
+  EXPECT_GE(ThreadPool::UsableProcessors(), ThreadPool::UsableCores());
+}
 
+// A folder that stands for one of the kernel's.
 class CgroupTest : public ::testing::Test {
  protected:
   void Write(const std::string& path, const std::string& text) {
@@ -103,6 +107,44 @@ TEST_F(CgroupTest, VersionOneReadsTheCpuController) {
 TEST_F(CgroupTest, NonsenseIsNoLimit) {
   Write("cpu.max", "soon now\n");
   EXPECT_EQ(CgroupProcessors("0::/\nrubbish\n", root_.string()), std::nullopt);
+}
+
+using TopologyTest = CgroupTest;
+
+TEST(ProcessorListTest, RangesAndNumbers) {
+  EXPECT_EQ(ParseProcessorList("0-3,8,10-11\n"), (std::vector<int>{0, 1, 2, 3, 8, 10, 11}));
+  EXPECT_EQ(ParseProcessorList("5,1,1-2"), (std::vector<int>{1, 2, 5}));
+  EXPECT_TRUE(ParseProcessorList("").empty());
+  EXPECT_EQ(ParseProcessorList("x,3-1,7-,4,-2,99999999"), (std::vector<int>{4}));
+}
+
+// Two packages of two cores of two hyper-threads, a memory node each.
+TEST_F(TopologyTest, HyperThreadsAreOneCore) {
+  for (int id = 0; id < 8; ++id) {
+    const std::string folder = "cpu/cpu" + std::to_string(id) + "/topology/";
+    Write(folder + "physical_package_id", std::to_string(id / 2 % 2) + "\n");
+    Write(folder + "core_id", std::to_string(id % 2) + "\n");
+  }
+  Write("node/online", "0-1\n");
+  Write("node/node0/cpulist", "0-1,4-5\n");
+  Write("node/node1/cpulist", "2-3,6-7\n");
+  const auto all = ReadTopology(root_.string(), {7, 6, 5, 4, 3, 2, 1, 0});
+  ASSERT_EQ(all.size(), 8u);
+  EXPECT_EQ(all[6], (Processor{.id = 6, .package = 1, .core = 0, .node = 1}));
+  EXPECT_EQ(CountCores(all), 4);
+  EXPECT_EQ(CountNodes(all), 2);
+  // A mask that leaves both threads of one core and one thread of another.
+  const auto some = ReadTopology(root_.string(), {0, 1, 4});
+  EXPECT_EQ(CountCores(some), 2);
+  EXPECT_EQ(CountNodes(some), 1);
+}
+
+TEST_F(TopologyTest, WhatCannotBeReadIsACoreOfItsOwn) {
+  Write("cpu/cpu0/topology/core_id", "0\n");
+  Write("cpu/cpu1/topology/core_id", "none\n");
+  const auto processors = ReadTopology(root_.string(), {0, 1, 2});
+  EXPECT_EQ(CountCores(processors), 3);
+  EXPECT_EQ(CountNodes(processors), 1);
 }
 
 }  // namespace

@@ -4,8 +4,9 @@
 
 #include <cstdlib>
 
+#include "absl/strings/match.h"
+#include "server/cli/bench_profile.h"
 #include "server/cli/bench_stats.h"
-#include "server/cli/doctor_checks.h"
 #include "server/cli/error_text.h"
 #include "server/cli/plan_sequences.h"
 #include "server/cli/settings_flags.h"
@@ -65,10 +66,25 @@ TEST(BenchStatsTest, RatesCountAllClients) {
   EXPECT_DOUBLE_EQ(level.time_per_output_token_s.p95, 0.1);  // one token has no time between
 }
 
-TEST(DoctorTest, ReadsAControlGroupsQuota) {
-  EXPECT_DOUBLE_EQ(QuotaCores("150000 100000\n"), 1.5);
-  for (const char* text : {"max 100000\n", "", "150000", "0 100000", "1 0", "a b", "1 2 3"}) {
-    EXPECT_EQ(QuotaCores(text), 0) << text;
+TEST(ProfileTest, SharesAreOfAStepWithoutTheCounting) {
+  scheduler::EngineProfile profile;
+  profile.steps = 2;
+  profile.rows = 16;
+  profile.step_ns = 2'100'000;
+  profile.own_ns = 100'000;
+  profile.kernel_ns = 1'900'000;
+  profile.overhead_ns = 200'000;
+  profile.ops = {{.op = "linear",
+                  .what = "weight Q4_1",
+                  .calls = 8,
+                  .ns = 1'500'000,
+                  .work = {.bytes = 15'000'000, .ops = 600'000'000}},
+                 {.op = "norm", .what = "kind rms", .calls = 4, .ns = 100'000, .work = {}}};
+  const std::string table = ProfileTable(profile, 20);
+  EXPECT_TRUE(absl::StrContains(table, "2 steps of 8.0 rows, 1000.0 us each")) << table;
+  for (const char* part : {"4.0", "750.0", "75.0 %", "10.0", "50 %", "400.0", "between kernels",
+                           "outside kernels", "5.0 %", "10.0 %"}) {
+    EXPECT_TRUE(absl::StrContains(table, part)) << part << "\n" << table;
   }
 }
 
