@@ -308,7 +308,8 @@ class LatentAttentionBlock final : public BoundBlock {
       workspace_bytes_per_row_ += bytes(q_rank_) + q_input_.workspace_bytes_per_row();
     }
     linear_tasks_ = static_cast<size_t>(shape_.q_heads);
-    max_width_ = static_cast<uint64_t>(std::max({width_, q_width(), o_width(), latent_width()}));
+    max_width_ =
+        static_cast<uint64_t>(std::max({width_, q_width(), o_width(), latent_width(), q_rank_}));
     return absl::OkStatus();
   }
 

@@ -79,11 +79,6 @@ class CpuBackend final : public Backend {
     cpu::PackTile16(dtype, out, in, canonical, packed);
   }
 
-  // Tiles multiply bf16.
-  DType KvDType(DType weight) const override {
-    return isa_ == CpuIsa::kAmx && !IsFloatType(weight) ? DType::kBF16 : Backend::KvDType(weight);
-  }
-
   uint64_t LinearRowStep() const override { return cpu::kTileRows; }
 
   size_t ScratchBytes(const ContextNeeds& needs) const override {
@@ -93,16 +88,17 @@ class CpuBackend final : public Backend {
                                                      cpu::TileAttentionScratchFloats(head_dim)));
     // A row of a table that is added to another.
     const size_t row = needs.max_width * sizeof(float);
-    const size_t tiles = isa_ == CpuIsa::kAmx ? TileScratch(needs.max_width) : 0;
-    return std::max({attention, row, tiles, cpu::SampleScratchBytes(needs.max_vocab)});
+    const auto width = static_cast<int64_t>(needs.max_width);
+    const auto linear = static_cast<size_t>(cpu::LinearScratchBytes(width));
+    const size_t tiles = isa_ == CpuIsa::kAmx ? TileScratch(width) : 0;
+    return std::max({attention, row, linear, tiles, cpu::SampleScratchBytes(needs.max_vocab)});
   }
 
  private:
   // Of rows of up to `width`: narrower ones may come in larger blocks.
-  static size_t TileScratch(uint64_t width) {
-    const auto wide = static_cast<int64_t>(width);
-    return static_cast<size_t>(std::max(cpu::TileScratchBytes(wide),
-                                        cpu::TileScratchBytes(std::min<int64_t>(wide, 4096))));
+  static size_t TileScratch(int64_t width) {
+    return static_cast<size_t>(std::max(cpu::TileScratchBytes(width),
+                                        cpu::TileScratchBytes(std::min<int64_t>(width, 4096))));
   }
 
   CpuIsa isa_;

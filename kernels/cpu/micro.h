@@ -38,7 +38,7 @@ struct LinearCall {
   // Of types with planes: from a tile's start to its scales and zeros.
   int64_t tile_scales;
   int64_t tile_zeros;
-  std::byte* scratch;  // of kernels on tile registers: TileScratchBytes(in)
+  std::byte* scratch;  // of integer types: LinearScratchBytes(in), or TileScratchBytes(in)
 };
 
 // Weight types whose products are compiled together, in one file an instruction set.
@@ -53,6 +53,10 @@ enum class LinearFamily : uint8_t { kFloats, kBlocks32, kBlocks256 };
 struct LinearKernels {
   void (*run[kWeightTypeCount])(const LinearCall&);  // null for the types of other families
 };
+
+// Rows whose activations stay in the second-level cache while some tiles pass.
+inline constexpr int64_t kRowBlock = 252;
+[[nodiscard]] constexpr int64_t LinearScratchBytes(int64_t in) { return kRowBlock * (in / 32) * 4; }
 
 // Products on tile registers (simd/linear_tiles.h): of block formats whose groups of 32 have one
 // integer scale, or none.

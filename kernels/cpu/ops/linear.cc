@@ -6,6 +6,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "config/foundation/check.h"
 #include "kernels/cpu/layout.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/registry.h"
@@ -14,8 +15,6 @@
 namespace tessera::kernels::cpu {
 namespace {
 
-// Rows whose activations stay in the second-level cache while the tiles of a unit pass.
-constexpr int64_t kRowBlock = 252;
 // A unit is at least this much of the weight, so that streaming is not cut into crumbs.
 constexpr int64_t kUnitBytes = 24 << 10;
 constexpr int64_t kTileStep = 8;  // register blocks of every instruction set divide it
@@ -70,10 +69,9 @@ LinearCall CallOf(const LinearOp::Params& p, const LinearTask& task) {
 
 // Fewer rows are quicker without tiles. Measured on a Xeon with AMX (Q4_1, Q8_0, Q4_K of
 // [1536, 576] and [576, 1536]; medians of paired runs, time without tiles over time with them):
-//   rows 8: 0.5 ... 0.7   24: 0.85 ... 0.95   32: 0.9 ... 1.1   64: 0.97 ... 1.2   512: 1.04
+//   rows 8: 0.5 ... 0.7   24: 0.85 ... 0.95   32: 0.9 ... 1.1   64: 0.75 ... 1.2   512: 1.04
 //   ... 1.36
-// Moving tiles costs the same for any number of rows, and a processor that multiplies tiles lowers
-// its clock.
+// Moving tiles costs the same for any number of rows.
 constexpr int32_t kTileRowsFrom = 64;
 
 // How the products of one task are made.
@@ -91,6 +89,15 @@ LinearWay WayOf(int64_t in, int32_t rows) {
   return {Micro<isa>::template Linear<FamilyOf(dtype)>().run[static_cast<int>(dtype)], kRowBlock};
 }
 
+// Of a thread.
+template <CpuIsa isa, DType dtype>
+size_t ScratchBytesOf(int64_t in) {
+  if constexpr (!IsBlockFormat(dtype)) return 0;
+  constexpr bool kTiles = isa == CpuIsa::kAmx && TakesTiles(dtype);
+  const int64_t tiles = kTiles ? TileScratchBytes(in) : 0;
+  return static_cast<size_t>(std::max(LinearScratchBytes(in), tiles));
+}
+
 template <CpuIsa isa, DType dtype>
 void Run(ExecContext& context, const LinearOp::Params& p) {
   const int64_t tile_bytes = static_cast<int64_t>(TileBytes(dtype, static_cast<uint64_t>(p.in)));
@@ -106,6 +113,8 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
     ns += bytes / 25 + products / (IsBlockFormat(dtype) ? 200 : 50);
   }
   if (units == 0) return;
+  const size_t scratch = ScratchBytesOf<isa, dtype>(p.in);
+  TESSERA_CHECK(scratch <= context.scratch_bytes());
   ForEachTaken(context, units, ns, [&](auto next, int thread) {
     int64_t before = 0;
     size_t at = 0;

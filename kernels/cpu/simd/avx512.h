@@ -22,6 +22,7 @@ struct Avx512 {
   // Register blocks of the integer products (tiles for one row, tiles, rows), the float ones,
   // attention.
   static constexpr int kIntTiles1 = 4, kIntTiles = 2, kIntRows = 6;
+  static constexpr int kAhead = 0;
   static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;
   static constexpr int kItems = 6, kVecs = 4;
   static constexpr bool kBiasedDot = true;  // DotBiased wants the 128 * sum correction

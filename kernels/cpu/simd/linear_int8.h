@@ -10,6 +10,18 @@
 
 namespace tessera::kernels::cpu {
 
+// to[i] = d_x * float(sum_x) of group i of a call's rows: what a minimum multiplies.
+template <class S>
+TESSERA_SIMD void ScaledSums(const LinearCall& c, float* to) {
+  const int64_t groups = c.in / 32;
+  const float* dx = c.x_scale + c.row_begin * groups;
+  const int16_t* sum = c.x_sum + c.row_begin * groups * 2;
+  const int64_t count = (c.row_end - c.row_begin) * groups;
+  for (int64_t i = 0; i < count; ++i) {
+    to[i] = dx[i] * static_cast<float>(sum[2 * i] + sum[2 * i + 1]);
+  }
+}
+
 template <class S, DType kType>
 struct Int8Linear {
   using F = typename S::F;
@@ -26,6 +38,11 @@ struct Int8Linear {
   static constexpr int kRun = kRunFits < kRunLimit ? kRunFits : kRunLimit;
   // What the stored values of a group have too much.
   static constexpr int kZero = kWide && !S::kBiasedDot ? 0 : kFormat.zero;
+  // What is made once for all outputs of a call, for each row and group: ScaledSums, or what the
+  // integer sum of a group begins with. Groups with halves have neither.
+  static constexpr bool kScaledSums = Scales::kMin && !Scales::kHalves;
+  static constexpr bool kStarts = kZero != 0 && !Scales::kHalves;
+  static_assert(!kScaledSums || !kStarts);
 
   template <int T, int R>
   struct Block {
@@ -34,6 +51,7 @@ struct Int8Linear {
     const int8_t* q;
     const float* scale;
     const int16_t* sum;
+    const std::byte* made;  // ScaledSums or starts, 4 bytes each
     int64_t in;
     int64_t groups;
   };
@@ -96,7 +114,7 @@ struct Int8Linear {
       const I sum = S::IMadd16(scales.scales[g], Sums(b, r, at));
       return S::ISub(S::IZero(), S::template IShl<kShift>(sum));
     } else {
-      return S::IMadd16(Sums(b, r, at), S::ISet16(-kZero));
+      return S::Broadcast4(b.made + (r * b.groups + at) * 4);
     }
   }
 
@@ -167,8 +185,13 @@ struct Int8Linear {
   template <int T, int R>
   TESSERA_SIMD void AddMinimum(Block<T, R>& b, const Scales (&scales)[T], int g, int r, int64_t at,
                                F dx) {
-    const I sums = Sums(b, r, at);
-    const F all = S::Mul(dx, S::ToFloat(S::IMadd16(sums, S::ISet16(1))));
+    F all;
+    I sums;
+    if constexpr (kScaledSums) {
+      all = S::FromBits(S::Broadcast4(b.made + (r * b.groups + at) * 4));
+    } else {
+      sums = Sums(b, r, at);
+    }
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       if constexpr (Scales::kHalves) {
@@ -185,6 +208,15 @@ struct Int8Linear {
   // A unit of kCount groups that begins with group `at` of the row.
   template <int kCount, int T, int R>
   TESSERA_SIMD void Unit(Block<T, R>& b, int64_t at) {
+    // Unpacking keeps the loads of a processor from running far ahead; whole bytes do not.
+    if constexpr (S::kAhead > 0 && R == 1 && kTile.low.bits < 8) {
+      for (int t = 0; t < T; ++t) {
+#pragma GCC unroll 40
+        for (uint32_t i = 0; i < kTile.unit_bytes; i += 64) {
+          __builtin_prefetch(b.tile[t] + S::kAhead + i);
+        }
+      }
+    }
     Scales scales[T];
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
@@ -214,6 +246,7 @@ struct Int8Linear {
     b.q = c.q + int64_t{row} * b.in;
     b.scale = c.x_scale + int64_t{row} * b.groups;
     b.sum = c.x_sum + int64_t{row} * b.groups * 2;
+    b.made = c.scratch + (row - c.row_begin) * b.groups * 4;
     const int64_t tile_bytes = b.groups / kUnit * int64_t{kTile.unit_bytes} +
                                (b.groups % kUnit != 0 ? int64_t{kTile.single_bytes} : 0);
 #pragma GCC unroll 8
@@ -252,9 +285,18 @@ struct Int8Linear {
     }
   }
 
+  static void Starts(const LinearCall& c, int32_t* to) {
+    const int64_t groups = c.in / 32;
+    const int16_t* sum = c.x_sum + c.row_begin * groups * 2;
+    const int64_t count = (c.row_end - c.row_begin) * groups;
+    for (int64_t i = 0; i < count; ++i) to[i] = -kZero * (sum[2 * i] + sum[2 * i + 1]);
+  }
+
   static void Call(const LinearCall& c) {
     const int32_t rows = c.row_end - c.row_begin;
     if (rows <= 0) return;
+    if constexpr (kScaledSums) ScaledSums<S>(c, reinterpret_cast<float*>(c.scratch));
+    if constexpr (kStarts) Starts(c, reinterpret_cast<int32_t*>(c.scratch));
     // A tile that is left over is rare: fewer instances of it are worth their compilation.
     constexpr int kRowsLeft = S::kIntRows < 3 ? S::kIntRows : 3;
     for (int32_t tile = c.tile_begin; tile < c.tile_end;) {

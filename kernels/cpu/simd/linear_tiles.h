@@ -177,16 +177,6 @@ struct TileLinear {
     T::Configure(config);
   }
 
-  static void ScaleRowSums(const LinearCall& c, const Scratch& s) {
-    const int64_t groups = c.in / 32;
-    const float* dx = c.x_scale + c.row_begin * groups;
-    const int16_t* sum = c.x_sum + c.row_begin * groups * 2;
-    const int64_t count = (c.row_end - c.row_begin) * groups;
-    for (int64_t i = 0; i < count; ++i) {
-      s.x_sum[i] = dx[i] * static_cast<float>(sum[2 * i] + sum[2 * i + 1]);
-    }
-  }
-
   template <int kStep>
   TESSERA_SIMD void UnpackSteps(const std::byte* group, I table, int8_t* to) {
     constexpr int kOrdered = kTile.low.bits != 4 ? kStep : kStep / 2 + kStep % 2 * 4;
@@ -278,7 +268,7 @@ struct TileLinear {
     const Passes passes(c);
     const Scratch s(c, passes.count);
     Configure(passes.each);
-    if constexpr (Scales::kMin) ScaleRowSums(c, s);
+    if constexpr (Scales::kMin) ScaledSums<S>(c, s.x_sum);
     int32_t tile = c.tile_begin;
     for (; tile + kTilePair <= c.tile_end; tile += kTilePair) {
       Outputs<kTilePair>(c, passes, s, tile);
