@@ -13,16 +13,16 @@
 // the query or before its window, slots never written and pages not listed influence nothing,
 // whatever bytes they hold; pages before the window are not visited.
 //
-// Tiles. Pages of bf16 on a processor with AMX (CpuIsa::kAmx) have an arithmetic of their own, again
-// one for decode and prefill, any chunking and batch: q is rounded to bf16 (ties to even); score_i
-// is what TDPBF16PS sums over d, 32 at a time, elements 0, 16, 1, 17, ... of each 32; m is the
-// smallest whole number that is no less than any scaled score times log2(e), so that accumulators
-// are multiplied by powers of two; p_i = 2^(score_i * scale * log2(e) - m) by a cubic (relative
-// error below 7.5e-5), 0 below 2^-126; l sums it in float32 (lane = i / 2 mod 16), and acc takes it
-// rounded to bf16 (ties up) through TDPBF16PS, 32 tokens at a time. With q so rounded, the result is
-// within 4.1e-3 of sum(p |v|) / l of float64's: 2^-8 for the probabilities in bf16, and the cubic
-// twice. The order of TDPBF16PS's own sums is the processor's. Every other KV type has the same bits
-// on every instruction set.
+// Tiles. Pages of bf16 on a processor with AMX (CpuIsa::kAmx) have an arithmetic of their own,
+// again one for decode and prefill, any chunking and batch: q is rounded to bf16 (ties to even);
+// score_i is what TDPBF16PS sums over d, 32 at a time, elements 0, 16, 1, 17, ... of each 32; m is
+// the smallest whole number that is no less than any scaled score times log2(e), so that
+// accumulators are multiplied by powers of two; p_i = 2^(score_i * scale * log2(e) - m) by a cubic
+// (relative error below 7.5e-5), 0 below 2^-126; l sums it in float32 (lane = i / 2 mod 16), and
+// acc takes it rounded to bf16 (ties up) through TDPBF16PS, 32 tokens at a time. With q so rounded,
+// the result is within 4.1e-3 of sum(p |v|) / l of float64's: 2^-8 for the probabilities in bf16,
+// and the cubic twice. The order of TDPBF16PS's own sums is the processor's. Every other KV type
+// has the same bits on every instruction set.
 #pragma once
 
 #include <cstddef>
