@@ -1,7 +1,7 @@
 """Row i of the section `cpu`: perplexity beside the peer's, and log-probabilities beside the dequantized float32 model."""
 
+import importlib.util
 import json
-import pathlib
 import statistics
 
 import daemon
@@ -63,14 +63,22 @@ def distances(served):
     return apart
 
 
-def accuracy(arguments):
-    if models.test_data("texts/wiki.test.raw") is None:
-        yield Row("i accuracy", "not measured: no texts/wiki.test.raw (TESSERA_TEST_DATA)", "-", None, "as stated", None)
-        return
+def float_distances(arguments):
     with serving({"model": model(arguments, "Q4_1")}) as served:
         apart = sorted(distances(served))
     median, p95 = statistics.median(apart), apart[len(apart) * 95 // 100]
     for name, found, peer in (("median", median, PEER_MEDIAN), ("95th percentile", p95, PEER_P95)):
         yield Row(f"i distance from float32, {name} of {len(apart)} log-probabilities, Q4_1", f"{found:.4f}",
                   f"llama.cpp {peer}", found / peer, "no further than llama.cpp", found <= peer)
+
+
+def accuracy(arguments):
+    if models.test_data("texts/wiki.test.raw") is None:
+        yield Row("i accuracy", "not measured: no texts/wiki.test.raw (TESSERA_TEST_DATA)", "-", None, "as stated", None)
+        return
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
+        yield from float_distances(arguments)
+    else:
+        yield Row("i distance from float32, Q4_1", "not measured: no torch and transformers (tests/requirements.txt)", "-",
+                  None, "no further than llama.cpp", None)
     yield from perplexity(arguments)
