@@ -149,7 +149,7 @@ StatusOr<LocalModel::Phases> LocalModel::Profile(const ProfileLoad& load) {
     }
     return absl::OkStatus();
   };
-  Readers warm, prompts, streams;
+  Readers warm, prompts;
   TESSERA_RETURN_IF_ERROR(submit_all(warm, 1));
   TESSERA_RETURN_IF_ERROR(WaitForAll(warm, SIZE_MAX));
   Phases phases;
@@ -157,13 +157,18 @@ StatusOr<LocalModel::Phases> LocalModel::Profile(const ProfileLoad& load) {
   TESSERA_RETURN_IF_ERROR(submit_all(prompts, 1));
   TESSERA_RETURN_IF_ERROR(WaitForAll(prompts, SIZE_MAX));
   phases.prompt = engine_->TakeProfile();
-  TESSERA_RETURN_IF_ERROR(submit_all(streams, load.output_tokens));
-  TESSERA_RETURN_IF_ERROR(WaitForAll(streams, 1));
-  engine_->StartProfile();
-  // The first to come is the first to end.
-  TESSERA_RETURN_IF_ERROR(streams.front()->WaitFor(SIZE_MAX));
-  phases.decode = engine_->TakeProfile();
-  TESSERA_RETURN_IF_ERROR(WaitForAll(streams, SIZE_MAX));
+  // Short streams of a small model may end before the first step is counted: then longer ones.
+  for (uint32_t output = load.output_tokens; phases.decode.steps == 0; output *= 2) {
+    TESSERA_RETURN_IF_ERROR(engine_->CheckFits(*model_->chain, load.prompt_tokens, output));
+    Readers streams;
+    TESSERA_RETURN_IF_ERROR(submit_all(streams, output));
+    TESSERA_RETURN_IF_ERROR(WaitForAll(streams, 1));
+    engine_->StartProfile();
+    // The first to come is the first to end.
+    TESSERA_RETURN_IF_ERROR(streams.front()->WaitFor(SIZE_MAX));
+    phases.decode = engine_->TakeProfile();
+    TESSERA_RETURN_IF_ERROR(WaitForAll(streams, SIZE_MAX));
+  }
   return phases;
 }
 

@@ -42,7 +42,8 @@ class LocalModel {
     scheduler::EngineProfile prompt;
     scheduler::EngineProfile decode;
   };
-  // INVALID_ARGUMENT when a stream does not fit the model's context or the cache.
+  // INVALID_ARGUMENT when a stream does not fit the model's context or the cache, which streams
+  // must that are made longer because none of their steps was counted.
   [[nodiscard]] StatusOr<Phases> Profile(const ProfileLoad& load);
   [[nodiscard]] const kernels::Backend& backend() const { return *backend_; }
 
