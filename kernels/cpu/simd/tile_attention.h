@@ -19,7 +19,8 @@ struct TileAttention : Bf16Attention<S> {
   using typename Base::Pages;
   using typename Base::Sums;
   static constexpr int kTileBytes = 1024;  // as it lies in scratch
-  // Calls of fewer items are faster with vectors.
+  // Fewer items are quicker with vectors. Estimated, not yet measured against each other, from a
+  // Xeon with AMX: tiles take 1.3 us a page for up to 16 items, vectors 0.12 to 0.2 us an item.
   static constexpr int kItemsFrom = 9;
   static_assert(kItemsFrom > kPartItems && kItemsFrom <= kMaxItems + 1);
 
