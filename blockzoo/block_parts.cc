@@ -238,7 +238,7 @@ kernels::Activation LinearInput::Ready(const Launch& launch, const Rows& rows) c
                                 .rows = launch.rows,
                                 .width = width_});
   }
-  return {.x = rows.x, .q8 = rows.q8};
+  return Of(rows);
 }
 
 Status NormedInput::Bind(const BindContext& context, int32_t width, const NormSettings& norm,
@@ -258,14 +258,16 @@ Status NormedInput::Bind(const BindContext& context, int32_t width, const NormSe
   }
   fused_ = fused.size() == readers.size();
   gates_ = fused_ && gated;
+  TESSERA_RETURN_IF_ERROR(input_.Bind(context, width, readers));
   if (fused_) {
     size_t next = 0;
     for (BoundWeight* reader : readers) reader->kernel = fused[next++];
-  } else {
-    TESSERA_ASSIGN_OR_RETURN(norm_,
-                             catalog.Find<kernels::NormOp>({.kind = norm.kind, .width = width}));
+    return absl::OkStatus();
   }
-  return input_.Bind(context, width, readers);
+  TESSERA_ASSIGN_OR_RETURN(
+      norm_, catalog.Find<kernels::NormOp>(
+                 {.kind = norm.kind, .width = width, .quantized = input_.quantizes()}));
+  return absl::OkStatus();
 }
 
 kernels::LinearOp::Params NormedInput::Begin(const Launch& launch, const LinearInput::Rows& rows,
@@ -283,8 +285,9 @@ kernels::LinearOp::Params NormedInput::Begin(const Launch& launch, const LinearI
                           .x_rows = launch.step_rows,
                           .y = rows.x,
                           .width = width_,
-                          .epsilon = settings_.epsilon});
-  return {.x = input_.Ready(launch, rows), .in = width_};
+                          .epsilon = settings_.epsilon,
+                          .q8 = rows.q8});
+  return {.x = LinearInput::Of(rows), .in = width_};
 }
 
 NormKind PostNormKind(NormKind input) {

@@ -141,7 +141,13 @@ class LinearInput {
     kernels::QuantizedRows q8;
   };
   [[nodiscard]] Rows Take(Carver& carver, int64_t rows) const;
-  // What the readers are given, once `x` is filled.
+  // Whether a reader wants `q8`.
+  [[nodiscard]] bool quantizes() const { return quantize_.run != nullptr; }
+  // What the readers are given, once `x` and, where it quantizes, `q8` are filled.
+  [[nodiscard]] static kernels::Activation Of(const Rows& rows) {
+    return {.x = rows.x, .q8 = rows.q8};
+  }
+  // The same once `x` alone is filled.
   [[nodiscard]] kernels::Activation Ready(const Launch& launch, const Rows& rows) const;
 
  private:

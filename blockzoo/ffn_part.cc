@@ -80,10 +80,6 @@ Status FfnPart::BindWeights(const BindContext& context, const std::string& prefi
 
 Status FfnPart::BindKernels(const BindContext& context) {
   const kernels::Catalog& catalog = context.backend.catalog();
-  TESSERA_ASSIGN_OR_RETURN(activation_kernel_, catalog.Find<kernels::GatedActivationOp>(
-                                                   {.kind = activation_,
-                                                    .gating = gated_ ? kernels::Gating::kGated
-                                                                     : kernels::Gating::kPlain}));
   BoundWeight* const both[] = {&gate_.weight, &up_.weight};
   const std::span<BoundWeight* const> readers = std::span(both).subspan(gated_ ? 0 : 1);
   const bool fuses =
@@ -91,7 +87,13 @@ Status FfnPart::BindKernels(const BindContext& context) {
   TESSERA_RETURN_IF_ERROR(norm_input_.Bind(context, width_, settings_, fuses, readers));
   BoundWeight* const down[] = {&down_.weight};
   element_bytes_ = context.backend.activation_bytes();
-  return hidden_input_.Bind(context, hidden_, down);
+  TESSERA_RETURN_IF_ERROR(hidden_input_.Bind(context, hidden_, down));
+  TESSERA_ASSIGN_OR_RETURN(
+      activation_kernel_, catalog.Find<kernels::GatedActivationOp>(
+                              {.kind = activation_,
+                               .gating = gated_ ? kernels::Gating::kGated : kernels::Gating::kPlain,
+                               .quantized = hidden_input_.quantizes() && !norm_input_.gates()}));
+  return absl::OkStatus();
 }
 
 uint64_t FfnPart::max_width() const { return static_cast<uint64_t>(std::max(width_, hidden_)); }
@@ -128,6 +130,7 @@ FfnPart::Computed FfnPart::Compute(const Launch& launch, Carver& carver) const {
       [](const LaunchMember& member) -> const BoundNorm& { return Of(member).norm_; });
   if (norm_input_.gates()) {
     RunGated(launch, params, hidden, up);
+    (void)hidden_input_.Ready(launch, computed.hidden);
     return computed;
   }
   RunGateAndUp(launch, params, hidden, up);
@@ -136,7 +139,8 @@ FfnPart::Computed FfnPart::Compute(const Launch& launch, Carver& carver) const {
                                        .y = hidden,
                                        .rows = launch.rows,
                                        .width = hidden_,
-                                       .kind = activation_});
+                                       .kind = activation_,
+                                       .q8 = computed.hidden.q8});
   return computed;
 }
 
@@ -147,7 +151,7 @@ void FfnPart::Join(const Launch& launch, const Computed& computed) const {
     tasks.push_back(Task(member, Of(member).down_, computed.output));
   }
   output_.Run(launch, down_.weight.kernel,
-              {.x = hidden_input_.Ready(launch, computed.hidden), .in = hidden_, .tasks = tasks},
+              {.x = LinearInput::Of(computed.hidden), .in = hidden_, .tasks = tasks},
               computed.output,
               [](const LaunchMember& member) -> const BoundNorm& { return Of(member).post_norm_; });
 }

@@ -34,7 +34,8 @@ std::string Describe(const NormOp::Desc& desc) {
   static constexpr const char* kKinds[] = {"none", "rms", "layer"};
   return absl::StrCat("kind ", kKinds[static_cast<int>(desc.kind)], ", width ", desc.width,
                       desc.groups > 1 ? absl::StrCat(" x ", desc.groups) : "", " of ",
-                      desc.input == NormInput::kResidual ? "the residual stream" : "activations");
+                      desc.input == NormInput::kResidual ? "the residual stream" : "activations",
+                      desc.quantized ? ", quantized" : "");
 }
 std::string Describe(const ResidualOp::Desc& desc) {
   return absl::StrCat("width ", desc.width,
@@ -61,7 +62,8 @@ std::string Describe(const AttentionOp::Desc& desc) {
 }
 std::string Describe(const GatedActivationOp::Desc& desc) {
   return absl::StrCat("kind ", NameOf(desc.kind),
-                      desc.gating == Gating::kPlain ? ", not gated" : "");
+                      desc.gating == Gating::kPlain ? ", not gated" : "",
+                      desc.quantized ? ", quantized" : "");
 }
 const char* NameOf(ActivationKind kind) {
   static constexpr const char* kNames[kActivationKinds] = {"silu", "gelu_tanh", "gelu", "relu",

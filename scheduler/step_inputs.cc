@@ -292,31 +292,32 @@ void StepInputs::GatherRun(const StageInfo& info, const RowRun& run, uint32_t st
   }
 }
 
-// The head runs over the rows whose logits are wanted, as many at a time as the logits hold.
+// The head runs over the rows whose logits are wanted, as many at a time as the logits hold. Chains
+// that end in one block have one head: its weights are read once for all of them.
 void StepInputs::GatherHeads(const Stage& stage, const Logits& logits, StepPlan& plan,
                              StepArena& arena) {
   const Mirrored<int32_t> head_rows =
       arena.Take<int32_t>(std::max<size_t>(plan.samples.size(), static_cast<size_t>(stage.rows)));
   int32_t filled = 0;
-  for (const Member& member : stage.members) {
-    const blockzoo::Chain& chain = *runs_[member.run_begin].planned->sequence->chain->info.chain;
-    const auto most = static_cast<int32_t>(logits.floats / StrideOf(chain));
-    TESSERA_CHECK(most > 0);
-    Head head{.block = member.segment->blocks.back().get(),
-              .chain = &chain,
-              .step_rows = head_rows.device + filled,
-              .rows = 0,
-              .tile = 0,
-              .logits = nullptr,
-              .sample_begin = sample_order_.size(),
-              .sample_end = 0};
-    const auto flush = [&] {
+  Head head{};
+  const auto flush = [&] {
+    if (head.rows > 0) {
       head.sample_end = sample_order_.size();
       AddHead(head, logits, plan);
-      head.step_rows = head_rows.device + filled;
-      head.rows = 0;
-      head.sample_begin = sample_order_.size();
-    };
+    }
+    head.step_rows = head_rows.device + filled;
+    head.rows = 0;
+    head.sample_begin = sample_order_.size();
+  };
+  for (const Member& member : stage.members) {
+    const blockzoo::BoundBlock* block = member.segment->blocks.back().get();
+    if (block != head.block) {
+      flush();
+      head.block = block;
+      head.chain = runs_[member.run_begin].planned->sequence->chain->info.chain.get();
+    }
+    const auto most = static_cast<int32_t>(logits.floats / StrideOf(*head.chain));
+    TESSERA_CHECK(most > 0);
     size_t sample = 0;
     for (uint32_t r = member.run_begin; r < member.run_end; ++r) {
       const PlannedRows& planned = *runs_[r].planned;
@@ -340,8 +341,8 @@ void StepInputs::GatherHeads(const Stage& stage, const Logits& logits, StepPlan&
          ++head.rows) {
       head_rows.host[filled++] = 0;
     }
-    if (head.rows > 0) flush();
   }
+  flush();
 }
 
 // Rows that are pooled, head by head: those of a sequence are one task.

@@ -84,13 +84,15 @@ class CpuBackend final : public Backend {
     cpu::PackTile16(dtype, out, in, canonical, packed);
   }
 
+  // Tiles multiply bf16.
+  DType KvDType(DType weight) const override {
+    return isa_ == CpuIsa::kAmx && !IsFloatType(weight) ? DType::kBF16 : Backend::KvDType(weight);
+  }
+
   uint64_t LinearRowStep() const override { return cpu::kTileRows; }
 
   size_t ScratchBytes(const ContextNeeds& needs) const override {
-    const auto head_dim = static_cast<int64_t>(needs.max_head_dim);
-    const size_t attention =
-        sizeof(float) * static_cast<size_t>(std::max(cpu::AttentionScratchFloats(head_dim),
-                                                     cpu::TileAttentionScratchFloats(head_dim)));
+    const size_t attention = cpu::AttentionScratchBytes(needs.max_head_dim);
     // A row of a table that is added to another.
     const size_t row = needs.max_width * sizeof(float);
     const auto width = static_cast<int64_t>(needs.max_width);

@@ -99,20 +99,43 @@ struct AttentionCall {
   int32_t window;      // 0: all
   const float* sinks;  // of each head; null: none
   float* scratch;      // 64-byte aligned, AttentionScratchFloats(head_dim), or that of tiles
+  // Not null: of one query over a table, the sums of one run of pages are left there and nothing is
+  // written to `out`. 64-byte aligned, AttentionPartFloats(head_dim).
+  float* part;
+  int64_t run;
 };
+// Pages whose sums are made apart and then added to those of the pages before.
+inline constexpr int64_t kRunPages = 4;
+// What becomes of a call's sums.
+struct AttentionFold {
+  float* total;    // as AttentionCall::part
+  float* part;     // the next run's; null: none
+  int32_t begin;   // 1: nothing is in `total` yet
+  int32_t finish;  // 1: what is in `total` is all, and the call's results are written
+};
+// Sums of (query, head) items: [items, width], [items, 16], a maximum each.
+inline constexpr int64_t SumFloats(int64_t items, int64_t width) {
+  return items * (width + 16) + (items + 15) / 16 * 16;
+}
+inline constexpr int64_t TileWidth(int64_t head_dim) { return (head_dim + 31) / 32 * 32; }
+inline constexpr int kPartItems = 8;
+inline constexpr int64_t AttentionPartFloats(int64_t head_dim) {
+  return SumFloats(kPartItems, TileWidth(head_dim));
+}
 // With these a page and what the items keep fit in a first-level cache of 32 KiB.
 inline constexpr int kMaxItems = 12;
 inline constexpr int64_t AttentionScratchFloats(int64_t head_dim) {
-  return kMaxItems * ((head_dim + 15) / 16 * 16 + 64 + 16);
+  const int64_t width = TileWidth(head_dim);
+  return 2 * SumFloats(kMaxItems, width) + kMaxItems * width + 16 + 16 * 64;
 }
 // The same of tiles: a page is made ready for them once for all items, and four tiles of items keep
 // that below a tenth of the time.
 inline constexpr int kTileItems = 64;
-inline constexpr int64_t TileWidth(int64_t head_dim) { return (head_dim + 31) / 32 * 32; }
 inline constexpr int64_t TileAttentionScratchFloats(int64_t head_dim) {
-  const int64_t kept = kTileItems * (TileWidth(head_dim) + 16 + 1) + 16 * TileWidth(head_dim) + 16;
+  const int64_t width = TileWidth(head_dim);
+  const int64_t kept = 2 * SumFloats(kTileItems, width) + 16 * width + 16;
   const int64_t weighed = (2 * 16 + 2 * 16 / 2) * 64;
-  return kept + weighed + (kTileItems + 2 * 64) * TileWidth(head_dim) / 2;
+  return kept + weighed + (kTileItems + 2 * 64) * width / 2;
 }
 
 struct RopeCall {
@@ -126,7 +149,9 @@ struct RopeCall {
 
 struct AttentionKernels {
   void (*attend[3])(const AttentionCall&);  // by KV dtype
-  int32_t items[3];                         // of a call, at most; kMaxItems or kTileItems
+  // Adds a run's sums to those before it, in the order of runs.
+  void (*fold[3])(const AttentionCall&, const AttentionFold&);
+  int32_t items[3];  // of a call, at most; kMaxItems or kTileItems
   // Rotates [heads, head_dim] floats; `to` may be `from`.
   void (*rotate)(const RopeCall&, const float* from, float* to);
   // One token's [heads, head_dim] keys and values into slot `slot` of a page's planes.

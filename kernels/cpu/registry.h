@@ -53,6 +53,9 @@ class Registry {
 void RunAttention(ExecContext& context, const AttentionOp::Params& params,
                   const AttentionKernels& kernels);
 
+// Of a thread, heads of up to `head_dim`.
+[[nodiscard]] size_t AttentionScratchBytes(uint64_t head_dim);
+
 // Generated from the list of names.
 void RegisterCpuKernels(Registry& registry);
 

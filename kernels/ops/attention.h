@@ -1,28 +1,34 @@
 // Attention over pages, as the attention plan says: one op for dense, streaming and selected pages,
 // for decode rows and prefill chunks (sparse_attention.md §3.1).
 //
-// Arithmetic, per (query row, query head), the same for decode and prefill, any chunking and batch:
-// the row's pages are visited in plan order. In a page, for its t visible tokens: score_i =
-// (sum over d in order, fused) q[d]*k[d][i], times scale, then softcap * tanh(score / softcap)
-// where there is a soft cap; m' = max(m, max score); all accumulators are multiplied by exp(m - m')
-// (not when m' == m); p_i = exp(score_i - m'); l is 16 lanes (lane = i mod 16), added per page;
-// acc[d] = fma(p_i, v[i][d], acc[d]) for i in order. The result is acc / (l lanes added pairwise as
-// in norm.h). exp is one polynomial for every instruction set. A query head that reads no token
-// gives zeros. A sink is one more score of its head, without a value: m begins with it and lane 0
-// of l with 1. With a window a query sees itself and the window - 1 tokens before it. Tokens after
-// the query or before its window, slots never written and pages not listed influence nothing,
-// whatever bytes they hold; pages before the window are not visited.
+// Arithmetic of the CPU backend, per (query row, query head), the same for decode and prefill, any
+// chunking and batch: the row's pages are visited in plan order. In a page, for its t visible
+// tokens: score_i = (sum over d in order, fused) q[d]*k[d][i], times scale, then softcap *
+// tanh(score / softcap) where there is a soft cap; m' = max(m, max score); all accumulators are
+// multiplied by exp(m - m') (not when m' == m); p_i = exp(score_i - m'); l is 16 lanes (lane = i
+// mod 16), added per page; acc[d] = fma(p_i, v[i][d], acc[d]) for i in order. exp is one polynomial
+// for every instruction set.
 //
-// Tiles. Pages of bf16 on a processor with AMX (CpuIsa::kAmx) have an arithmetic of their own,
-// again one for decode and prefill, any chunking and batch: q is rounded to bf16 (ties to even);
-// score_i is what TDPBF16PS sums over d, 32 at a time, elements 0, 16, 1, 17, ... of each 32; m is
-// the smallest whole number that is no less than any scaled score times log2(e), so that
-// accumulators are multiplied by powers of two; p_i = 2^(score_i * scale * log2(e) - m) by a cubic
-// (relative error below 7.5e-5), 0 below 2^-126; l sums it in float32 (lane = i / 2 mod 16), and
-// acc takes it rounded to bf16 (ties up) through TDPBF16PS, 32 tokens at a time. With q so rounded,
-// the result is within 4.1e-3 of sum(p |v|) / l of float64's: 2^-8 for the probabilities in bf16,
-// and the cubic twice. The order of TDPBF16PS's own sums is the processor's. Every other KV type
-// has the same bits on every instruction set.
+// Runs. Pages visited one after another whose logical page / 4 is the same are a run: it begins
+// with sums of zero, m of minus infinity. When it ends it is added to the row's total: the larger m
+// of the two stays, each side is multiplied by exp(its m - that one), and the products are added.
+// So runs may be computed apart, by any thread. The result is acc / (l lanes added pairwise as in
+// norm.h) of the total. A query head that reads no token gives zeros. A sink is one more score of
+// its head, without a value: the total begins with its m, and with 1 in lane 0 of l. With a window
+// a query sees itself and the window - 1 tokens before it. Tokens after the query or before its
+// window, slots never written and pages not listed influence nothing, whatever bytes they hold;
+// pages before the window are not visited.
+//
+// Pages of bf16 have an arithmetic of their own, that of AMX's products, which every instruction
+// set computes with the same bits: q is rounded to bf16 (ties to even), and subnormal numbers are
+// zeros. A product of terms t, 32 at a time, adds s_even + s_odd to its sum, where s_even is the
+// fused sum of t_0, t_2, ... in order, and s_odd that of the others (as TDPBF16PS does). Scores sum
+// over d so, elements 0, 16, 1, 17, ... of each 32; m is the smallest whole number that is no less
+// than any scaled score times log2(e), so that accumulators are multiplied by powers of two; p_i =
+// 2^(score_i * scale * log2(e) - m) by a cubic (relative error below 7.5e-5), 0 below 2^-126; l
+// sums it in float32 (lane = i / 2 mod 16), and acc takes the products of v with it rounded to bf16
+// (ties up), over tokens in order. With q so rounded, the result is within 4.1e-3 of sum(p |v|) / l
+// of float64's: 2^-8 for the probabilities in bf16, and the cubic twice.
 #pragma once
 
 #include <cstddef>

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/ops/activation.h"
 #include "kernels/ops/activation_kind.h"
 
 namespace tessera::kernels {
@@ -23,6 +24,7 @@ struct GatedActivationOp {
   struct Desc {
     ActivationKind kind = ActivationKind::kSilu;
     Gating gating = Gating::kGated;
+    bool quantized = false;  // also onto the int8 grid, in the same pass; a backend may lack it
   };
   struct Params {
     const void* gate = nullptr;  // [rows, width] activations
@@ -31,6 +33,7 @@ struct GatedActivationOp {
     int32_t rows = 0;
     int32_t width = 0;
     ActivationKind kind = ActivationKind::kSilu;
+    QuantizedRows q8;  // with Desc::quantized: of y; width is then a multiple of 32
   };
 };
 [[nodiscard]] std::string Describe(const GatedActivationOp::Desc& desc);

@@ -12,6 +12,8 @@
 #include <span>
 #include <string>
 
+#include "kernels/ops/activation.h"
+
 namespace tessera::kernels {
 
 enum class NormKind : uint8_t { kNone, kRms, kLayer };
@@ -32,6 +34,7 @@ struct NormOp {
     int64_t width = 0;
     int64_t groups = 1;
     NormInput input = NormInput::kResidual;
+    bool quantized = false;  // also onto the int8 grid, in the same pass; a backend may lack it
   };
   struct Params {
     NormKind kind = NormKind::kRms;
@@ -43,6 +46,7 @@ struct NormOp {
     int32_t groups = 1;
     int32_t weight_stride = 0;  // elements from a group's weight to the next one's: 0 or width
     float epsilon = 1e-5f;
+    QuantizedRows q8;  // with Desc::quantized: of y, whose rows are then multiples of 32
   };
 };
 [[nodiscard]] std::string Describe(const NormOp::Desc& desc);

@@ -1,38 +1,40 @@
-"""Row i of the section `cpu`: perplexity beside the peer's, and log-probabilities beside the dequantized float32 model."""
+"""Row i of the section `cpu`: perplexity beside the peer's, and log-probabilities beside the dequantized float32 model.
+
+A file's rows come as they are measured (on two cores with AVX2: two minutes a file, half of it the peer's).
+"""
 
 import importlib.util
 import json
+import os
+import pathlib
 import statistics
+import sys
+import tempfile
 
 import daemon
+import dequantize_gguf
 import models
 from cpu import KINDS, lacks, model
-from models_scoring import CONTEXT, float_folder, our_perplexity, peer_perplexity
+from models_scoring import CONTEXT, THREADS, our_perplexity, peer_perplexity
 from spine import Row, serving
 
 PROMPTS, STEPS, TOP = 30, 64, 5
 PROMPT_TOKENS = 48
-# llama.cpp's distances from the same float32 model on SmolLM2 Q4_1, as issue 5 states them.
-PEER_MEDIAN, PEER_P95 = 0.067, 0.27
+NEEDED = ("torch", "transformers")
 
 
 def widest_build():
     return next(isa for isa in ("amx", "avx512", "avx2") if lacks(isa) is None)
 
 
-def perplexity(arguments):
-    text = models.test_data("texts/wiki.test.raw")
-    if arguments.peer_dir is None:
-        raise SystemExit("row i needs --peer-dir (tests/bench/build_peer.sh DIR, then make_models.sh DIR DIR)")
-    build = widest_build()
-    for kind in KINDS:
-        path = model(arguments, kind)
-        ours = our_perplexity(path, text)
-        peer = peer_perplexity(arguments.peer_dir / build / "bin" / "llama-perplexity", path, text)
-        ratio = ours["perplexity"] / peer
-        yield Row(f"i perplexity, {kind}, {ours['scored']} of {ours['tokens']} tokens in contexts of {CONTEXT}",
-                  f"{ours['perplexity']:.4f}", f"llama.cpp ({build}) {peer:.4f}", ratio, "within 0.5 %",
-                  abs(ratio - 1) <= 5e-3)
+def perplexity(arguments, kind, text):
+    path, build = model(arguments, kind), widest_build()
+    ours = our_perplexity(path, text)
+    peer = peer_perplexity(arguments.peer_dir / build / "bin" / "llama-perplexity", path, text)
+    ratio = ours["perplexity"] / peer
+    return Row(f"i perplexity, {kind}, {ours['scored']} of {ours['tokens']} tokens in contexts of {CONTEXT}",
+               f"{ours['perplexity']:.4f}", f"llama.cpp ({build}) {peer:.4f}", ratio, "within 0.5 %",
+               abs(ratio - 1) <= 5e-3)
 
 
 def paragraphs():
@@ -42,43 +44,97 @@ def paragraphs():
     return [long[i * len(long) // PROMPTS] for i in range(PROMPTS)]
 
 
-def distances(served):
-    """|log-probability - that of transformers| of our TOP leaders, at each of the greedy steps."""
+def our_answers(path):
+    """For each prompt: its tokens with those of our greedy steps, and of each step the TOP leaders."""
+    answers = []
+    with serving({"model": path}) as served:
+        for text in paragraphs():
+            ids = daemon.command("tokenize", "--endpoint", served.grpc, "--model", "model", "--ids", "--prompt", text).stdout
+            prompt = [int(token) for token in ids.split(",")][:PROMPT_TOKENS]
+            answer = json.loads(daemon.command(
+                "generate", "--endpoint", served.grpc, "--model", "model", "--token-ids", ",".join(map(str, prompt)),
+                "--max-tokens", STEPS, "--temperature", 0, "--ignore-eos", "--logprobs", TOP, "--json").stdout)
+            answers.append((prompt + answer["token_ids"], [top[:TOP] for top in answer["logprobs"]]))
+    return answers
+
+
+def float_logprobs(path, sequences):
+    """Of each sequence's last STEPS places, what transformers makes of the dequantized file: [STEPS, vocabulary]."""
     import torch
     import transformers
 
-    reference = transformers.AutoModelForCausalLM.from_pretrained(float_folder(), dtype=torch.float32)
-    apart = []
-    for text in paragraphs():
-        ids = daemon.command("tokenize", "--endpoint", served.grpc, "--model", "model", "--ids", "--prompt", text).stdout
-        prompt = [int(token) for token in ids.split(",")][:PROMPT_TOKENS]
-        answer = json.loads(daemon.command(
-            "generate", "--endpoint", served.grpc, "--model", "model", "--token-ids", ",".join(map(str, prompt)),
-            "--max-tokens", STEPS, "--temperature", 0, "--ignore-eos", "--logprobs", TOP, "--json").stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        dequantize_gguf.convert(path, pathlib.Path(folder))
+        reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         with torch.no_grad():
-            logits = reference(torch.tensor([prompt + answer["token_ids"]])).logits[0].double()
-        expected = torch.log_softmax(logits, -1)
-        for step, top in enumerate(answer["logprobs"]):
-            apart += [abs(value - float(expected[len(prompt) - 1 + step][token])) for token, value in top[:TOP]]
-    return apart
+            for tokens in sequences:
+                logits = reference(torch.tensor([tokens])).logits[0, -STEPS - 1:-1].double()
+                yield torch.log_softmax(logits, -1).numpy()
 
 
-def float_distances(arguments):
-    with serving({"model": model(arguments, "Q4_1")}) as served:
-        apart = sorted(distances(served))
-    median, p95 = statistics.median(apart), apart[len(apart) * 95 // 100]
-    for name, found, peer in (("median", median, PEER_MEDIAN), ("95th percentile", p95, PEER_P95)):
-        yield Row(f"i distance from float32, {name} of {len(apart)} log-probabilities, Q4_1", f"{found:.4f}",
-                  f"llama.cpp {peer}", found / peer, "no further than llama.cpp", found <= peer)
+def peer_leaders(arguments, path, sequences):
+    """The peer's TOP leaders at the same places, by its Python bindings over its own library; None without them."""
+    sources = sorted(arguments.peer_dir.glob("llama_cpp_python-*/llama_cpp"))
+    if not sources or importlib.util.find_spec("diskcache") is None:
+        return None
+    os.environ["LLAMA_CPP_LIB_PATH"] = str(arguments.peer_dir / widest_build() / "bin")
+    sys.path.insert(0, str(sources[-1].parent))
+    import llama_cpp
+    import numpy
+
+    peer = llama_cpp.Llama(str(path), n_ctx=CONTEXT, n_threads=THREADS, n_threads_batch=THREADS, logits_all=True,
+                           verbose=False)
+    found = []
+    for tokens in sequences:
+        peer.reset()
+        peer.eval(tokens)
+        logits = peer.scores[len(tokens) - STEPS - 1:len(tokens) - 1].astype(numpy.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        values = logits - numpy.log(numpy.exp(logits).sum(axis=1, keepdims=True))
+        leaders = numpy.argsort(-values, axis=1)[:, :TOP]
+        found.append([[(int(token), float(row[token])) for token in top] for top, row in zip(leaders, values)])
+    return found
+
+
+def distances(path, sequences, *sides):
+    """For each side, sorted: |log-probability - that of float32| of its leaders."""
+    apart = [[] for _ in sides]
+    for i, expected in enumerate(float_logprobs(path, sequences)):
+        for found, side in zip(apart, sides):
+            found += [abs(value - float(expected[step][token]))
+                      for step, top in enumerate(side[i]) for token, value in top]
+    return [sorted(found) for found in apart]
+
+
+def float_distances(arguments, kind):
+    path = model(arguments, kind)
+    answers = our_answers(path)
+    sequences = [tokens for tokens, _ in answers]
+    peer = peer_leaders(arguments, path, sequences)
+    if peer is None:
+        yield Row(f"i distance from float32, {kind}",
+                  "not measured: no Python bindings of the peer in --peer-dir, or no diskcache", "-", None,
+                  "no further than llama.cpp", None)
+        return
+    ours, its = distances(path, sequences, [tops for _, tops in answers], peer)
+    for name, value in (("median", statistics.median), ("95th percentile", lambda all: all[len(all) * 95 // 100])):
+        yield Row(f"i distance from float32, {name} of {len(ours)} log-probabilities, {kind}", f"{value(ours):.4f}",
+                  f"llama.cpp {value(its):.4f}", value(ours) / value(its), "no further than llama.cpp",
+                  value(ours) <= value(its))
 
 
 def accuracy(arguments):
-    if models.test_data("texts/wiki.test.raw") is None:
+    text = models.test_data("texts/wiki.test.raw")
+    if text is None:
         yield Row("i accuracy", "not measured: no texts/wiki.test.raw (TESSERA_TEST_DATA)", "-", None, "as stated", None)
         return
-    if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
-        yield from float_distances(arguments)
-    else:
-        yield Row("i distance from float32, Q4_1", "not measured: no torch and transformers (tests/requirements.txt)", "-",
-                  None, "no further than llama.cpp", None)
-    yield from perplexity(arguments)
+    if arguments.peer_dir is None:
+        raise SystemExit("row i needs --peer-dir (tests/bench/build_peer.sh DIR, then make_models.sh DIR DIR)")
+    lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    for kind in KINDS:
+        if lacking:
+            yield Row(f"i distance from float32, {kind}", f"not measured: no {' and '.join(lacking)}", "-", None,
+                      "no further than llama.cpp", None)
+        else:
+            yield from float_distances(arguments, kind)
+        yield perplexity(arguments, kind, text)

@@ -1,6 +1,6 @@
 // Times the engine itself, without a server: decoding steps of a batch, prompts, and both together.
 //
-//   engine_bench --zoo DIR --chain NAME[,NAME…] [--device cpu|cuda] [--kv auto|bf16|f8]
+//   engine_bench --zoo DIR --chain NAME[,NAME…] [--device cpu|cuda] [--kv auto|f16|bf16|f8]
 //                [--isa auto|SET] [--threads N] [--cache-gib N] [--batch-tokens N]
 //                [--numerics fast|deterministic] CASE…
 //
@@ -161,7 +161,10 @@ class Bench {
         Need(blockzoo::Zoo::Open({.directory = options.zoo, .mode = blockzoo::ZooMode::kReadOnly}));
     blockzoo::CacheChoice cache;
     using Kv = blockzoo::CacheChoice::KvDType;
-    cache.kv_dtype = options.kv == "f8" ? Kv::kF8 : options.kv == "bf16" ? Kv::kBF16 : Kv::kAuto;
+    cache.kv_dtype = options.kv == "f8"     ? Kv::kF8
+                     : options.kv == "bf16" ? Kv::kBF16
+                     : options.kv == "f16"  ? Kv::kF16
+                                            : Kv::kAuto;
     binder_ = std::make_unique<blockzoo::ChainBinder>(backend_, cache);
     scheduler::EngineOptions engine;
     engine.cache_bytes = options.cache_gib << 30;

@@ -424,8 +424,15 @@ void Attention(Bench& bench, double peak) {
     for (uint32_t i = 0; i < pages * kLayers; ++i) {
       table.push_back(PageId(i * static_cast<uint32_t>(kv.page_bytes() / kPageUnitBytes)));
     }
-    for (const auto& [rows, position] :
-         {std::pair{1, 1056}, {1, 4095}, {32, 0}, {32, 1024}, {512, 512}, {512, 3584}}) {
+    for (const auto& [rows, position] : {std::pair{1, 1056},
+                                         {1, 4095},
+                                         {2, 1056},
+                                         {3, 1056},
+                                         {4, 1056},
+                                         {32, 0},
+                                         {32, 1024},
+                                         {512, 512},
+                                         {512, 3584}}) {
       const double all = BestSeconds(rows >= 512 ? 3 : 20, [&] {
         for (size_t layer = 0; layer < kLayers; ++layer) {
           const AttentionRow row = {

@@ -1,4 +1,4 @@
-// Rope, append, attention and page statistics over pages full of poison.
+// Append, attention and page statistics over pages full of poison.
 #include <algorithm>
 
 #include "kernels/cpu/registry.h"
@@ -16,7 +16,8 @@ float Rounded(DType dtype, float v) {
   return v;
 }
 
-// How attention is computed: as an instruction set has it, or over pages of bf16 by emulated tiles.
+// How attention is computed: as an instruction set has it, or over pages of bf16 by emulated tiles,
+// of which those of the processor are the first where there are enough items.
 struct Arithmetic {
   CpuIsa isa;
   bool emulated = false;
@@ -32,9 +33,7 @@ std::vector<Arithmetic> Arithmetics() {
 
 struct AttentionMachine : Machine {
   AttentionMachine(const Arithmetic& how, int threads)
-      : Machine(how.isa, threads),
-        emulated(how.emulated),
-        has_tiles(how.emulated || how.isa == CpuIsa::kAmx) {}
+      : Machine(how.isa, threads), emulated(how.emulated) {}
 
   void Attend(const AttentionOp::Desc& desc, const AttentionOp::Params& params) {
     if (!emulated) return Run<AttentionOp>(desc, params);
@@ -43,10 +42,8 @@ struct AttentionMachine : Machine {
     kernels.items[static_cast<int>(DType::kBF16)] = cpu::kTileItems;
     cpu::RunAttention(context, params, kernels);
   }
-  // Whether pages of this type are read by tiles: with an arithmetic of their own.
-  [[nodiscard]] bool Tiles(DType dtype) const { return has_tiles && dtype == DType::kBF16; }
 
-  const bool emulated, has_tiles;
+  const bool emulated;
 };
 
 // One sequence whose keys and values were written through rope_append; every byte that no token
@@ -54,7 +51,7 @@ struct AttentionMachine : Machine {
 class Cache {
  public:
   Cache(AttentionMachine& machine, KvFormat kv, int tokens, uint32_t seed)
-      : kv_(kv), tiles_(machine.Tiles(kv.dtype)), tokens_(tokens), pages_((tokens + 63) / 64) {
+      : kv_(kv), tokens_(tokens), pages_((tokens + 63) / 64) {
     const int64_t page = static_cast<int64_t>(kv.page_bytes());
     arena_.assign(static_cast<size_t>((pages_ + 2) * page), 0xff);
     // Pages in falling order, so that order in memory is not order in the sequence.
@@ -95,7 +92,8 @@ class Cache {
   [[nodiscard]] const float* key(int t, int64_t head) const { return &k_[Index(t, head)]; }
   [[nodiscard]] const float* value(int t, int64_t head) const { return &v_[Index(t, head)]; }
   [[nodiscard]] int tokens() const { return tokens_; }
-  [[nodiscard]] bool tiles() const { return tiles_; }
+  // Pages of bf16 have an arithmetic of their own.
+  [[nodiscard]] bool bf16() const { return kv_.dtype == DType::kBF16; }
   // Overwrites a token's value, in each head, with bits of its type.
   void Poison(int t, uint16_t bits) {
     std::byte* values = PageAddress(arena(), table_[static_cast<size_t>(t / 64)]) + kv_.v_offset();
@@ -113,7 +111,6 @@ class Cache {
     return static_cast<size_t>((int64_t{t} * kv_.kv_heads + head) * kv_.head_dim);
   }
   KvFormat kv_;
-  bool tiles_;
   int tokens_;
   int pages_;
   std::vector<uint8_t> arena_;
@@ -176,7 +173,7 @@ void ExpectAttention(const Cache& cache, const KvFormat& kv, int q_heads, const 
     if (!reads(t) || (rules.window > 0 && t <= position - rules.window)) continue;
     double s = 0;
     for (int64_t d = 0; d < dim; ++d) {
-      const float x = cache.tiles() ? Rounded(DType::kBF16, q[d]) : q[d];
+      const float x = cache.bf16() ? Rounded(DType::kBF16, q[d]) : q[d];
       s += double{x} * cache.key(t, kv_head)[d];
     }
     token.push_back(t);
@@ -199,7 +196,7 @@ void ExpectAttention(const Cache& cache, const KvFormat& kv, int q_heads, const 
       sum += term;
       scale += std::abs(term);
     }
-    ExpectClose(out[d], sum, scale, cache.tiles() ? kTileAttentionTolerance : kAttentionTolerance,
+    ExpectClose(out[d], sum, scale, cache.bf16() ? kBf16AttentionTolerance : kAttentionTolerance,
                 "position " + std::to_string(position) + " head " + std::to_string(head));
   }
 }
@@ -211,9 +208,10 @@ struct Shape {
   uint32_t head_dim;
 };
 constexpr Shape kShapes[] = {
-    {DType::kF32, 3, 3, 64},  {DType::kF16, 1, 4, 128}, {DType::kBF16, 2, 1, 96},
-    {DType::kF16, 2, 2, 20},  {DType::kF32, 2, 2, 8},   {DType::kBF16, 1, 8, 80},
-    {DType::kF32, 1, 13, 16}, {DType::kF16, 1, 5, 256}, {DType::kBF16, 1, 3, 33}};
+    {DType::kF32, 3, 3, 64},  {DType::kF16, 1, 4, 128},  {DType::kBF16, 2, 1, 96},
+    {DType::kF16, 2, 2, 20},  {DType::kF32, 2, 2, 8},    {DType::kBF16, 1, 8, 80},
+    {DType::kF32, 1, 13, 16}, {DType::kF16, 1, 5, 256},  {DType::kBF16, 1, 3, 33},
+    {DType::kBF16, 3, 3, 64}, {DType::kBF16, 1, 12, 128}};
 
 class AttentionTest : public ::testing::TestWithParam<Arithmetic> {};
 INSTANTIATE_TEST_SUITE_P(Isa, AttentionTest, ::testing::ValuesIn(Arithmetics()),
@@ -316,11 +314,10 @@ TEST(AttentionBits, OfWindowsCapsAndSinksDoNotDependOnChunkPlanOrMachine) {
         random.Floats(static_cast<size_t>(kTokens * q_heads) * shape.head_dim, 2.0f);
     const Rules rules{
         .window = 37, .softcap = 2.0f, .sinks = random.Floats(static_cast<size_t>(q_heads))};
-    std::vector<float> expected_of[2];
+    std::vector<float> expected;
     for (const Arithmetic& how : Arithmetics()) {
       for (const int threads : {1, 2}) {
         AttentionMachine machine(how, threads);
-        std::vector<float>& expected = expected_of[machine.Tiles(kv.dtype) ? 1 : 0];
         Cache cache(machine, kv, kTokens, 35);
         const PageId* table = cache.table().data();
         std::vector<PageEntry> entries;
@@ -345,7 +342,7 @@ TEST(AttentionBits, OfWindowsCapsAndSinksDoNotDependOnChunkPlanOrMachine) {
 }
 
 // A chunk, its queries one by one, a list of all pages, other threads and instruction sets: one
-// result, but that tiles have another.
+// result.
 TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
   for (const Shape& shape : kShapes) {
     const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
@@ -354,11 +351,10 @@ TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
     const int64_t width = int64_t{q_heads} * shape.head_dim;
     Random random(9);
     const std::vector<float> q = random.Floats(static_cast<size_t>(kTokens * width), 2.0f);
-    std::vector<float> expected_of[2];
+    std::vector<float> expected;
     for (const Arithmetic& how : Arithmetics()) {
       for (const int threads : {1, 2}) {
         AttentionMachine machine(how, threads);
-        std::vector<float>& expected = expected_of[machine.Tiles(kv.dtype) ? 1 : 0];
         Cache cache(machine, kv, kTokens, 10);
         const PageId* table = cache.table().data();
         std::vector<PageEntry> entries;
@@ -393,6 +389,69 @@ TEST(AttentionBits, DoNotDependOnChunkPlanOrMachine) {
         }
         ASSERT_TRUE(SameBits(expected, Attend(machine, kv, q_heads, cache, q, rows)));
       }
+    }
+  }
+}
+
+// Contexts of many runs of pages: a chunk, whose threads take whole rows, and its last queries
+// alone, whose runs are shared by threads, some of them in several waves.
+TEST(AttentionBits, OfLongContextsDoNotDependOnWhoTakesTheirRuns) {
+  constexpr int kTokens = 7000, kQueries = 9;
+  for (const Shape& shape : {Shape{DType::kF16, 2, 3, 64}, Shape{DType::kBF16, 2, 3, 64},
+                             Shape{DType::kBF16, 1, 9, 40}, Shape{DType::kF32, 1, 1, 24}}) {
+    const KvFormat kv = {shape.dtype, shape.kv_heads, shape.head_dim, false};
+    const int q_heads = static_cast<int>(shape.kv_heads) * shape.group;
+    const int64_t width = int64_t{q_heads} * shape.head_dim;
+    Random random(50);
+    const std::vector<float> q = random.Floats(static_cast<size_t>(kQueries * width), 2.0f);
+    for (const int window : {0, 1500}) {
+      const Rules rules{.window = window,
+                        .softcap = 0,
+                        .sinks = random.Floats(static_cast<size_t>(q_heads), 3.0f)};
+      std::vector<float> expected;
+      for (const Arithmetic& how : Arithmetics()) {
+        for (const int threads : {1, 2, 5}) {
+          AttentionMachine machine(how, threads);
+          Cache cache(machine, kv, kTokens, 51);
+          const PageId* table = cache.table().data();
+          const AttentionRow chunk = {
+              .q_rows = kQueries, .position = kTokens - kQueries, .page_table = table};
+          const std::vector<float> all =
+              Attend(machine, kv, q_heads, cache, q, {&chunk, 1}, 0, rules);
+          if (expected.empty()) {
+            expected = all;
+            for (int h = 0; h < q_heads; ++h) {
+              ExpectAttention(
+                  cache, kv, q_heads, &q[static_cast<size_t>(h * int64_t{shape.head_dim})],
+                  &all[static_cast<size_t>(h * int64_t{shape.head_dim})], h, chunk.position,
+                  [](int) { return true; }, rules);
+            }
+          }
+          ASSERT_TRUE(SameBits(expected, all)) << how.name() << " threads " << threads;
+          // One query a launch, then two sequences' queries in one.
+          for (int i = 0; i + 1 < kQueries; ++i) {
+            const int count = i % 2 + 1;
+            const auto begin = static_cast<size_t>(i * width);
+            const auto end = begin + static_cast<size_t>(count * width);
+            std::vector<AttentionRow> rows;
+            for (int j = 0; j < count; ++j) {
+              rows.push_back({.q_begin = j,
+                              .q_rows = 1,
+                              .position = chunk.position + i + j,
+                              .page_table = table});
+            }
+            const auto at = [&](const std::vector<float>& v) {
+              return std::vector<float>(v.begin() + static_cast<ptrdiff_t>(begin),
+                                        v.begin() + static_cast<ptrdiff_t>(end));
+            };
+            const std::vector<float> out =
+                Attend(machine, kv, q_heads, cache, at(q), rows, 0, rules);
+            ASSERT_TRUE(SameBits(at(expected), out))
+                << how.name() << " threads " << threads << " query " << i;
+          }
+        }
+      }
+      if (::testing::Test::HasFailure()) return;
     }
   }
 }
@@ -455,95 +514,6 @@ TEST_P(AttentionTest, WhatIsNotFiniteReachesOnlyThoseWhoSeeIt) {
               << "token " << token << ": " << out[i] << ", clean " << want[i];
         }
       }
-    }
-  }
-}
-
-struct RopeCase {
-  RopeStyle style;
-  int dim;
-  int rotary;
-  std::vector<float> cosine, sine;
-  static constexpr int kRows = 5, kQHeads = 4;
-  static constexpr int32_t kRotaryRows[kRows] = {2, 0, 1, 1, 2};
-  static constexpr uint8_t kSlots[kRows] = {0, 63, 7, 8, 9};
-
-  RopeCase(RopeStyle s, int d, int r) : style(s), dim(d), rotary(r) {
-    for (int i = 0; i < 3 * rotary / 2; ++i) {
-      cosine.push_back(std::cos(0.37f * static_cast<float>(i)));
-      sine.push_back(std::sin(0.37f * static_cast<float>(i)));
-    }
-  }
-
-  // Element d of the head `x` of `row` after rotation.
-  [[nodiscard]] double Want(const float* x, int row, int d) const {
-    if (d >= rotary) return x[d];
-    const bool half = style == RopeStyle::kHalf;
-    const int pair = half ? d % (rotary / 2) : d / 2;
-    const bool second = half ? d >= rotary / 2 : d % 2 == 1;
-    const double a = x[half ? pair : 2 * pair];
-    const double b = x[half ? pair + rotary / 2 : 2 * pair + 1];
-    const size_t at = static_cast<size_t>(kRotaryRows[row] * (rotary / 2) + pair);
-    return second ? a * sine[at] + b * cosine[at] : a * cosine[at] - b * sine[at];
-  }
-};
-
-void CheckRope(Machine& machine, const RopeCase& c) {
-  Random random(14);
-  const KvFormat kv = {DType::kF32, 2, static_cast<uint32_t>(c.dim), false};
-  const std::vector<float> q = random.Floats(static_cast<size_t>(c.kRows * c.kQHeads * c.dim));
-  const std::vector<float> k = random.Floats(static_cast<size_t>(c.kRows * 2 * c.dim));
-  std::vector<float> rotated = q;
-  std::vector<PageId> page(c.kRows, PageId(1));
-  page[4] = PageId();  // the last row writes nothing
-  std::vector<uint8_t> arena(kPageUnitBytes + kv.page_bytes(), 0xff);
-  auto* base = reinterpret_cast<std::byte*>(arena.data());
-  machine.Run<RopeAppendOp>(
-      {.kv = kv, .style = c.style, .q_heads = c.kQHeads, .rotary_dim = c.rotary},
-      {.kv = kv,
-       .style = c.style,
-       .rows = c.kRows,
-       .q_heads = c.kQHeads,
-       .rotary_dim = c.rotary,
-       .q = rotated.data(),
-       .k = k.data(),
-       .v = k.data(),
-       .q_stride = c.kQHeads * c.dim,
-       .kv_stride = 2 * c.dim,
-       .cosine = c.cosine.data(),
-       .sine = c.sine.data(),
-       .rotary_rows = c.kRotaryRows,
-       .arena = base,
-       .page = page.data(),
-       .slot = c.kSlots});
-  for (int i = 0; i < c.kRows * c.kQHeads * c.dim; ++i) {
-    const float* head = &q[static_cast<size_t>(i / c.dim * c.dim)];
-    ExpectClose(rotated[static_cast<size_t>(i)], c.Want(head, i / (c.kQHeads * c.dim), i % c.dim),
-                4.0, kRopeTolerance, "q");
-  }
-  const float* keys = reinterpret_cast<const float*>(base + kPageUnitBytes);
-  const float* values = reinterpret_cast<const float*>(base + kPageUnitBytes + kv.v_offset());
-  size_t written = 0;
-  for (int row = 0; row < 4; ++row) {
-    for (int h = 0; h < 2; ++h) {
-      const float* from = &k[static_cast<size_t>((row * 2 + h) * c.dim)];
-      for (int d = 0; d < c.dim; ++d, ++written) {
-        ExpectClose(keys[(h * c.dim + d) * 64 + c.kSlots[row]], c.Want(from, row, d), 4.0,
-                    kRopeTolerance, "k");
-        EXPECT_EQ(values[(h * 64 + c.kSlots[row]) * c.dim + d], from[d]);
-      }
-    }
-  }
-  // Nothing else of the arena changed.
-  const auto untouched = static_cast<size_t>(std::count(arena.begin(), arena.end(), 0xff));
-  EXPECT_GE(untouched + 2 * 4 * written, arena.size());
-}
-
-TEST_P(AttentionTest, RopeRotatesBothStyles) {
-  AttentionMachine machine(GetParam(), 2);
-  for (const RopeStyle style : {RopeStyle::kHalf, RopeStyle::kInterleaved}) {
-    for (const auto& [dim, rotary] : {std::pair{64, 64}, {64, 32}, {20, 12}, {80, 80}}) {
-      CheckRope(machine, RopeCase(style, dim, rotary));
     }
   }
 }

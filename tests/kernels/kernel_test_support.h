@@ -31,8 +31,9 @@ inline constexpr Tolerance kNormTolerance = {2e-6, 1e-30};
 inline constexpr Tolerance kActivationTolerance = {2e-6, 1e-9};
 inline constexpr Tolerance kRopeTolerance = {3e-7, 1e-30};
 inline constexpr Tolerance kAttentionTolerance = {6e-6, 1e-30};
-// With tiles: of probabilities in bf16 (2^-8), and of exponentials (7.5e-5, above and below).
-inline constexpr Tolerance kTileAttentionTolerance = {4.1e-3, 1e-30};
+// Over pages of bf16: of probabilities in bf16 (2^-8), and of exponentials (7.5e-5, above and
+// below).
+inline constexpr Tolerance kBf16AttentionTolerance = {4.1e-3, 1e-30};
 inline constexpr Tolerance kLogprobTolerance = {1e-6, 4e-6};
 
 inline void ExpectClose(double result, double reference, double scale, Tolerance tolerance,

@@ -279,6 +279,46 @@ TEST_P(RowsTest, GatedActivationMatchesFloat64) {
   }
 }
 
+// A pass that also quantizes gives what quantizing its output gives; of several tasks, each row.
+TEST_P(RowsTest, FusedQuantizationHasTheSameBits) {
+  constexpr int kRows = 37, kWidth = 160;
+  Machine machine(GetParam(), 3);
+  Random random(6);
+  const std::vector<float> x = random.Floats(kRows * kWidth, 3.0f);
+  const std::vector<float> up = random.Floats(kRows * kWidth);
+  const std::vector<float> w = random.Floats(3 * kWidth);
+  const NormTask tasks[] = {{w.data(), 0, 5}, {w.data() + kWidth, 5, 0}, {&w[2 * kWidth], 5, 32}};
+  for (const bool norms : {true, false}) {
+    Guarded<float> y(x.size()), scale(x.size() / 32);
+    Guarded<int8_t> q(x.size());
+    Guarded<int16_t> sum(x.size() / 16);
+    const QuantizedRows q8 = {q.data(), scale.data(), sum.data()};
+    std::vector<float> want(x.size());
+    if (norms) {
+      machine.Run<NormOp>(
+          {.width = kWidth, .quantized = true},
+          {.tasks = tasks, .x = x.data(), .y = y.data(), .width = kWidth, .q8 = q8});
+      machine.Run<NormOp>({.width = kWidth},
+                          {.tasks = tasks, .x = x.data(), .y = want.data(), .width = kWidth});
+    } else {
+      machine.Run<GatedActivationOp>({.quantized = true}, {.gate = x.data(),
+                                                           .up = up.data(),
+                                                           .y = y.data(),
+                                                           .rows = kRows,
+                                                           .width = kWidth,
+                                                           .q8 = q8});
+      machine.Run<GatedActivationOp>(
+          {},
+          {.gate = x.data(), .up = up.data(), .y = want.data(), .rows = kRows, .width = kWidth});
+    }
+    EXPECT_TRUE(SameBits(want, y.values()));
+    const TestRows expected(machine, want, kRows, kWidth);
+    EXPECT_EQ(expected.q, q.values());
+    EXPECT_TRUE(SameBits(expected.scale, scale.values()));
+    EXPECT_EQ(expected.sum, sum.values());
+  }
+}
+
 TEST(RowsBits, AreTheSameOnEveryInstructionSet) {
   Random random(4);
   constexpr int kRows = 33, kWidth = 160;

@@ -5,6 +5,6 @@
 
 namespace tessera::kernels::cpu {
 
-void AmxAttend(const AttentionCall& call) { TileAttention<Avx512, Amx>::Run(call); }
+void AmxAttend(const AttentionCall& call) { TileAttention<Avx512, Amx>::Attend(call); }
 
 }  // namespace tessera::kernels::cpu

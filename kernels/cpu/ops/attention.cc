@@ -1,6 +1,7 @@
 // Cuts the attention plan into units (row, KV head, some of its query heads, some queries) that
-// threads take as they come.
+// threads take as they come; few units of long rows are cut into their runs of pages.
 #include <algorithm>
+#include <atomic>
 
 #include "absl/strings/str_cat.h"
 #include "kernels/cpu/parallel.h"
@@ -10,6 +11,15 @@ namespace tessera::kernels::cpu {
 namespace {
 
 constexpr int32_t kMaxListedHeads = 8;  // bits of PageEntry::query_heads
+static_assert(kMaxListedHeads <= kPartItems);
+
+// Bytes of a thread's scratch that a call works in; the parts of split launches lie behind them.
+size_t AttentionWorkBytes(uint64_t head_dim) {
+  const auto width = static_cast<int64_t>(head_dim);
+  return sizeof(float) * static_cast<size_t>(std::max(AttentionScratchFloats(width),
+                                                      TileAttentionScratchFloats(width)));
+}
+constexpr int64_t kPartsEach = 16;  // parts in the scratch of each thread
 
 struct AttentionUnits {
   int32_t heads_each;
@@ -111,7 +121,110 @@ std::string Missing(const AttentionOp::Desc& desc) {
   return desc.window >= 0 ? "" : absl::StrCat("window ", desc.window);
 }
 
+// The runs of pages that a decoding row reads.
+struct Runs {
+  int64_t begin;
+  int64_t end;
+};
+Runs RunsOf(const AttentionOp::Params& p, const AttentionRow& row) {
+  constexpr int64_t kTokens = kRunPages * static_cast<int64_t>(kPageTokens);
+  const int64_t seen = int64_t{row.position} + 1;
+  const int64_t before = p.window > 0 ? std::max<int64_t>(0, seen - p.window) : 0;
+  return {before / kTokens, (seen + kTokens - 1) / kTokens};
+}
+
+// A launch of few units, each cut into runs. The first slots of the pool keep each unit's total,
+// the others are parts of the runs that are under way.
+class SplitLaunch {
+ public:
+  SplitLaunch(ExecContext& context, const AttentionOp::Params& p, const AttentionKernels& kernels)
+      : context_(context),
+        p_(p),
+        kernels_(kernels),
+        type_(static_cast<size_t>(p.kv.dtype)),
+        slots_(context.pool().threads() * kPartsEach) {
+    for (const AttentionRow& row : p.plan.rows) {
+      if (row.page_table == nullptr || row.q_rows != 1) return;
+      const int64_t count = AttentionUnitsOf(p, row, kPartItems).count();
+      // With more of them than this the threads are busy anyway.
+      if (units_ + count > std::min<int64_t>(kMost, 4 * context.pool().threads() - 1)) return;
+      for (int64_t i = 0; i < count; ++i) row_[units_++] = {&row, i};
+      const Runs runs = RunsOf(p, row);
+      begin_ = std::min(begin_, runs.begin);
+      end_ = std::max(end_, runs.end);
+    }
+    worth_ = context.pool().threads() > 1 && end_ > begin_ + 1 && 4 * units_ <= slots_;
+  }
+  [[nodiscard]] bool worth() const { return worth_; }
+
+  void Run(double ns) {
+    const int64_t each = std::min((slots_ - units_) / units_, end_ - begin_);
+    for (int64_t wave = begin_; wave < end_; wave += each) {
+      for (int64_t i = 0; i < units_; ++i) left_[i].store(each, std::memory_order_relaxed);
+      ForEachTaken(context_, units_ * each, ns, [&](auto next, int thread) {
+        for (int64_t piece = next(); piece < units_ * each; piece = next()) {
+          Piece(piece % units_, wave, piece / units_, each, thread);
+        }
+      });
+    }
+  }
+
+ private:
+  static constexpr int64_t kMost = 64;
+
+  float* Slot(int64_t slot) {
+    std::byte* at =
+        context_.scratch(static_cast<int>(slot / kPartsEach)) + AttentionWorkBytes(p_.kv.head_dim);
+    return reinterpret_cast<float*>(at) +
+           slot % kPartsEach * AttentionPartFloats(static_cast<int64_t>(p_.kv.head_dim));
+  }
+
+  // The unit's run `wave + index`; who ends the last one of a wave adds them up.
+  void Piece(int64_t unit, int64_t wave, int64_t index, int64_t each, int thread) {
+    const AttentionRow& row = *row_[unit].row;
+    AttentionCall call = CallOf(p_, row, AttentionUnitsOf(p_, row, kPartItems), row_[unit].index);
+    call.scratch = reinterpret_cast<float*>(context_.scratch(thread));
+    call.run = wave + index;
+    const Runs runs = RunsOf(p_, row);
+    const auto part_of = [&](int64_t i) { return Slot(units_ + unit * each + i); };
+    if (call.run >= runs.begin && call.run < runs.end) {
+      call.part = part_of(index);
+      kernels_.attend[type_](call);
+    }
+    if (left_[unit].fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    const int64_t begin = std::max(wave, runs.begin);
+    const int64_t end = std::min(wave + each, runs.end);
+    for (int64_t run = begin; run < end; ++run) {
+      kernels_.fold[type_](call, {.total = Slot(unit),
+                                  .part = part_of(run - wave),
+                                  .begin = run == runs.begin ? 1 : 0,
+                                  .finish = run + 1 == runs.end ? 1 : 0});
+    }
+  }
+
+  struct Unit {
+    const AttentionRow* row;
+    int64_t index;  // of the row's units
+  };
+  ExecContext& context_;
+  const AttentionOp::Params& p_;
+  const AttentionKernels& kernels_;
+  const size_t type_;
+  const int64_t slots_;
+  Unit row_[kMost];
+  std::atomic<int64_t> left_[kMost];  // pieces of a wave that are not done
+  int64_t units_ = 0;
+  int64_t begin_ = INT64_MAX, end_ = 0;  // runs of all units
+  bool worth_ = false;
+};
+
 }  // namespace
+
+size_t AttentionScratchBytes(uint64_t head_dim) {
+  return AttentionWorkBytes(head_dim) +
+         kPartsEach * sizeof(float) *
+             static_cast<size_t>(AttentionPartFloats(static_cast<int64_t>(head_dim)));
+}
 
 void RunAttention(ExecContext& context, const AttentionOp::Params& p,
                   const AttentionKernels& kernels) {
@@ -123,6 +236,7 @@ void RunAttention(ExecContext& context, const AttentionOp::Params& p,
     units += AttentionUnitsOf(p, row, items).count();
     ns += CostNs(p, row);
   }
+  if (SplitLaunch split(context, p, kernels); split.worth()) return split.Run(ns);
   ForEachTaken(context, units, ns, [&](auto next, int thread) {
     int64_t before = 0;
     size_t at = 0;

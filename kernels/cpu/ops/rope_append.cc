@@ -5,6 +5,16 @@
 namespace tessera::kernels::cpu {
 namespace {
 
+// A token's keys lie a line apart each, in a page that was last read long ago: all lines are asked
+// for before the first is waited for. Neighbours in one page find them.
+void AskForKeys(const RopeAppendOp::Params& p, int64_t row, int64_t before) {
+  if (!p.page[row].valid() || (before >= 0 && p.page[row] == p.page[before])) return;
+  const int64_t element = p.kv.dtype == DType::kF32 ? 4 : 2;
+  const std::byte* key = PageAddress(p.arena, p.page[row]) + p.slot[row] * element;
+  const int64_t dims = int64_t{p.kv.kv_heads} * p.kv.head_dim;
+  for (int64_t d = 0; d < dims; ++d, key += kPageTokens * element) __builtin_prefetch(key, 1);
+}
+
 template <CpuIsa isa>
 void RunRow(const RopeAppendOp::Params& p, int64_t row, float* buffer) {
   const AttentionKernels& micro = Micro<isa>::kAttention;
@@ -39,7 +49,11 @@ void Run(ExecContext& context, const RopeAppendOp::Params& p) {
   const double ns = 0.5 * p.rows * p.kv.head_dim * (p.q_heads + 2.0 * p.kv.kv_heads);
   ForShares(context, p.rows, ns, [&](int64_t begin, int64_t end, int thread) {
     float* buffer = reinterpret_cast<float*>(context.scratch(thread));
-    for (int64_t row = begin; row < end; ++row) RunRow<isa>(p, row, buffer);
+    AskForKeys(p, begin, -1);
+    for (int64_t row = begin; row < end; ++row) {
+      if (row + 1 < end) AskForKeys(p, row + 1, row);
+      RunRow<isa>(p, row, buffer);
+    }
   });
 }
 

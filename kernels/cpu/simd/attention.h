@@ -3,6 +3,7 @@
 // and no item's arithmetic depends on which others it shares them with.
 #pragma once
 
+#include "kernels/cpu/simd/attention_pages.h"
 #include "kernels/cpu/simd/kv.h"
 #include "kernels/cpu/simd/math.h"
 
@@ -15,13 +16,13 @@ struct Attention {
   static constexpr int kElement = Plane::kElement;
   static constexpr int kTokens = 64;
 
+  using Pages = AttentionPages<S>;
+  using Sums = typename Pages::Sums;
+
   struct Work {
     const AttentionCall* call;
-    int64_t width;  // head_dim in whole vectors
-    float* acc;     // [items, width]
-    float* p;       // [items, 64] scores, then probabilities
-    float* sum;     // [items, 16]
-    float max[kMaxItems];
+    Sums run;      // width: head_dim in whole vectors
+    float* p;      // [items, 64] scores, then probabilities
     int64_t next;  // bytes from this page to the one read after it
     // The items that read the current page, and which of its tokens, [from, seen), each sees: both
     // never falling.
@@ -108,14 +109,15 @@ struct Attention {
       largest = S::Max(largest, s);
     }
     const float page_max = S::ReduceMax(largest);
-    const float old_max = w.max[item];
+    const float old_max = w.run.max[item];
     if (page_max > old_max) {
       const F factor = Math<S>::Exp(S::Set1(old_max - page_max));
-      w.max[item] = page_max;
-      float* sum = w.sum + item * 16;
+      w.run.max[item] = page_max;
+      float* sum = w.run.sum + item * 16;
       S::Store(sum, S::Mul(S::Load(sum), factor));
-      float* acc = w.acc + item * w.width;
-      for (int64_t d = 0; d < w.width; d += 16) S::Store(acc + d, S::Mul(S::Load(acc + d), factor));
+      float* acc = w.run.acc + item * w.run.width;
+      for (int64_t d = 0; d < w.run.width; d += 16)
+        S::Store(acc + d, S::Mul(S::Load(acc + d), factor));
     }
   }
 
@@ -124,8 +126,8 @@ struct Attention {
     const int item = w.item[index];
     const int seen = w.seen[index];
     float* p = w.p + item * kTokens;
-    float* sum = w.sum + item * 16;
-    const F top = S::Set1(w.max[item]);
+    float* sum = w.run.sum + item * 16;
+    const F top = S::Set1(w.run.max[item]);
     F lanes = S::Load(sum);
     for (int t = w.from[index] / 16 * 16; t < seen; t += 16) {
       const F e = Math<S>::ExpUpTo90(S::Sub(S::Load(p + t), top));
@@ -144,7 +146,7 @@ struct Attention {
     const float* p[N];
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
-      to[n] = w.acc + w.item[first + n] * w.width + d;
+      to[n] = w.run.acc + w.item[first + n] * w.run.width + d;
       p[n] = w.p + w.item[first + n] * kTokens;
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) acc[n][v] = S::Load(to[n] + v * 16);
@@ -244,51 +246,64 @@ struct Attention {
     for (; first < w.active; ++first) Some<1>(w, keys, values, first);
   }
 
+  TESSERA_SIMD F Factor(float d) { return Math<S>::Exp(S::Set1(d)); }
+
+  static void Begin(const AttentionCall& c, const Sums& total) {
+    Pages::Clear(total);
+    for (int i = 0; i < total.items && c.sinks != nullptr; ++i) {
+      total.max[i] = c.sinks[i % c.heads];
+      total.sum[i * 16] = 1.0f;
+    }
+  }
+
+  static int64_t WidthOf(const AttentionCall& c) { return (c.head_dim + 15) / 16 * 16; }
+
   static void Run(const AttentionCall& c) {
     Work w;
     w.call = &c;
-    w.width = (c.head_dim + 15) / 16 * 16;
-    w.acc = c.scratch;
-    w.p = w.acc + kMaxItems * w.width;
-    w.sum = w.p + kMaxItems * kTokens;
     const int items = c.queries * c.heads;
-    for (int64_t i = 0; i < items * w.width; i += 16) S::Store(w.acc + i, S::Zero());
-    for (int i = 0; i < items; ++i) {
-      S::Store(w.sum + i * 16, S::Zero());
-      w.max[i] = -__builtin_inff();
-      if (c.sinks != nullptr) {
-        w.max[i] = c.sinks[i % c.heads];
-        w.sum[i * 16] = 1.0f;
-      }
-    }
-    if (c.table != nullptr) {
-      const int64_t pages = (int64_t{c.position} + c.queries + kTokens - 1) / kTokens;
-      // Those before the first query's window are not looked at.
-      const int64_t before = int64_t{c.position} + 1 - c.window;
-      const int64_t first = c.window > 0 && before > 0 ? before / kTokens : 0;
-      for (int64_t i = first; i < pages; ++i) {
-        Page(w, c.table[i], c.table[i + 1 < pages ? i + 1 : i], i, 0);
-      }
-    } else {
-      for (int64_t i = 0; i < c.entry_count; ++i) {
-        const uint32_t packed = c.entries[2 * i + 1];
-        const uint32_t next = c.entries[2 * (i + 1 < c.entry_count ? i + 1 : i)];
-        Page(w, c.entries[2 * i], next, packed & 0xffffff, packed >> 24);
-      }
-    }
-    for (int i = 0; i < items; ++i) Finish(w, i);
+    const int64_t width = WidthOf(c);
+    w.run = Pages::At(c.scratch, kMaxItems, width, items);
+    if (c.part != nullptr) w.run = Pages::At(c.part, kPartItems, width, items);
+    const int64_t room = SumFloats(kMaxItems, width);
+    const Sums total = Pages::At(c.scratch + room, kMaxItems, width, items);
+    w.p = c.scratch + 2 * room;
+    Pages::Clear(w.run);
+    if (c.part == nullptr) Begin(c, total);
+    Pages::Visit(
+        c,
+        [&](uint32_t page, uint32_t next, int64_t logical, uint32_t heads) {
+          Page(w, page, next, logical, heads);
+        },
+        [&] {
+          if (c.part != nullptr) return;
+          Pages::Add(w.run, total, Factor);
+          Pages::Clear(w.run);
+        });
+    if (c.part == nullptr) Finish(c, total);
   }
 
-  static void Finish(const Work& w, int item) {
-    const AttentionCall& c = *w.call;
-    float* out = c.out + item / c.heads * c.out_stride + item % c.heads * c.head_dim;
-    const float* acc = w.acc + item * w.width;
-    const float total = S::ReduceAdd(S::Load(w.sum + item * 16));
-    // An item that read nothing is zero.
-    const F sum = S::Set1(total == 0 ? 1.0f : total);
-    int32_t d = 0;
-    for (; d + 16 <= c.head_dim; d += 16) S::Store(out + d, S::Div(S::Load(acc + d), sum));
-    if (d < c.head_dim) S::StoreN(out + d, S::Div(S::Load(acc + d), sum), c.head_dim - d);
+  static void Fold(const AttentionCall& c, const AttentionFold& f) {
+    const int items = c.queries * c.heads;
+    const Sums total = Pages::At(f.total, kPartItems, WidthOf(c), items);
+    if (f.begin != 0) Begin(c, total);
+    if (f.part != nullptr) {
+      Pages::Add(Pages::At(f.part, kPartItems, WidthOf(c), items), total, Factor);
+    }
+    if (f.finish != 0) Finish(c, total);
+  }
+
+  static void Finish(const AttentionCall& c, const Sums& total) {
+    for (int item = 0; item < total.items; ++item) {
+      float* out = c.out + item / c.heads * c.out_stride + item % c.heads * c.head_dim;
+      const float* acc = total.acc + item * total.width;
+      const float all = S::ReduceAdd(S::Load(total.sum + item * 16));
+      // An item that read nothing is zero.
+      const F sum = S::Set1(all == 0 ? 1.0f : all);
+      int32_t d = 0;
+      for (; d + 16 <= c.head_dim; d += 16) S::Store(out + d, S::Div(S::Load(acc + d), sum));
+      if (d < c.head_dim) S::StoreN(out + d, S::Div(S::Load(acc + d), sum), c.head_dim - d);
+    }
   }
 };
 

@@ -25,6 +25,7 @@ struct Avx2 {
   static constexpr int kAhead = 1024;  // bytes
   static constexpr int kFloatTiles1 = 4, kFloatTiles = 2, kFloatRows = 3;
   static constexpr int kItems = 6, kVecs = 1;
+  static constexpr int kSums = 6;
   static constexpr bool kBiasedDot = false;
 
   TESSERA_SIMD F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
@@ -121,6 +122,12 @@ struct Avx2 {
     return {_mm256_blend_epi16(low.lo, high.lo, 0xaa), _mm256_blend_epi16(low.hi, high.hi, 0xaa)};
   }
 
+  TESSERA_SIMD void HighHalves(uint16_t* p, I v) {
+    const __m256i both =
+        _mm256_packus_epi32(_mm256_srli_epi32(v.lo, 16), _mm256_srli_epi32(v.hi, 16));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(both, 0xd8));
+  }
+
   TESSERA_SIMD __m128i Load8x16(const uint16_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   }
@@ -170,6 +177,11 @@ struct Avx2 {
   TESSERA_SIMD I ILoad(const void* p) {
     const __m256i* q = static_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+  }
+  TESSERA_SIMD I ILoad16N(const void* p, int n) {
+    alignas(32) uint16_t copy[32] = {};
+    __builtin_memcpy(copy, p, static_cast<unsigned>(n) * 2);
+    return ILoad(copy);
   }
   TESSERA_SIMD void IStore(void* p, I v) {
     __m256i* q = static_cast<__m256i*>(p);

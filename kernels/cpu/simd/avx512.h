@@ -25,6 +25,7 @@ struct Avx512 {
   static constexpr int kAhead = 1024;  // bytes
   static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;
   static constexpr int kItems = 6, kVecs = 4;
+  static constexpr int kSums = 24;          // vectors of sums that leave registers for their terms
   static constexpr bool kBiasedDot = true;  // DotBiased wants the 128 * sum correction
 
   TESSERA_SIMD F Zero() { return _mm512_setzero_ps(); }
@@ -112,6 +113,12 @@ struct Avx512 {
   // Of each lane the low half of `low` and the high half of `high`.
   TESSERA_SIMD I Halves(I low, I high) { return _mm512_mask_blend_epi16(0xaaaaaaaa, low, high); }
 
+  // The high half of each lane: 16 of 16 bits.
+  TESSERA_SIMD void HighHalves(uint16_t* p, I v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtepi32_epi16(_mm512_srli_epi32(v, 16)));
+  }
+
   TESSERA_SIMD F LoadF16(const uint16_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
@@ -148,6 +155,10 @@ struct Avx512 {
     return _mm512_set1_epi32(v);
   }
   TESSERA_SIMD I ILoad(const void* p) { return _mm512_loadu_si512(p); }
+  // The first n of 32 elements of 16 bits, zeros elsewhere.
+  TESSERA_SIMD I ILoad16N(const void* p, int n) {
+    return _mm512_maskz_loadu_epi16(n < 32 ? (1u << n) - 1 : ~0u, p);
+  }
   TESSERA_SIMD void IStore(void* p, I v) { _mm512_storeu_si512(p, v); }
   TESSERA_SIMD __m128i Load16(const std::byte* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/micro.h"
 #include "kernels/cpu/simd/inline.h"
+#include "kernels/cpu/simd/math.h"
 
 namespace tessera::kernels::cpu {
 
@@ -27,20 +28,14 @@ struct KvPlane {
   TESSERA_SIMD void Convert(const float* from, int n, std::byte* to) {
     if constexpr (kType == DType::kF32) {
       __builtin_memcpy(to, from, static_cast<unsigned>(n) * 4);
-    } else if constexpr (kType == DType::kF16) {
+    } else {
       // All sixteen are stored, and what follows a tail is another row's.
       uint16_t all[16];
-      S::ToF16(n == 16 ? reinterpret_cast<uint16_t*>(to) : all, S::LoadN(from, n));
+      uint16_t* out = n == 16 ? reinterpret_cast<uint16_t*>(to) : all;
+      const F x = n == 16 ? S::Load(from) : S::LoadN(from, n);
+      if constexpr (kType == DType::kF16) S::ToF16(out, x);
+      if constexpr (kType == DType::kBF16) S::HighHalves(out, Bf16<S>::Round(x));
       if (n < 16) __builtin_memcpy(to, all, static_cast<unsigned>(n) * 2);
-    } else {
-      uint16_t* out = reinterpret_cast<uint16_t*>(to);
-      for (int i = 0; i < n; ++i) {
-        uint32_t bits;
-        __builtin_memcpy(&bits, from + i, 4);
-        const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
-        const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
-        out[i] = static_cast<uint16_t>(nan ? (bits >> 16 | 0x40u) : rounded);
-      }
     }
   }
 

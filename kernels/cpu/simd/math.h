@@ -1,6 +1,8 @@
 // exp, tanh and the sigmoid family over sixteen lanes, the same bits on every instruction set.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/cpu/simd/inline.h"
 
 namespace tessera::kernels::cpu {
@@ -86,6 +88,28 @@ struct Math {
 
  private:
   TESSERA_SIMD F Abs(F x) { return S::FromBits(S::IAnd(S::Bits(x), S::ISet1(0x7fffffff))); }
+};
+
+template <class S>
+struct Bf16 {
+  using F = typename S::F;
+  using I = typename S::I;
+
+  // The high half of each lane is x in bf16: nearest, ties to even; not-a-number stays.
+  TESSERA_SIMD I Round(F x) {
+    const I bits = S::Bits(x);
+    const I odd = S::IAnd(S::template IShr<16>(bits), S::ISet1(1));
+    const I rounded = S::IAdd(bits, S::IAdd(odd, S::ISet1(0x7fff)));
+    const I quiet = S::IOr(bits, S::ISet1(0x400000));
+    // What is not a number could round to one.
+    const F magnitude = S::FromBits(S::IAnd(bits, S::ISet1(0x7fffffff)));
+    return S::Bits(
+        S::SelectGreater(magnitude, S::Set1(-1.0f), S::FromBits(rounded), S::FromBits(quiet)));
+  }
+  // The same with zeros below: as a float.
+  TESSERA_SIMD I Rounded(F x) {
+    return S::IAnd(Round(x), S::ISet1(static_cast<int32_t>(0xffff0000)));
+  }
 };
 
 }  // namespace tessera::kernels::cpu

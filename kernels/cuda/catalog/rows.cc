@@ -92,12 +92,14 @@ void Rotate(ExecContext& context, const RotaryAnglesOp::Params& p) {
 }
 
 std::string MissingNorm(const NormOp::Desc& desc) {
+  if (desc.quantized) return "quantized rows";
   if (desc.kind != NormKind::kRms) return "norms but rms";
   if (desc.input != NormInput::kResidual) return "norms of activations";
   if (desc.groups != 1) return absl::StrCat("groups ", desc.groups);
   return MissingRowWidth(desc.width);
 }
 std::string MissingGate(const GatedActivationOp::Desc& desc) {
+  if (desc.quantized) return "quantized rows";
   if (desc.gating != Gating::kGated) return "activations without a gate";
   return desc.kind == ActivationKind::kSilu || desc.kind == ActivationKind::kGeluTanh
              ? ""

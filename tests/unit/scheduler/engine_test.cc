@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "tests/support/engine_fixture.h"
 
 namespace tessera::testing {
@@ -105,6 +107,26 @@ TEST_F(EngineTest, ChainsThatShareLayersAnswerAsAlone) {
   for (size_t r = 0; r < readers.size(); ++r) {
     EXPECT_EQ(readers[r]->Wait().tokens[0], alone[r / 3][r % 3]) << "chain " << r / 3;
   }
+}
+
+// Two chains whose layers part and whose lm_head is one block: a step has one product of it.
+TEST_F(EngineTest, ChainsWithOneHeadReadItOnce) {
+  const TinyShape shape;
+  Start();
+  const ChainId chains[] = {Add("a", tiny_.Make("a", shape, {1, 2}, 9)),
+                            Add("b", tiny_.Make("b", shape, {1, 3}, 9))};
+  engine_->StartProfile();
+  std::vector<std::unique_ptr<Reader>> readers;
+  for (const ChainId chain : chains) readers.push_back(Submit(Ask(chain, Prompt(1, 70), 40)));
+  for (const auto& reader : readers) EXPECT_TRUE(reader->Wait().error.ok());
+  const scheduler::EngineProfile profile = engine_->TakeProfile();
+  uint64_t heads = 0;
+  const std::string out = absl::StrCat("[", shape.vocab, ",");
+  for (const kernels::OpProfile::Line& line : profile.ops) {
+    if (line.op == "linear" && absl::StrContains(line.what, out)) heads += line.calls;
+  }
+  EXPECT_GE(heads, 40);
+  EXPECT_LE(heads, profile.steps);
 }
 
 // With pages for about two of the sequences, the others are preempted and computed again.
