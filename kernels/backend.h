@@ -62,6 +62,8 @@ class Backend {
   [[nodiscard]] virtual bool ReadsQuantizedRows(DType weight) const {
     return WantsQuantizedRows(weight);
   }
+  // What was measured to choose between kernels, for people; empty: nothing, or no choice.
+  [[nodiscard]] virtual std::string DescribeCosts() const { return ""; }
   // Rows of a step that keep its kernels busy, where nobody chose.
   [[nodiscard]] virtual uint32_t batch_tokens() const { return 512; }
   // Rows of logits to make at a time.
@@ -103,7 +105,9 @@ enum class CpuIsa : uint8_t { kAuto, kAmx, kAvx512, kAvx2 };
 
 // FAILED_PRECONDITION when the processor lacks `isa` (or lacks AVX2 and FMA altogether, or the
 // kernel does not let this process use tiles), INVALID_ARGUMENT when TESSERA_CPU_ISA names none.
-[[nodiscard]] StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa);
+// `costs_file` as of MakeCudaBackend; kAmx alone has a choice.
+[[nodiscard]] StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa,
+                                                                std::string costs_file = {});
 // The sets that this processor has, widest first; empty on a processor without AVX2 and FMA. Asks
 // the kernel for the use of tiles, for the whole process.
 [[nodiscard]] std::vector<CpuIsa> SupportedCpuIsas();

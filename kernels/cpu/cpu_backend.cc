@@ -5,13 +5,18 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <mutex>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "config/environment.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/cpu_context.h"
 #include "kernels/cpu/layout.h"
 #include "kernels/cpu/ops/sample_row.h"
 #include "kernels/cpu/registry.h"
+#include "kernels/cpu/tile_calibration.h"
+#include "kernels/kept_costs.h"
 
 namespace tessera::kernels {
 namespace {
@@ -49,7 +54,7 @@ bool HasAmx() {
 
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(CpuIsa isa) : isa_(isa) {
+  CpuBackend(CpuIsa isa, std::string costs_file) : isa_(isa), costs_(std::move(costs_file)) {
     cpu::Registry registry(catalog_, isa);
     cpu::RegisterCpuKernels(registry);
   }
@@ -96,6 +101,28 @@ class CpuBackend final : public Backend {
     return std::max({attention, row, linear, tiles, cpu::SampleScratchBytes(needs.max_vocab)});
   }
 
+  StatusOr<std::unique_ptr<ExecContext>> MakeContext(ThreadPool& pool,
+                                                     const ContextNeeds& needs) const override {
+    if (isa_ != CpuIsa::kAmx) return Backend::MakeContext(pool, needs);
+    const std::lock_guard lock(mutex_);
+    costs_.Load(cpu::ThisProcessor());
+    for (const LinearGroup& group : needs.products) {
+      if (!cpu::TakesTiles(group.weight) || costs_.table.Has(group.weight)) continue;
+      TESSERA_ASSIGN_OR_RETURN(const cpu::TileCosts::Costs costs, cpu::MeasureTiles(group.weight));
+      costs_.table.Set(group.weight, costs);
+    }
+    costs_.Save(cpu::ThisProcessor());
+    return std::unique_ptr<ExecContext>(
+        std::make_unique<cpu::CpuContext>(pool, ScratchBytes(needs), costs_.table));
+  }
+
+  std::string DescribeCosts() const override {
+    if (isa_ != CpuIsa::kAmx) return "";
+    const std::lock_guard lock(mutex_);
+    costs_.Load(cpu::ThisProcessor());
+    return costs_.table.Describe();
+  }
+
  private:
   // Of rows of up to `width`: narrower ones may come in larger blocks.
   static size_t TileScratch(int64_t width) {
@@ -105,6 +132,8 @@ class CpuBackend final : public Backend {
 
   CpuIsa isa_;
   Catalog catalog_;
+  mutable std::mutex mutex_;
+  mutable KeptCosts<cpu::TileCosts> costs_;  // guarded by mutex_
 };
 
 }  // namespace
@@ -162,7 +191,7 @@ StatusOr<CpuIsa> Automatic(const std::vector<CpuIsa>& isas) {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa) {
+StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa, std::string costs_file) {
   const std::vector<CpuIsa> isas = SupportedCpuIsas();
   if (isas.empty()) {
     return Error(absl::StatusCode::kFailedPrecondition,
@@ -181,7 +210,7 @@ StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(CpuIsa isa) {
                          "bf16, which the kernel must allow",
                   .fix = absl::StrCat("use auto or ", NameOf(isas.front()))});
   }
-  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(isa));
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(isa, std::move(costs_file)));
 }
 
 }  // namespace tessera::kernels

@@ -91,7 +91,7 @@ class CudaBackend final : public Backend {
   Catalog catalog_;
   mutable DeviceMemory memory_;
   // Used by the thread that makes contexts: what earlier ones measured and tried.
-  mutable KeptCosts costs_;
+  mutable KeptCosts<CostTable> costs_;
 };
 
 }  // namespace

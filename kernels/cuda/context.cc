@@ -23,7 +23,8 @@ constexpr size_t kMaxPrepared = 4096;
 }  // namespace
 
 StatusOr<std::unique_ptr<CudaContext>> CudaContext::Create(const DeviceInfo& device,
-                                                           DeviceMemory& memory, KeptCosts& costs,
+                                                           DeviceMemory& memory,
+                                                           KeptCosts<CostTable>& costs,
                                                            ThreadPool& pool,
                                                            const Backend::ContextNeeds& needs) {
   auto context = std::unique_ptr<CudaContext>(new CudaContext(device, memory, costs, pool));

@@ -21,9 +21,9 @@
 #include "kernels/cuda/device_memory.h"
 #include "kernels/cuda/linear/cost_table.h"
 #include "kernels/cuda/linear/gemm.h"
-#include "kernels/cuda/linear/kept_costs.h"
 #include "kernels/cuda/ops/sample.h"
 #include "kernels/exec_context.h"
+#include "kernels/kept_costs.h"
 
 namespace tessera::kernels::cuda {
 
@@ -54,7 +54,7 @@ struct ActivationRows {
 class CudaContext final : public ExecContext {
  public:
   [[nodiscard]] static StatusOr<std::unique_ptr<CudaContext>> Create(
-      const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs, ThreadPool& pool,
+      const DeviceInfo& device, DeviceMemory& memory, KeptCosts<CostTable>& costs, ThreadPool& pool,
       const Backend::ContextNeeds& needs);
   ~CudaContext() override;
 
@@ -146,7 +146,8 @@ class CudaContext final : public ExecContext {
     uint64_t used = 0;  // when it was last played
   };
 
-  CudaContext(const DeviceInfo& device, DeviceMemory& memory, KeptCosts& costs, ThreadPool& pool)
+  CudaContext(const DeviceInfo& device, DeviceMemory& memory, KeptCosts<CostTable>& costs,
+              ThreadPool& pool)
       : ExecContext(pool, 0), device_(device), memory_(memory), costs_(costs) {}
   Status Allocate(const Backend::ContextNeeds& needs);
   Status AllocateAttention(const Backend::ContextNeeds& needs);
@@ -160,7 +161,7 @@ class CudaContext final : public ExecContext {
 
   DeviceInfo device_;
   DeviceMemory& memory_;
-  KeptCosts& costs_;  // the backend's
+  KeptCosts<CostTable>& costs_;  // the backend's
   cudaStream_t stream_ = nullptr;
   Status error_;
   std::array<MarkEvents, kMarks> marks_;

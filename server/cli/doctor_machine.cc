@@ -37,7 +37,7 @@ Finding CheckIsa(const Settings& settings) {
             "use a processor with AVX2; in a virtual machine, pass the host's processor on"};
   }
   const StatusOr<std::unique_ptr<kernels::Backend>> backend =
-      kernels::MakeCpuBackend(IsaOf(settings.engine.isa));
+      kernels::MakeCpuBackend(IsaOf(settings.engine.isa), ProcessorCostsFile(settings.store));
   if (!backend.ok()) {
     return {Verdict::kFailure, "processor", std::string(backend.status().message()),
             "set engine.isa to auto"};
@@ -50,10 +50,12 @@ Finding CheckIsa(const Settings& settings) {
             "nothing needs it, but quantized models are faster there"};
   }
   const bool widest = (*backend)->name() == absl::StrCat("cpu/", kernels::NameOf(have.front()));
+  const std::string costs = (*backend)->DescribeCosts();
   return {Verdict::kGood, "processor",
           absl::StrCat("computes with ", (*backend)->name(),
                        widest ? ", the widest set that it has"
-                              : ", as engine.isa or TESSERA_CPU_ISA asks; it has " + have_text),
+                              : ", as engine.isa or TESSERA_CPU_ISA asks; it has " + have_text,
+                       costs.empty() ? "" : "; measured products of ", costs),
           ""};
 }
 

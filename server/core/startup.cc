@@ -23,6 +23,10 @@ kernels::CpuIsa IsaOf(CpuIsa isa) {
   return kernels::CpuIsa::kAuto;
 }
 
+std::string ProcessorCostsFile(const StoreSettings& store) {
+  return store.root + "/processor-costs.txt";
+}
+
 StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(const EngineSettings& settings,
                                                               const StoreSettings& store) {
   const bool automatic = settings.device == DeviceKind::kAuto;
@@ -34,7 +38,7 @@ StatusOr<std::shared_ptr<const kernels::Backend>> MakeBackend(const EngineSettin
     LogWarning("device_passed_over", {{"why", device.status().message()}});
   }
   TESSERA_ASSIGN_OR_RETURN(std::shared_ptr<const kernels::Backend> cpu,
-                           kernels::MakeCpuBackend(IsaOf(settings.isa)));
+                           kernels::MakeCpuBackend(IsaOf(settings.isa), ProcessorCostsFile(store)));
   return cpu;
 }
 

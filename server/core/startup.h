@@ -13,6 +13,9 @@
 
 namespace tessera::server {
 
+// Where what was measured of the processor's kernels is kept.
+[[nodiscard]] std::string ProcessorCostsFile(const StoreSettings& store);
+
 [[nodiscard]] kernels::CpuIsa IsaOf(CpuIsa isa);
 // The backend that engine.device names; `auto` takes a CUDA device where this build and machine
 // have one that will do, and says in the log why one that is there is passed over. UNIMPLEMENTED,

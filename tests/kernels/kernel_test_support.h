@@ -13,6 +13,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/block_format.h"
+#include "kernels/cpu/cpu_context.h"
 #include "kernels/exec_context.h"
 #include "kernels/weight_codec.h"
 #include "kernels/weight_planes.h"
@@ -87,10 +88,19 @@ struct Machine {
   Machine(CpuIsa isa, int threads)
       : backend(MakeCpuBackend(isa).value()),
         pool({.threads = threads}),
-        context(
-            pool,
-            backend->ScratchBytes(
-                {.max_width = 4096, .max_head_dim = 512, .max_vocab = 60000, .max_rows = 512})) {}
+        context(pool,
+                backend->ScratchBytes(
+                    {.max_width = 4096, .max_head_dim = 512, .max_vocab = 60000, .max_rows = 512}),
+                AllTiles()) {}
+
+  // Tile registers for every product that can be made on them, where the set has them.
+  static cpu::TileCosts AllTiles() {
+    cpu::TileCosts costs;
+    cpu::TileCosts::Costs faster;
+    faster.fill({.vectors_ns = 2, .tiles_ns = 1});
+    for (int i = 0; i < kWeightTypeCount; ++i) costs.Set(static_cast<DType>(i), faster);
+    return costs;
+  }
 
   template <typename Op>
   void Run(const typename Op::Desc& desc, const typename Op::Params& params) {
@@ -101,7 +111,7 @@ struct Machine {
 
   std::unique_ptr<Backend> backend;
   ThreadPool pool;
-  ExecContext context;
+  cpu::CpuContext context;
 };
 
 // Tests take the instruction set as their parameter, so that a report names it.

@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "config/foundation/check.h"
+#include "kernels/cpu/cpu_context.h"
 #include "kernels/cpu/layout.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/registry.h"
@@ -18,6 +19,15 @@ namespace {
 // A unit is at least this much of the weight, so that streaming is not cut into crumbs.
 constexpr int64_t kUnitBytes = 24 << 10;
 constexpr int64_t kTileStep = 8;  // register blocks of every instruction set divide it
+// On tile registers a unit's rows are laid out anew, for all of its tiles.
+constexpr int64_t kTilesForRows = 32;
+
+// How the products of one task are made.
+struct LinearWay {
+  void (*run)(const LinearCall&);
+  int64_t row_block;
+  int64_t tiles_each;  // of a unit, at least
+};
 
 struct LinearUnits {
   int64_t tiles_each;
@@ -27,16 +37,18 @@ struct LinearUnits {
   int64_t count;
 };
 
-// A unit has at most `row_block` rows; all have about as many.
-LinearUnits LinearUnitsOf(const LinearTask& task, int64_t tile_bytes, int64_t row_block) {
+// A unit has at most the way's rows; all have about as many.
+LinearUnits LinearUnitsOf(const LinearTask& task, int64_t tile_bytes, const LinearWay& way) {
   LinearUnits u;
-  const int64_t wanted = std::max<int64_t>(1, kUnitBytes / tile_bytes);
+  const int64_t wanted = std::max<int64_t>(way.tiles_each, kUnitBytes / tile_bytes);
   u.tiles_each = (wanted + kTileStep - 1) / kTileStep * kTileStep;
+  u.row_blocks = (std::max(task.row_count, 0) + way.row_block - 1) / way.row_block;
   // Narrow weights still split, down to two tiles.
   u.tiles = (task.out + kTileRows - 1) / kTileRows;
-  while (u.tiles_each > 2 && u.tiles < u.tiles_each * 4) u.tiles_each /= 2;
+  while (u.tiles_each > 2 && u.tiles * std::max<int64_t>(u.row_blocks, 1) < u.tiles_each * 4) {
+    u.tiles_each /= 2;
+  }
   u.columns = (u.tiles + u.tiles_each - 1) / u.tiles_each;
-  u.row_blocks = (std::max(task.row_count, 0) + row_block - 1) / row_block;
   u.count = u.columns * u.row_blocks;
   return u;
 }
@@ -67,26 +79,23 @@ LinearCall CallOf(const LinearOp::Params& p, const LinearTask& task) {
   return call;
 }
 
-// Fewer rows are quicker without tiles. Measured on a Xeon with AMX (Q4_1, Q8_0, Q4_K of
-// [1536, 576] and [576, 1536]; medians of paired runs, time without tiles over time with them):
-//   rows 8: 0.5 ... 0.7   24: 0.85 ... 0.95   32: 0.9 ... 1.1   64: 0.75 ... 1.2   512: 1.04
-//   ... 1.36
-// Moving tiles costs the same for any number of rows.
-constexpr int32_t kTileRowsFrom = 64;
+// What was measured to choose by; null where there is one way.
+template <CpuIsa isa>
+const TileCosts* CostsOf(const ExecContext& context) {
+  if constexpr (isa != CpuIsa::kAmx) return nullptr;
+  const auto* measured = dynamic_cast<const CpuContext*>(&context);
+  return measured == nullptr ? nullptr : &measured->tiles();
+}
 
-// How the products of one task are made.
-struct LinearWay {
-  void (*run)(const LinearCall&);
-  int64_t row_block;
-};
 template <CpuIsa isa, DType dtype>
-LinearWay WayOf(int64_t in, int32_t rows) {
+LinearWay WayOf(int64_t in, int32_t rows, const TileCosts* costs) {
   if constexpr (isa == CpuIsa::kAmx && TakesTiles(dtype)) {
-    if (rows >= kTileRowsFrom) {
-      return {kAmxLinear.run[static_cast<int>(dtype)], TileRowBlock(in)};
+    if (costs != nullptr && costs->Tiles(dtype, rows)) {
+      return {kAmxLinear.run[static_cast<int>(dtype)], TileRowBlock(in), kTilesForRows};
     }
   }
-  return {Micro<isa>::template Linear<FamilyOf(dtype)>().run[static_cast<int>(dtype)], kRowBlock};
+  return {Micro<isa>::template Linear<FamilyOf(dtype)>().run[static_cast<int>(dtype)], kRowBlock,
+          1};
 }
 
 // Of a thread.
@@ -101,11 +110,12 @@ size_t ScratchBytesOf(int64_t in) {
 template <CpuIsa isa, DType dtype>
 void Run(ExecContext& context, const LinearOp::Params& p) {
   const int64_t tile_bytes = static_cast<int64_t>(TileBytes(dtype, static_cast<uint64_t>(p.in)));
+  const TileCosts* const costs = CostsOf<isa>(context);
   int64_t units = 0;
   double ns = 0;
   for (const LinearTask& task : p.tasks) {
     const LinearUnits u =
-        LinearUnitsOf(task, tile_bytes, WayOf<isa, dtype>(p.in, task.row_count).row_block);
+        LinearUnitsOf(task, tile_bytes, WayOf<isa, dtype>(p.in, task.row_count, costs));
     units += u.count;
     if (u.count == 0) continue;
     const double bytes = static_cast<double>(u.tiles * tile_bytes);
@@ -118,13 +128,13 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
   ForEachTaken(context, units, ns, [&](auto next, int thread) {
     int64_t before = 0;
     size_t at = 0;
-    LinearWay way = WayOf<isa, dtype>(p.in, p.tasks[0].row_count);
-    LinearUnits u = LinearUnitsOf(p.tasks[0], tile_bytes, way.row_block);
+    LinearWay way = WayOf<isa, dtype>(p.in, p.tasks[0].row_count, costs);
+    LinearUnits u = LinearUnitsOf(p.tasks[0], tile_bytes, way);
     for (int64_t unit = next(); unit < units; unit = next()) {
       while (unit - before >= u.count) {
         before += u.count;
-        way = WayOf<isa, dtype>(p.in, p.tasks[++at].row_count);
-        u = LinearUnitsOf(p.tasks[at], tile_bytes, way.row_block);
+        way = WayOf<isa, dtype>(p.in, p.tasks[++at].row_count, costs);
+        u = LinearUnitsOf(p.tasks[at], tile_bytes, way);
       }
       const LinearTask& task = p.tasks[at];
       const int64_t tile = (unit - before) % u.columns * u.tiles_each;

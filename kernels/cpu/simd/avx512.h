@@ -21,8 +21,8 @@ struct Avx512 {
   using I = __m512i;  // 16 int32, or 64 bytes: 4 for each lane
   // Register blocks of the integer products (tiles for one row, tiles, rows), the float ones,
   // attention.
-  static constexpr int kIntTiles1 = 4, kIntTiles = 2, kIntRows = 6;
-  static constexpr int kAhead = 0;
+  static constexpr int kIntTiles1 = 4, kIntTiles = 2, kIntRows = 6, kNibbleRows = 8;
+  static constexpr int kAhead = 1024;  // bytes
   static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;
   static constexpr int kItems = 6, kVecs = 4;
   static constexpr int kSums = 24;          // vectors of sums that leave registers for their terms

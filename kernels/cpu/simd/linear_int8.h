@@ -43,6 +43,10 @@ struct Int8Linear {
   static constexpr bool kScaledSums = Scales::kMin && !Scales::kHalves;
   static constexpr bool kStarts = kZero != 0 && !Scales::kHalves;
   static_assert(!kScaledSums || !kStarts);
+  // Rows of a register block. Where a code is unpacked, more rows share that, though some of the
+  // block is then kept in memory.
+  static constexpr bool kNibbles = kTile.low.bits == 4 && kTile.high.bits == 0 && !Scales::kHalves;
+  static constexpr int kRows = kNibbles ? S::kNibbleRows : S::kIntRows;
 
   template <int T, int R>
   struct Block {
@@ -54,6 +58,7 @@ struct Int8Linear {
     const std::byte* made;  // ScaledSums or starts, 4 bytes each
     int64_t in;
     int64_t groups;
+    bool ahead;  // no rows before these have brought the tiles into the cache
   };
 
   // Four stored values a lane.
@@ -208,8 +213,8 @@ struct Int8Linear {
   // A unit of kCount groups that begins with group `at` of the row.
   template <int kCount, int T, int R>
   TESSERA_SIMD void Unit(Block<T, R>& b, int64_t at) {
-    // Unpacking keeps the loads of a processor from running far ahead; whole bytes do not.
-    if constexpr (S::kAhead > 0 && R == 1 && kTile.low.bits < 8) {
+    // Arithmetic keeps a processor's own loads from running far ahead.
+    if (b.ahead) {
       for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 40
         for (uint32_t i = 0; i < kTile.unit_bytes; i += 64) {
@@ -247,6 +252,7 @@ struct Int8Linear {
     b.scale = c.x_scale + int64_t{row} * b.groups;
     b.sum = c.x_sum + int64_t{row} * b.groups * 2;
     b.made = c.scratch + (row - c.row_begin) * b.groups * 4;
+    b.ahead = row == c.row_begin;
     const int64_t tile_bytes = b.groups / kUnit * int64_t{kTile.unit_bytes} +
                                (b.groups % kUnit != 0 ? int64_t{kTile.single_bytes} : 0);
 #pragma GCC unroll 8
@@ -304,7 +310,7 @@ struct Int8Linear {
         Run<S::kIntTiles1, 1>(c, tile, c.row_begin);
         tile += S::kIntTiles1;
       } else if (tile + S::kIntTiles <= c.tile_end) {
-        Passes<S::kIntTiles, S::kIntRows>(c, tile);
+        Passes<S::kIntTiles, kRows>(c, tile);
         tile += S::kIntTiles;
       } else {
         Passes<1, kRowsLeft>(c, tile);

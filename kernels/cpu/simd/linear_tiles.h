@@ -6,8 +6,10 @@
 // then each 16 rows take two tile products a group, whose sums are exact, and the float arithmetic
 // of ops/linear.h in its order: the bits are those of simd/linear_int8.h.
 //
-// Moving tiles costs more than multiplying them, and overlaps with nothing (measured), so a tile of
-// activations serves two products, and the float sums live in memory between batches of groups.
+// The products of a group fill two of four C tiles while those of the group before are stored, and
+// the float sums of two groups follow the products after them: what is multiplied, moved and added
+// at a time belongs to different groups. All that a pass reads is small enough for the first-level
+// cache: rows are laid out by group once a call, and few groups are unpacked at a time.
 //
 // S is a type of sixteen lanes, T one of tiles (simd/amx.h, or what emulates it in tests).
 #pragma once
@@ -18,25 +20,28 @@
 namespace tessera::kernels::cpu {
 
 // What a thread has in LinearCall::scratch. Of kTilePair times 16 outputs: codes
-// [pair][kTileChunk][8][16][4] and the scales and minima of their groups [pair][kTileChunk][16]. Of
-// the rows of a call, 16 to a pass: sums [passes][pair][16 rows][16 outputs] and d_x * sum_x
-// [rows][groups].
+// [kTileChunk][pair][8][16][4] and the scales and minima of their groups [kTileChunk][pair][16]. Of
+// the rows of a call, 16 to a pass: codes [passes][groups][16 rows][32], d_x and d_x * sum_x
+// [passes][groups][2][16 rows], sums [passes][pair][16 rows][16 outputs].
 template <class S>
 struct TileScratch {
-  static constexpr int64_t kGroups = kTilePair * kTileChunk;
   TileScratch(const LinearCall& c, int64_t passes)
-      : codes(reinterpret_cast<int8_t*>(c.scratch)),
-        dots(reinterpret_cast<int32_t*>(codes + kGroups * kTileGroupBytes)),
-        d(reinterpret_cast<float*>(dots + 2 * kTileBatch * kTilePair * kTileDots)),
-        m(d + kGroups * kTileRows),
-        acc(m + kGroups * kTileRows),
-        x_sum(acc + passes * kTilePair * kTileDots) {}
+      : groups(c.in / 32),
+        codes(reinterpret_cast<int8_t*>(c.scratch)),
+        q(codes + kTileChunk * kTilePair * kTileGroupBytes),
+        dots(reinterpret_cast<int32_t*>(q + passes * groups * kTileGroupBytes)),
+        d(reinterpret_cast<float*>(dots + kTileRing * kTilePair * kTileDots)),
+        m(d + kTileChunk * kTilePair * kTileRows),
+        acc(m + kTileChunk * kTilePair * kTileRows),
+        x(acc + passes * kTilePair * kTileDots) {}
+  int64_t groups;
   int8_t* codes;
-  int32_t* dots;  // two batches of products: [kTileBatch][pair][16 rows][16 outputs]
+  int8_t* q;
+  int32_t* dots;  // of the last groups: [kTileRing][pair][16 rows][16 outputs]
   float* d;
   float* m;
   float* acc;
-  float* x_sum;
+  float* x;
 };
 
 // One pass: `rows` <= 16 rows, the groups of a chunk, kTiles times 16 outputs. Of no weight type.
@@ -44,103 +49,96 @@ template <class S, class T, int kTiles, bool kMin>
 struct TilePass {
   using F = typename S::F;
 
+  const TileScratch<S>& s;
   int32_t rows;
   int64_t groups;
-  const int8_t* q;  // of the first row and group
-  int64_t q_stride;
-  const float* x_scale;  // of the first row and group
-  const float* x_sum;
-  int64_t x_stride;
+  const int8_t* q;  // of the first group
+  const float* x;
   float* acc;
 
-  // Products of groups kAt ... count - 1 of a batch, whose codes begin at `codes`; a group's are
-  // stored when the next one's are under way.
-  template <int kAt = 0>
-  TESSERA_SIMD void Products(const TilePass& p, const int8_t* q, const int8_t* codes, int64_t count,
-                             int32_t* dots) {
-    constexpr int kTile = kAt % 2 * 2, kA = 4 + kAt % 2;
-    if (kAt < kTileBatch && kAt < count) {
-      T::template Load<kA>(q + kAt * 32, p.q_stride);
-      Product<kTile, kA, 6>(codes + kAt * kTileGroupBytes);
-      if constexpr (kTiles > 1) {
-        Product<kTile + 1, kA, 7>(codes + (kTileChunk + kAt) * kTileGroupBytes);
-      }
-    }
-    if constexpr (kAt > 0) {
-      if (kAt > count) return;
-      int32_t* const to = dots + (kAt - 1) * kTilePair * kTileDots;
-      T::template Store<2 - kTile>(to, 64);
-      if constexpr (kTiles > 1) T::template Store<3 - kTile>(to + kTileDots, 64);
-    }
-    if constexpr (kAt < kTileBatch) Products<kAt + 1>(p, q, codes, count, dots);
+  int32_t* Dots(int64_t group) const { return s.dots + group % kTileRing * kTilePair * kTileDots; }
+
+  // C tiles 2 * kSet and the next: the products of a group.
+  template <int kSet>
+  TESSERA_SIMD void Products(const TilePass& p, int64_t group) {
+    const int8_t* codes = p.s.codes + group * kTilePair * kTileGroupBytes;
+    T::template Load<6>(p.q + group * kTileGroupBytes, 32);
+    Product<2 * kSet>(codes);
+    if constexpr (kTiles > 1) Product<2 * kSet + 1>(codes + kTileGroupBytes);
   }
-  template <int kC, int kA, int kB>
+  template <int kC>
   TESSERA_SIMD void Product(const int8_t* codes) {
-    T::template Load<kB>(codes, 64);
+    T::template Load<7>(codes, 64);
     T::template Zero<kC>();
-    T::template DotI8<kC, kA, kB>();
+    T::template DotI8<kC, 6, 7>();
+  }
+  template <int kSet>
+  TESSERA_SIMD void Store(int32_t* dots) {
+    T::template Store<2 * kSet>(dots, 64);
+    if constexpr (kTiles > 1) T::template Store<2 * kSet + 1>(dots + kTileDots, 64);
   }
 
-  // Adds `count` groups of a batch, the first being group `at`, to the sums of kRows rows.
-  template <int kRows>
-  TESSERA_SIMD void Add(const TilePass& p, const TileScratch<S>& s, const int32_t* dots, int tile,
-                        int32_t row, int64_t at, int64_t count) {
+  // Adds kCount groups, the first being `group`, to the sums of kRows rows.
+  template <int kCount, int kRows>
+  TESSERA_SIMD void AddRows(const TilePass& p, int64_t group, int tile, int32_t row) {
     float* const acc = p.acc + tile * kTileDots + row * kTileRows;
-    const float* x = p.x_scale + row * p.x_stride + at;
-    const float* x_sum = p.x_sum + row * p.x_stride + at;
-    const float* d = s.d + (tile * kTileChunk + at) * kTileRows;
-    const float* m = s.m + (tile * kTileChunk + at) * kTileRows;
-    dots += tile * kTileDots + row * kTileRows;
     F sums[kRows];
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) sums[r] = S::Load(acc + r * kTileRows);
-    for (int64_t g = 0; g < count; ++g, d += kTileRows, m += kTileRows) {
-      const F scale = S::Load(d);
+#pragma GCC unroll 2
+    for (int64_t g = group; g < group + kCount; ++g) {
+      const int32_t* dots = p.Dots(g) + tile * kTileDots + row * kTileRows;
+      const float* x = p.x + g * 2 * kTileRows + row;
+      const F scale = S::Load(p.s.d + (g * kTilePair + tile) * kTileRows);
+      F min;
+      if constexpr (kMin) min = S::Load(p.s.m + (g * kTilePair + tile) * kTileRows);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const F dot = S::ToFloat(S::ILoad(dots + r * kTileRows));
-        sums[r] = S::Fma(dot, S::Mul(scale, S::Set1(x[r * p.x_stride + g])), sums[r]);
-        if constexpr (kMin) {
-          sums[r] = S::Fma(S::Load(m), S::Set1(x_sum[r * p.x_stride + g]), sums[r]);
-        }
+        sums[r] = S::Fma(dot, S::Mul(scale, S::Set1(x[r])), sums[r]);
+        if constexpr (kMin) sums[r] = S::Fma(min, S::Set1(x[kTileRows + r]), sums[r]);
       }
-      dots += kTilePair * kTileDots;
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) S::Store(acc + r * kTileRows, sums[r]);
   }
-
-  static void AddBatch(const TilePass& p, const TileScratch<S>& s, const int32_t* dots, int64_t at,
-                       int64_t count) {
+  template <int kCount>
+  TESSERA_SIMD void Add(const TilePass& p, int64_t group) {
     for (int tile = 0; tile < kTiles; ++tile) {
       int32_t row = 0;
-      for (; row + 8 <= p.rows; row += 8) Add<8>(p, s, dots, tile, row, at, count);
+      for (; row + 8 <= p.rows; row += 8) AddRows<kCount, 8>(p, group, tile, row);
       if ((p.rows & 4) != 0) {
-        Add<4>(p, s, dots, tile, row, at, count);
+        AddRows<kCount, 4>(p, group, tile, row);
         row += 4;
       }
       if ((p.rows & 2) != 0) {
-        Add<2>(p, s, dots, tile, row, at, count);
+        AddRows<kCount, 2>(p, group, tile, row);
         row += 2;
       }
-      if ((p.rows & 1) != 0) Add<1>(p, s, dots, tile, row, at, count);
+      if ((p.rows & 1) != 0) AddRows<kCount, 1>(p, group, tile, row);
     }
   }
 
-  // While a batch is added, the products of the next may be under way.
-  static __attribute__((noinline)) void Run(const TilePass& p, const TileScratch<S>& s) {
-    int32_t* now = s.dots;
-    int32_t* next = now + kTileBatch * kTilePair * kTileDots;
-    Products(p, p.q, s.codes, p.groups, now);
-    for (int64_t g = 0; g < p.groups; g += kTileBatch) {
-      const int64_t after = g + kTileBatch;
-      if (after < p.groups) {
-        Products(p, p.q + after * 32, s.codes + after * kTileGroupBytes, p.groups - after, next);
+  static __attribute__((noinline)) void Run(const TilePass& p) {
+    int64_t g = 0;
+    for (; g + 2 <= p.groups; g += 2) {
+      Products<0>(p, g);
+      if (g > 0) {
+        Store<1>(p.Dots(g - 1));
+        Add<2>(p, g - 2);
       }
-      AddBatch(p, s, now, g, after < p.groups ? kTileBatch : p.groups - g);
-      int32_t* const done = now;
-      now = next;
-      next = done;
+      Products<1>(p, g + 1);
+      Store<0>(p.Dots(g));
+    }
+    const bool one = g < p.groups;
+    if (one) Products<0>(p, g);
+    if (g > 0) {
+      Store<1>(p.Dots(g - 1));
+      Add<2>(p, g - 2);
+    }
+    if (one) {
+      Store<0>(p.Dots(g));
+      Add<1>(p, g);
     }
   }
 };
@@ -171,8 +169,8 @@ struct TileLinear {
   static void Configure(int32_t rows) {
     typename T::Config config;
     for (int i = 0; i < 8; ++i) {
-      config.row_bytes[i] = i == 4 || i == 5 ? 32 : 64;
-      config.rows[i] = static_cast<uint8_t>(i < 6 ? rows : 8);
+      config.row_bytes[i] = i == 6 ? 32 : 64;
+      config.rows[i] = static_cast<uint8_t>(i < 7 ? rows : 8);
     }
     T::Configure(config);
   }
@@ -185,40 +183,60 @@ struct TileLinear {
     if constexpr (kStep + 1 < Ints::kSteps) UnpackSteps<kStep + 1>(group, table, to);
   }
 
-  // A unit whose first group is group `at` of those in scratch.
+  // A unit of tile `tile` of the pair, whose first group is group `at` of those in scratch.
   template <int kCount>
-  TESSERA_SIMD void UnpackUnit(const std::byte* unit, int64_t at, const Scratch& s) {
+  TESSERA_SIMD void UnpackUnit(const std::byte* unit, int tile, int64_t at, const Scratch& s) {
     I table = S::IZero();
     if constexpr (kFormat.table != nullptr) table = S::TableOf(kFormat.table);
     Scales scales;
     Scales::template Load<kCount>(unit + kCount * int64_t{kTile.group_bytes}, scales);
 #pragma GCC unroll 8
     for (int g = 0; g < kCount; ++g) {
+      const int64_t place = (at + g) * kTilePair + tile;
       UnpackSteps<0>(unit + g * int64_t{kTile.group_bytes}, table,
-                     s.codes + (at + g) * kTileGroupBytes);
-      S::Store(s.d + (at + g) * kTileRows, scales.d[g]);
+                     s.codes + place * kTileGroupBytes);
+      S::Store(s.d + place * kTileRows, scales.d[g]);
       if constexpr (Scales::kMin) {
         const F sign = S::Set1(Scales::kSub ? -1.0f : 1.0f);
-        S::Store(s.m + (at + g) * kTileRows, S::Mul(scales.m[g], sign));
+        S::Store(s.m + place * kTileRows, S::Mul(scales.m[g], sign));
       }
     }
   }
 
-  // `count` groups, the first of a unit on, as group `at` and those that follow; returns where the
-  // codes go on.
-  static const std::byte* Unpack(const std::byte* from, int64_t count, int64_t at,
-                                 const Scratch& s) {
-    int64_t g = at;
-    for (; g + kUnit <= at + count; g += kUnit, from += kTile.unit_bytes) {
-      UnpackUnit<kUnit>(from, g, s);
+  // `count` groups, the first of a unit on; returns where the codes go on.
+  static const std::byte* Unpack(const std::byte* from, int64_t count, int tile, const Scratch& s) {
+    int64_t g = 0;
+    for (; g + kUnit <= count; g += kUnit, from += kTile.unit_bytes) {
+      UnpackUnit<kUnit>(from, tile, g, s);
     }
     if constexpr (kTile.blocks == 2) {
-      if (g < at + count) {
-        UnpackUnit<1>(from, g, s);
+      if (g < count) {
+        UnpackUnit<1>(from, tile, g, s);
         from += kTile.single_bytes;
       }
     }
     return from;
+  }
+
+  // Lays out the call's rows by group.
+  static void TakeRows(const LinearCall& c, const Passes& passes, const Scratch& s) {
+    for (int32_t p = 0; p < passes.count; ++p) {
+      for (int32_t r = 0; r < passes.each; ++r) {
+        const int64_t row = c.row_begin + passes.Begin(p) + r;
+        const int8_t* q = c.q + row * c.in;
+        const float* scale = c.x_scale + row * s.groups;
+        const int16_t* sum = c.x_sum + row * s.groups * 2;
+        int8_t* to = s.q + p * s.groups * kTileGroupBytes + r * 32;
+        float* x = s.x + p * s.groups * 2 * kTileRows + r;
+        for (int64_t g = 0; g < s.groups; ++g, to += kTileGroupBytes, x += 2 * kTileRows) {
+          __builtin_memcpy(to, q + g * 32, 32);
+          x[0] = scale[g];
+          if constexpr (Scales::kMin) {
+            x[kTileRows] = scale[g] * static_cast<float>(sum[2 * g] + sum[2 * g + 1]);
+          }
+        }
+      }
+    }
   }
 
   template <int kTiles>
@@ -237,27 +255,22 @@ struct TileLinear {
   // All rows of a call, tiles [tile, tile + kTiles).
   template <int kTiles>
   static void Outputs(const LinearCall& c, const Passes& passes, const Scratch& s, int32_t tile) {
-    const int64_t groups = c.in / 32;
     for (int64_t i = 0; i < passes.count * kTilePair * kTileDots; i += 16) {
       S::Store(s.acc + i, S::Zero());
     }
     const std::byte* from[kTiles];
     for (int t = 0; t < kTiles; ++t) from[t] = c.weight + (tile + t) * c.tile_bytes;
-    for (int64_t g = 0; g < groups; g += kTileChunk) {
-      const int64_t count = groups - g < kTileChunk ? groups - g : kTileChunk;
-      for (int t = 0; t < kTiles; ++t) from[t] = Unpack(from[t], count, t * kTileChunk, s);
+    for (int64_t g = 0; g < s.groups; g += kTileChunk) {
+      const int64_t count = s.groups - g < kTileChunk ? s.groups - g : kTileChunk;
+      for (int t = 0; t < kTiles; ++t) from[t] = Unpack(from[t], count, t, s);
       for (int32_t p = 0; p < passes.count; ++p) {
-        const int64_t row = passes.Begin(p);
-        const int64_t at = row * groups + g;
-        TilePass<S, T, kTiles, Scales::kMin>::Run({.rows = passes.each,
+        const int64_t at = p * s.groups + g;
+        TilePass<S, T, kTiles, Scales::kMin>::Run({.s = s,
+                                                   .rows = passes.each,
                                                    .groups = count,
-                                                   .q = c.q + (c.row_begin + row) * c.in + g * 32,
-                                                   .q_stride = c.in,
-                                                   .x_scale = c.x_scale + c.row_begin * groups + at,
-                                                   .x_sum = s.x_sum + at,
-                                                   .x_stride = groups,
-                                                   .acc = s.acc + p * kTilePair * kTileDots},
-                                                  s);
+                                                   .q = s.q + at * kTileGroupBytes,
+                                                   .x = s.x + at * 2 * kTileRows,
+                                                   .acc = s.acc + p * kTilePair * kTileDots});
       }
     }
     Finish<kTiles>(c, passes, s, tile);
@@ -267,8 +280,8 @@ struct TileLinear {
   static void Call(const LinearCall& c) {
     const Passes passes(c);
     const Scratch s(c, passes.count);
+    TakeRows(c, passes, s);
     Configure(passes.each);
-    if constexpr (Scales::kMin) ScaledSums<S>(c, s.x_sum);
     int32_t tile = c.tile_begin;
     for (; tile + kTilePair <= c.tile_end; tile += kTilePair) {
       Outputs<kTilePair>(c, passes, s, tile);

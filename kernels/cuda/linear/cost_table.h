@@ -69,6 +69,7 @@ struct CostKey {
 
 class CostTable {
  public:
+  using Key = CostKey;
   // Numbers of rows with a cost of their own; more go to the library.
   static constexpr std::array<int32_t, 14> kRows = {1,  4,  8,   16,  24,  32,  48,
                                                     64, 96, 128, 192, 256, 384, 512};

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "kernels/cuda/linear/kept_costs.h"
+#include "kernels/kept_costs.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -57,17 +57,17 @@ StatusOr<CostTable> ParseLine(absl::string_view line) {
 TEST(KeptCostsTest, ASecondProcessReadsWhatTheFirstMeasured) {
   const std::string file = ::testing::TempDir() + "/costs.txt";
   std::filesystem::remove(file);
-  KeptCosts first(file);
+  KeptCosts<CostTable> first(file);
   first.Load(kKey);
   EXPECT_TRUE(first.table.costs().empty());
   first.table = SomeTable();
   first.Save(kKey);
-  KeptCosts second(file);
+  KeptCosts<CostTable> second(file);
   second.Load(kKey);
   EXPECT_EQ(second.table.Text(kKey), SomeTable().Text(kKey));
   CostKey other = kKey;
   other.driver_version += 10;
-  KeptCosts elsewhere(file);
+  KeptCosts<CostTable> elsewhere(file);
   elsewhere.Load(other);
   EXPECT_TRUE(elsewhere.table.costs().empty());
 }
@@ -75,18 +75,18 @@ TEST(KeptCostsTest, ASecondProcessReadsWhatTheFirstMeasured) {
 TEST(KeptCostsTest, ADamagedFileIsWrittenAnew) {
   const std::string file = ::testing::TempDir() + "/damaged.txt";
   std::ofstream(file) << "tessera product costs";
-  KeptCosts costs(file);
+  KeptCosts<CostTable> costs(file);
   costs.Load(kKey);
   EXPECT_TRUE(costs.table.costs().empty());
   costs.table = SomeTable();
   costs.Save(kKey);
-  KeptCosts again(file);
+  KeptCosts<CostTable> again(file);
   again.Load(kKey);
   EXPECT_FALSE(again.table.costs().empty());
 }
 
 TEST(KeptCostsTest, WithoutAFileNothingIsKept) {
-  KeptCosts costs("");
+  KeptCosts<CostTable> costs("");
   costs.table = SomeTable();
   costs.Save(kKey);
   costs.Load(kKey);

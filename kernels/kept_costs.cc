@@ -1,7 +1,8 @@
-#include "kernels/cuda/linear/kept_costs.h"
+#include "kernels/kept_costs.h"
 
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -9,32 +10,27 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace tessera::kernels::cuda {
+namespace tessera::kernels {
 namespace {
 
-constexpr uint64_t kMaxFileBytes = uint64_t{4} << 20;  // as CostTable::Parse
+constexpr uint64_t kMaxFileBytes = uint64_t{4} << 20;
 
 }  // namespace
 
-void KeptCosts::Load(const CostKey& key) {
-  if (loaded_ || file_.empty()) return;
+std::optional<std::string> KeptText::Load() {
+  if (loaded_ || file_.empty()) return std::nullopt;
   loaded_ = true;
   std::error_code error;
   const uint64_t bytes = std::filesystem::file_size(file_, error);
-  if (error || bytes > kMaxFileBytes) return;
+  if (error || bytes > kMaxFileBytes) return std::nullopt;
   std::ifstream from(file_, std::ios::binary);
   std::string text(bytes, '\0');
-  if (!from.read(text.data(), static_cast<std::streamsize>(bytes))) return;
-  StatusOr<CostTable> parsed = CostTable::Parse(text, key);
-  if (!parsed.ok()) return;
-  table = *std::move(parsed);
-  text_ = std::move(text);
+  if (!from.read(text.data(), static_cast<std::streamsize>(bytes))) return std::nullopt;
+  return text;
 }
 
-void KeptCosts::Save(const CostKey& key) {
-  if (file_.empty()) return;
-  std::string text = table.Text(key);
-  if (text == text_) return;
+void KeptText::Save(const std::string& text) {
+  if (file_.empty() || text == text_) return;
   // Renamed when it is whole: other processes may read it, or write their own.
   const std::string temporary = absl::StrCat(file_, ".", getpid());
   std::error_code error;
@@ -48,7 +44,7 @@ void KeptCosts::Save(const CostKey& key) {
     }
   }
   std::filesystem::rename(temporary, file_, error);
-  if (!error) text_ = std::move(text);
+  if (!error) text_ = text;
 }
 
-}  // namespace tessera::kernels::cuda
+}  // namespace tessera::kernels
