@@ -116,7 +116,7 @@ Status AttentionPart::BindWeights(const BindContext& context) {
                            post_norm ? PostNormKind(settings_.kind) : NormKind::kNone, width_));
   TESSERA_RETURN_IF_ERROR(output_.Bind(context, width_, settings_, post_norm));
   TESSERA_ASSIGN_OR_RETURN(sinks_, BindVector(context, "sinks", q_heads_, Presence::kOptional));
-  kv_.dtype = KvDTypeFor(context, parts_[kK].weight.dtype);
+  kv_.dtype = KvDTypeFor(context, parts_[kK].weight.dtype, kernels::Backend::KvPages::kHeads);
   kv_.key_statistics = context.cache.key_statistics == CacheChoice::KeyStatistics::kOn;
   return absl::OkStatus();
 }

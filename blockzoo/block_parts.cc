@@ -186,7 +186,7 @@ std::span<const kernels::NormTask> NormTasks(const Launch& launch, NormOf norm_o
   return tasks;
 }
 
-DType KvDTypeFor(const BindContext& context, DType weight) {
+DType KvDTypeFor(const BindContext& context, DType weight, kernels::Backend::KvPages pages) {
   switch (context.cache.kv_dtype) {
     case CacheChoice::KvDType::kF32:
       return DType::kF32;
@@ -199,7 +199,7 @@ DType KvDTypeFor(const BindContext& context, DType weight) {
     case CacheChoice::KvDType::kAuto:
       break;
   }
-  return context.backend.KvDType(weight);
+  return context.backend.KvDType(weight, pages);
 }
 
 kernels::QuantizedRows Carver::TakeQuantized(uint64_t rows, uint64_t width) {

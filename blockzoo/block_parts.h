@@ -94,7 +94,8 @@ using NormOf = const BoundNorm& (*)(const LaunchMember& member);
 [[nodiscard]] std::span<const kernels::NormTask> NormTasks(const Launch& launch, NormOf norm_of);
 
 // The dtype of keys and values for a block whose keys come from `weight`.
-[[nodiscard]] kernels::DType KvDTypeFor(const BindContext& context, kernels::DType weight);
+[[nodiscard]] kernels::DType KvDTypeFor(const BindContext& context, kernels::DType weight,
+                                       kernels::Backend::KvPages pages);
 
 // Hands out consecutive 64-byte-aligned pieces of a launch's workspace.
 class Carver {

@@ -54,8 +54,9 @@ class Backend {
   }
   // Bytes of an element of activations (ops/activation.h).
   [[nodiscard]] virtual uint64_t activation_bytes() const { return 4; }
+  enum class KvPages : uint8_t { kHeads, kLatents };
   // What a cache keeps keys and values in when nobody chose, beside weights of this type.
-  [[nodiscard]] virtual DType KvDType(DType weight) const {
+  [[nodiscard]] virtual DType KvDType(DType weight, KvPages /*pages*/) const {
     return IsFloatType(weight) ? DType::kF32 : DType::kF16;
   }
   // Whether the Linear of this type reads Activation::q8.

@@ -234,7 +234,7 @@ class LatentAttentionBlock final : public BoundBlock {
     const TensorRef* kv_a = context.manifest.Find("kv_a");
     const kernels::DType weight = kv_a != nullptr ? kv_a->dtype : kernels::DType::kF32;
     // No selector reads latents: they have no key statistics.
-    shape_.kv = {.dtype = KvDTypeFor(context, weight),
+    shape_.kv = {.dtype = KvDTypeFor(context, weight, kernels::Backend::KvPages::kLatents),
                  .kv_heads = 1,
                  .head_dim = static_cast<uint32_t>(latent_width()),
                  .latent = true};

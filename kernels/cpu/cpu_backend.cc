@@ -84,9 +84,10 @@ class CpuBackend final : public Backend {
     cpu::PackTile16(dtype, out, in, canonical, packed);
   }
 
-  // Tiles multiply bf16.
-  DType KvDType(DType weight) const override {
-    return isa_ == CpuIsa::kAmx && !IsFloatType(weight) ? DType::kBF16 : Backend::KvDType(weight);
+  // Tiles multiply bf16; latents are not read by tiles.
+  DType KvDType(DType weight, KvPages pages) const override {
+    const bool tiles = isa_ == CpuIsa::kAmx && pages == KvPages::kHeads && !IsFloatType(weight);
+    return tiles ? DType::kBF16 : Backend::KvDType(weight, pages);
   }
 
   uint64_t LinearRowStep() const override { return cpu::kTileRows; }

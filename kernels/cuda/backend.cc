@@ -41,7 +41,7 @@ class CudaBackend final : public Backend {
     return StatusOf(cudaStreamSynchronize(cudaStreamPerThread), "making a tensor");
   }
   uint64_t activation_bytes() const override { return 2; }
-  DType KvDType(DType /*weight*/) const override { return DType::kBF16; }
+  DType KvDType(DType /*weight*/, KvPages /*pages*/) const override { return DType::kBF16; }
   bool ReadsQuantizedRows(DType /*weight*/) const override { return false; }
   uint32_t batch_tokens() const override { return 8192; }
   uint32_t logits_rows() const override { return kLogitsRows; }

@@ -246,7 +246,9 @@ struct Attention {
     for (; first < w.active; ++first) Some<1>(w, keys, values, first);
   }
 
-  TESSERA_SIMD F Factor(float d) { return Math<S>::Exp(S::Set1(d)); }
+  struct Factor {
+    F operator()(float d) const { return Math<S>::Exp(S::Set1(d)); }
+  };
 
   static void Begin(const AttentionCall& c, const Sums& total) {
     Pages::Clear(total);
@@ -277,7 +279,7 @@ struct Attention {
         },
         [&] {
           if (c.part != nullptr) return;
-          Pages::Add(w.run, total, Factor);
+          Pages::Add(w.run, total, Factor());
           Pages::Clear(w.run);
         });
     if (c.part == nullptr) Finish(c, total);
@@ -288,7 +290,7 @@ struct Attention {
     const Sums total = Pages::At(f.total, kPartItems, WidthOf(c), items);
     if (f.begin != 0) Begin(c, total);
     if (f.part != nullptr) {
-      Pages::Add(Pages::At(f.part, kPartItems, WidthOf(c), items), total, Factor);
+      Pages::Add(Pages::At(f.part, kPartItems, WidthOf(c), items), total, Factor());
     }
     if (f.finish != 0) Finish(c, total);
   }

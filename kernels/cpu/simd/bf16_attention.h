@@ -87,7 +87,9 @@ struct Bf16Attention {
     __builtin_memcpy(&power, &bits, 4);
     return power;
   }
-  TESSERA_SIMD F Factor(float d) { return S::Set1(PowerOfTwo(d)); }
+  struct Factor {
+    F operator()(float d) const { return S::Set1(PowerOfTwo(d)); }
+  };
 
   // From a score, or what the soft cap left of it, to a power of two.
   TESSERA_SIMD F ToExponent(const AttentionCall& c) {
@@ -107,7 +109,7 @@ struct Bf16Attention {
     S::Store(reference, after);
     for (int row = 0; row < rows; ++row) {
       if (!(reference[row] > old[row])) continue;
-      const F factor = Factor(old[row] - reference[row]);
+      const F factor = S::Set1(PowerOfTwo(old[row] - reference[row]));
       const int item = block * kRows + row;
       S::Store(w.run.sum + item * 16, S::Mul(S::Load(w.run.sum + item * 16), factor));
       float* acc = w.run.acc + item * w.run.width;
@@ -222,7 +224,7 @@ struct Bf16Attention {
     const Sums total = Pages::At(f.total, kPartItems, TileWidth(c.head_dim), items);
     if (f.begin != 0) Begin(c, total);
     if (f.part != nullptr) {
-      Pages::Add(Pages::At(f.part, kPartItems, total.width, items), total, Factor);
+      Pages::Add(Pages::At(f.part, kPartItems, total.width, items), total, Factor());
     }
     if (f.finish != 0) Finish(c, total);
   }
@@ -460,7 +462,7 @@ struct Bf16Attention {
         },
         [&] {
           if (c.part != nullptr) return;
-          Pages::Add(w.run, total, Factor);
+          Pages::Add(w.run, total, Factor());
           Pages::Clear(w.run);
         });
     if (c.part == nullptr) Finish(c, total);

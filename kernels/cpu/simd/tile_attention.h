@@ -300,7 +300,7 @@ struct TileAttention : Bf16Attention<S> {
         },
         [&] {
           Pending(w, 0);
-          Pages::Add(w.run, total, Base::Factor);
+          Pages::Add(w.run, total, typename Base::Factor());
           Pages::Clear(w.run);
         });
     T::Release();

@@ -56,5 +56,17 @@ TEST_F(CpuBackendTest, TheVariableIsOfAutoAlone) {
   EXPECT_EQ(MakeCpuBackend(narrowest).value()->name(), absl::StrCat("cpu/", NameOf(narrowest)));
 }
 
+// Only tiles want bf16, and only keys and values of heads go through them.
+TEST(CpuBackend, KeepsKeysAndValuesInWhatItReadsFastest) {
+  using Pages = Backend::KvPages;
+  for (const CpuIsa isa : SupportedCpuIsas()) {
+    const auto backend = MakeCpuBackend(isa).value();
+    EXPECT_EQ(backend->KvDType(DType::kQ4_1, Pages::kHeads),
+              isa == CpuIsa::kAmx ? DType::kBF16 : DType::kF16);
+    EXPECT_EQ(backend->KvDType(DType::kQ4_1, Pages::kLatents), DType::kF16);
+    EXPECT_EQ(backend->KvDType(DType::kBF16, Pages::kHeads), DType::kF32);
+  }
+}
+
 }  // namespace
 }  // namespace tessera::kernels
