@@ -95,7 +95,7 @@ using NormOf = const BoundNorm& (*)(const LaunchMember& member);
 
 // The dtype of keys and values for a block whose keys come from `weight`.
 [[nodiscard]] kernels::DType KvDTypeFor(const BindContext& context, kernels::DType weight,
-                                       kernels::Backend::KvPages pages);
+                                        kernels::Backend::KvPages pages);
 
 // Hands out consecutive 64-byte-aligned pieces of a launch's workspace.
 class Carver {
