@@ -1,7 +1,7 @@
 """Row i of the section `cpu`: perplexity beside the peer's, and log-probabilities beside the dequantized float32 model.
 
-A file's rows come as they are measured: on two cores with AVX2 about five minutes a file, most of it the peer's. "No
-further than llama.cpp" is asked of a sample of prompts, so it is denied only where the sample can tell.
+A file's rows come as they are measured: on two cores with AVX2 about five minutes a file, most of it the peer's. Beside
+a distance stands how surely a sample of prompts tells it from the peer's; the verdict does not ask.
 """
 
 import importlib.util
@@ -138,7 +138,7 @@ def float_distances(arguments, kind):
         low, high = interval(ours, its, figure)
         yield Row(f"i distance from float32, {name} of {sum(map(len, ours))} log-probabilities, {kind}", f"{mine:.4f}",
                   f"llama.cpp {peers:.4f}; the ratio's 95 % interval {low:.2f} to {high:.2f}", mine / peers,
-                  "the interval reaches 1 or below", low <= 1)
+                  "no further than llama.cpp", mine <= peers)
 
 
 def accuracy(arguments):
