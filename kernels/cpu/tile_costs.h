@@ -4,7 +4,7 @@
 //
 // Text: a line each for the version, the processor, and every type and number of rows; then "end".
 //   tessera tile costs 1
-//   processor Intel(R) Xeon(R) Platinum 8481C 6/143/8
+//   processor Intel(R) Xeon(R) Platinum 8481C 806f8
 //   product Q4_1 rows 64 vectors 515234 tiles 402113
 //   end
 #pragma once
@@ -24,7 +24,7 @@ class TileCosts {
  public:
   // What costs depend on beside the kernels of this version.
   struct Key {
-    std::string processor;  // its name, family, model and stepping; one line
+    std::string processor;  // its name and its signature (cpuid 1, hexadecimal); one line
   };
   // Numbers of rows with a cost of their own; others cost what the next of them does, more what the
   // last does.
