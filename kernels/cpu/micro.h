@@ -39,6 +39,7 @@ struct LinearCall {
   int64_t tile_scales;
   int64_t tile_zeros;
   std::byte* scratch;  // of integer types: LinearScratchBytes(in), or TileScratchBytes(in)
+  int32_t rows_kept;   // 1: `scratch` is as this kernel has left it, with the same rows
 };
 
 // Weight types whose products are compiled together, in one file an instruction set.

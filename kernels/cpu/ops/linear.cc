@@ -130,6 +130,8 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
     size_t at = 0;
     LinearWay way = WayOf<isa, dtype>(p.in, p.tasks[0].row_count, costs);
     LinearUnits u = LinearUnitsOf(p.tasks[0], tile_bytes, way);
+    LinearCall last = {};
+    void (*ran)(const LinearCall&) = nullptr;  // `last`
     for (int64_t unit = next(); unit < units; unit = next()) {
       while (unit - before >= u.count) {
         before += u.count;
@@ -146,7 +148,11 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
       const int64_t rows = task.row_count;
       call.row_begin = task.row_begin + static_cast<int32_t>(rows * block / u.row_blocks);
       call.row_end = task.row_begin + static_cast<int32_t>(rows * (block + 1) / u.row_blocks);
+      const bool same = call.row_begin == last.row_begin && call.row_end == last.row_end;
+      call.rows_kept = same && way.run == ran ? 1 : 0;
       way.run(call);
+      last = call;
+      ran = way.run;
     }
   });
 }

@@ -38,7 +38,7 @@ struct Int8Linear {
   static constexpr int kRun = kRunFits < kRunLimit ? kRunFits : kRunLimit;
   // What the stored values of a group have too much.
   static constexpr int kZero = kWide && !S::kBiasedDot ? 0 : kFormat.zero;
-  // What is made once for all outputs of a call, for each row and group: ScaledSums, or what the
+  // What is made once for all outputs, for each row and group: ScaledSums, or what the
   // integer sum of a group begins with. Groups with halves have neither.
   static constexpr bool kScaledSums = Scales::kMin && !Scales::kHalves;
   static constexpr bool kStarts = kZero != 0 && !Scales::kHalves;
@@ -301,8 +301,10 @@ struct Int8Linear {
   static void Call(const LinearCall& c) {
     const int32_t rows = c.row_end - c.row_begin;
     if (rows <= 0) return;
-    if constexpr (kScaledSums) ScaledSums<S>(c, reinterpret_cast<float*>(c.scratch));
-    if constexpr (kStarts) Starts(c, reinterpret_cast<int32_t*>(c.scratch));
+    if (c.rows_kept == 0) {
+      if constexpr (kScaledSums) ScaledSums<S>(c, reinterpret_cast<float*>(c.scratch));
+      if constexpr (kStarts) Starts(c, reinterpret_cast<int32_t*>(c.scratch));
+    }
     // A tile that is left over is rare: fewer instances of it are worth their compilation.
     constexpr int kRowsLeft = S::kIntRows < 3 ? S::kIntRows : 3;
     for (int32_t tile = c.tile_begin; tile < c.tile_end;) {

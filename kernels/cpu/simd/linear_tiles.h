@@ -6,10 +6,11 @@
 // then each 16 rows take two tile products a group, whose sums are exact, and the float arithmetic
 // of ops/linear.h in its order: the bits are those of simd/linear_int8.h.
 //
-// The products of a group fill two of four C tiles while those of the group before are stored, and
-// the float sums of two groups follow the products after them: what is multiplied, moved and added
-// at a time belongs to different groups. All that a pass reads is small enough for the first-level
-// cache: rows are laid out by group once a call, and few groups are unpacked at a time.
+// The products of a group fill two of four C tiles while those of the group before are stored and
+// the float sums of the two before are added, some rows between each two products: what is
+// multiplied, moved and added at a time belongs to different groups. All that a pass reads is small
+// enough for the first-level cache: rows are laid out by group, once for all calls of a thread that
+// follow each other with the same, and few groups are unpacked at a time.
 //
 // S is a type of sixteen lanes, T one of tiles (simd/amx.h, or what emulates it in tests).
 #pragma once
@@ -48,6 +49,7 @@ struct TileScratch {
 template <class S, class T, int kTiles, bool kMin>
 struct TilePass {
   using F = typename S::F;
+  static constexpr int32_t kQuarter = kTileRows / 4;
 
   const TileScratch<S>& s;
   int32_t rows;
@@ -55,91 +57,127 @@ struct TilePass {
   const int8_t* q;  // of the first group
   const float* x;
   float* acc;
+  // What is unpacked after this chunk, of those tiles that this pass brings into the cache, and
+  // bytes of two of its groups.
+  const std::byte* ahead[kTiles];
+  int64_t ahead_bytes;
 
-  int32_t* Dots(int64_t group) const { return s.dots + group % kTileRing * kTilePair * kTileDots; }
+  int32_t* Dots(int64_t group, int tile) const {
+    return s.dots + (group % kTileRing * kTilePair + tile) * kTileDots;
+  }
 
-  // C tiles 2 * kSet and the next: the products of a group.
-  template <int kSet>
-  TESSERA_SIMD void Products(const TilePass& p, int64_t group) {
-    const int8_t* codes = p.s.codes + group * kTilePair * kTileGroupBytes;
+  void Fetch(int64_t group) const {
+    for (int t = 0; t < kTiles; ++t) {
+      if (ahead[t] == nullptr) continue;
+      const std::byte* from = ahead[t] + group / 2 * ahead_bytes;
+      for (int64_t i = 0; i < ahead_bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+    }
+  }
+
+  // C tiles 2 * kSet and the next are those of a group.
+  TESSERA_SIMD void TakeRows(const TilePass& p, int64_t group) {
     T::template Load<6>(p.q + group * kTileGroupBytes, 32);
-    Product<2 * kSet>(codes);
-    if constexpr (kTiles > 1) Product<2 * kSet + 1>(codes + kTileGroupBytes);
   }
-  template <int kC>
-  TESSERA_SIMD void Product(const int8_t* codes) {
-    T::template Load<7>(codes, 64);
-    T::template Zero<kC>();
-    T::template DotI8<kC, 6, 7>();
+  template <int kSet, int kTile>
+  TESSERA_SIMD void Product(const TilePass& p, int64_t group) {
+    if constexpr (kTile < kTiles) {
+      constexpr int kC = 2 * kSet + kTile;
+      T::template Load<7>(p.s.codes + (group * kTilePair + kTile) * kTileGroupBytes, 64);
+      T::template Zero<kC>();
+      T::template DotI8<kC, 6, 7>();
+    }
   }
-  template <int kSet>
-  TESSERA_SIMD void Store(int32_t* dots) {
-    T::template Store<2 * kSet>(dots, 64);
-    if constexpr (kTiles > 1) T::template Store<2 * kSet + 1>(dots + kTileDots, 64);
+  template <int kSet, int kTile>
+  TESSERA_SIMD void Store(const TilePass& p, int64_t group) {
+    if constexpr (kTile < kTiles) T::template Store<2 * kSet + kTile>(p.Dots(group, kTile), 64);
   }
 
   // Adds kCount groups, the first being `group`, to the sums of kRows rows.
   template <int kCount, int kRows>
-  TESSERA_SIMD void AddRows(const TilePass& p, int64_t group, int tile, int32_t row) {
-    float* const acc = p.acc + tile * kTileDots + row * kTileRows;
-    F sums[kRows];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) sums[r] = S::Load(acc + r * kTileRows);
+  TESSERA_SIMD void AddRows(const TilePass& p, int64_t group, int32_t row) {
+    float* const acc = p.acc + row * kTileRows;
+    F sums[kTiles][kRows];
+#pragma GCC unroll 2
+    for (int t = 0; t < kTiles; ++t) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) sums[t][r] = S::Load(acc + t * kTileDots + r * kTileRows);
+    }
 #pragma GCC unroll 2
     for (int64_t g = group; g < group + kCount; ++g) {
-      const int32_t* dots = p.Dots(g) + tile * kTileDots + row * kTileRows;
       const float* x = p.x + g * 2 * kTileRows + row;
-      const F scale = S::Load(p.s.d + (g * kTilePair + tile) * kTileRows);
-      F min;
-      if constexpr (kMin) min = S::Load(p.s.m + (g * kTilePair + tile) * kTileRows);
-#pragma GCC unroll 8
+#pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        const F dot = S::ToFloat(S::ILoad(dots + r * kTileRows));
-        sums[r] = S::Fma(dot, S::Mul(scale, S::Set1(x[r])), sums[r]);
-        if constexpr (kMin) sums[r] = S::Fma(min, S::Set1(x[kTileRows + r]), sums[r]);
+        const F scale = S::Set1(x[r]);
+        F sum;
+        if constexpr (kMin) sum = S::Set1(x[kTileRows + r]);
+#pragma GCC unroll 2
+        for (int t = 0; t < kTiles; ++t) {
+          const int64_t place = (g * kTilePair + t) * kTileRows;
+          const F dot = S::ToFloat(S::ILoad(p.Dots(g, t) + (row + r) * kTileRows));
+          sums[t][r] = S::Fma(dot, S::Mul(S::Load(p.s.d + place), scale), sums[t][r]);
+          if constexpr (kMin) sums[t][r] = S::Fma(S::Load(p.s.m + place), sum, sums[t][r]);
+        }
       }
     }
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) S::Store(acc + r * kTileRows, sums[r]);
+#pragma GCC unroll 2
+    for (int t = 0; t < kTiles; ++t) {
+#pragma GCC unroll 4
+      for (int r = 0; r < kRows; ++r) S::Store(acc + t * kTileDots + r * kTileRows, sums[t][r]);
+    }
+  }
+  // A quarter of a tile's rows.
+  template <int kCount>
+  TESSERA_SIMD void AddQuarter(const TilePass& p, int64_t group, int32_t quarter) {
+    int32_t row = quarter * kQuarter;
+    const int32_t left = p.rows - row;
+    if (left >= kQuarter) return AddRows<kCount, kQuarter>(p, group, row);
+    if (left <= 0) return;
+    if ((left & 2) != 0) {
+      AddRows<kCount, 2>(p, group, row);
+      row += 2;
+    }
+    if ((left & 1) != 0) AddRows<kCount, 1>(p, group, row);
   }
   template <int kCount>
-  TESSERA_SIMD void Add(const TilePass& p, int64_t group) {
-    for (int tile = 0; tile < kTiles; ++tile) {
-      int32_t row = 0;
-      for (; row + 8 <= p.rows; row += 8) AddRows<kCount, 8>(p, group, tile, row);
-      if ((p.rows & 4) != 0) {
-        AddRows<kCount, 4>(p, group, tile, row);
-        row += 4;
-      }
-      if ((p.rows & 2) != 0) {
-        AddRows<kCount, 2>(p, group, tile, row);
-        row += 2;
-      }
-      if ((p.rows & 1) != 0) AddRows<kCount, 1>(p, group, tile, row);
-    }
+  static __attribute__((noinline)) void AddLast(const TilePass& p, int64_t group) {
+    for (int32_t quarter = 0; quarter < 4; ++quarter) AddQuarter<kCount>(p, group, quarter);
+  }
+
+  // Two groups, and what is left of the four before them.
+  template <bool kFirst>
+  TESSERA_SIMD void Two(const TilePass& p, int64_t g) {
+    TakeRows(p, g);
+    Product<0, 0>(p, g);
+    if constexpr (!kFirst) Store<1, 0>(p, g - 1);
+    Product<0, 1>(p, g);
+    if constexpr (!kFirst) Store<1, 1>(p, g - 1);
+    p.Fetch(g);
+    if constexpr (!kFirst) AddQuarter<2>(p, g - 2, 0);
+    TakeRows(p, g + 1);
+    Product<1, 0>(p, g + 1);
+    Store<0, 0>(p, g);
+    if constexpr (!kFirst) AddQuarter<2>(p, g - 2, 1);
+    Product<1, 1>(p, g + 1);
+    if constexpr (!kFirst) AddQuarter<2>(p, g - 2, 2);
+    Store<0, 1>(p, g);
+    if constexpr (!kFirst) AddQuarter<2>(p, g - 2, 3);
   }
 
   static __attribute__((noinline)) void Run(const TilePass& p) {
     int64_t g = 0;
-    for (; g + 2 <= p.groups; g += 2) {
-      Products<0>(p, g);
-      if (g > 0) {
-        Store<1>(p.Dots(g - 1));
-        Add<2>(p, g - 2);
-      }
-      Products<1>(p, g + 1);
-      Store<0>(p.Dots(g));
+    if (p.groups >= 2) {
+      for (Two<true>(p, 0), g = 2; g + 2 <= p.groups; g += 2) Two<false>(p, g);
+      Store<1, 0>(p, g - 1);
+      Store<1, 1>(p, g - 1);
+      AddLast<2>(p, g - 2);
     }
-    const bool one = g < p.groups;
-    if (one) Products<0>(p, g);
-    if (g > 0) {
-      Store<1>(p.Dots(g - 1));
-      Add<2>(p, g - 2);
-    }
-    if (one) {
-      Store<0>(p.Dots(g));
-      Add<1>(p, g);
-    }
+    if (g == p.groups) return;
+    TakeRows(p, g);
+    Product<0, 0>(p, g);
+    Product<0, 1>(p, g);
+    Store<0, 0>(p, g);
+    Store<0, 1>(p, g);
+    AddLast<1>(p, g);
   }
 };
 
@@ -263,14 +301,20 @@ struct TileLinear {
     for (int64_t g = 0; g < s.groups; g += kTileChunk) {
       const int64_t count = s.groups - g < kTileChunk ? s.groups - g : kTileChunk;
       for (int t = 0; t < kTiles; ++t) from[t] = Unpack(from[t], count, t, s);
+      // After a tile's last group the tiles after these go on.
+      const int64_t skip = g + count == s.groups ? (kTiles - 1) * c.tile_bytes : 0;
       for (int32_t p = 0; p < passes.count; ++p) {
         const int64_t at = p * s.groups + g;
-        TilePass<S, T, kTiles, Scales::kMin>::Run({.s = s,
-                                                   .rows = passes.each,
-                                                   .groups = count,
-                                                   .q = s.q + at * kTileGroupBytes,
-                                                   .x = s.x + at * 2 * kTileRows,
-                                                   .acc = s.acc + p * kTilePair * kTileDots});
+        TilePass<S, T, kTiles, Scales::kMin> pass = {.s = s,
+                                                     .rows = passes.each,
+                                                     .groups = count,
+                                                     .q = s.q + at * kTileGroupBytes,
+                                                     .x = s.x + at * 2 * kTileRows,
+                                                     .acc = s.acc + p * kTilePair * kTileDots,
+                                                     .ahead = {},
+                                                     .ahead_bytes = 2 * kTile.unit_bytes / kUnit};
+        for (int t = p; t < kTiles; t += passes.count) pass.ahead[t] = from[t] + skip;
+        pass.Run(pass);
       }
     }
     Finish<kTiles>(c, passes, s, tile);
@@ -280,7 +324,7 @@ struct TileLinear {
   static void Call(const LinearCall& c) {
     const Passes passes(c);
     const Scratch s(c, passes.count);
-    TakeRows(c, passes, s);
+    if (c.rows_kept == 0) TakeRows(c, passes, s);
     Configure(passes.each);
     int32_t tile = c.tile_begin;
     for (; tile + kTilePair <= c.tile_end; tile += kTilePair) {
