@@ -78,6 +78,8 @@ inline constexpr int64_t kTileDots = kTileRows * kTileRows;
   return weights + sums + passes * (in / 32) * (kTileGroupBytes + 4 * 2 * kTileRows);
 }
 
+inline constexpr uint64_t kPageUnit = 512;  // bytes; a page's number counts these
+
 // A run of queries of one sequence, some query heads of one KV head.
 struct AttentionCall {
   const std::byte* arena;
@@ -99,7 +101,11 @@ struct AttentionCall {
   float softcap;       // 0: none
   int32_t window;      // 0: all
   const float* sinks;  // of each head; null: none
-  float* scratch;      // 64-byte aligned, AttentionScratchFloats(head_dim), or that of tiles
+  // Keys of the page that this thread reads after the call's last one, and how many of its tokens;
+  // null: none. Values lie as far behind them as the call's own.
+  const std::byte* after;
+  int32_t after_tokens;
+  float* scratch;  // 64-byte aligned, AttentionScratchFloats(head_dim), or that of tiles
   // Not null: of one query over a table, the sums of one run of pages are left there and nothing is
   // written to `out`. 64-byte aligned, AttentionPartFloats(head_dim).
   float* part;

@@ -12,6 +12,7 @@ namespace {
 
 constexpr int32_t kMaxListedHeads = 8;  // bits of PageEntry::query_heads
 static_assert(kMaxListedHeads <= kPartItems);
+static_assert(kPageUnit == kPageUnitBytes);
 
 // Bytes of a thread's scratch that a call works in; the parts of split launches lie behind them.
 size_t AttentionWorkBytes(uint64_t head_dim) {
@@ -133,6 +134,60 @@ Runs RunsOf(const AttentionOp::Params& p, const AttentionRow& row) {
   return {before / kTokens, (seen + kTokens - 1) / kTokens};
 }
 
+// The units of a launch, in their order.
+class Walk {
+ public:
+  Walk(const AttentionOp::Params& p, int32_t items) : p_(p), items_(items), row_(RowUnits()) {}
+
+  // No unit before the last one that was asked for.
+  AttentionCall To(int64_t unit) {
+    while (unit - before_ >= row_.count()) {
+      before_ += row_.count();
+      ++at_;
+      row_ = RowUnits();
+    }
+    return CallOf(p_, p_.plan.rows[at_], row_, unit - before_);
+  }
+
+ private:
+  [[nodiscard]] AttentionUnits RowUnits() const {
+    return AttentionUnitsOf(p_, p_.plan.rows[at_], items_);
+  }
+
+  const AttentionOp::Params& p_;
+  const int32_t items_;
+  int64_t before_ = 0;  // units of rows before at_
+  size_t at_ = 0;
+  AttentionUnits row_;
+};
+// Neighbours that one thread takes at a time, so that it can fetch what it needs next: where units
+// are short, so that their beginnings count, and enough are left to share.
+int64_t Together(int64_t units, double ns, int64_t threads) {
+  constexpr int64_t kParts = 4;  // of a thread, at least
+  constexpr int64_t kMost = 4;
+  constexpr double kShortNs = 10'000;
+  if (ns > kShortNs * static_cast<double>(units)) return 1;
+  return std::clamp<int64_t>(units / (threads * kParts), 1, kMost);
+}
+
+// What `call` fetches is what `next` reads first.
+void Precede(AttentionCall& call, const AttentionCall& next) {
+  constexpr int64_t kTokens = kPageTokens;
+  uint32_t page = 0;
+  int64_t tokens = kTokens;
+  if (next.table != nullptr) {
+    const int64_t before = int64_t{next.position} + 1 - next.window;
+    const int64_t first = next.window > 0 && before > 0 ? before / kTokens : 0;
+    page = next.table[first];
+    tokens = std::min(tokens, int64_t{next.position} + next.queries - first * kTokens);
+  } else {
+    if (next.entry_count == 0) return;
+    page = next.entries[0];
+  }
+  call.after = next.arena + uint64_t{page} * kPageUnit + next.k_offset;
+  call.after_tokens = static_cast<int32_t>(tokens);
+}
+
 // A launch of few units, each cut into runs. The first slots of the pool keep each unit's total,
 // the others are parts of the runs that are under way.
 class SplitLaunch {
@@ -237,18 +292,23 @@ void RunAttention(ExecContext& context, const AttentionOp::Params& p,
     ns += CostNs(p, row);
   }
   if (SplitLaunch split(context, p, kernels); split.worth()) return split.Run(ns);
-  ForEachTaken(context, units, ns, [&](auto next, int thread) {
-    int64_t before = 0;
-    size_t at = 0;
-    for (int64_t unit = next(); unit < units; unit = next()) {
-      AttentionUnits u = AttentionUnitsOf(p, p.plan.rows[at], items);
-      while (unit - before >= u.count()) {
-        before += u.count();
-        u = AttentionUnitsOf(p, p.plan.rows[++at], items);
+  const int64_t each = Together(units, ns, context.pool().threads());
+  const int64_t parts = (units + each - 1) / each;
+  ForEachTaken(context, parts, ns, [&](auto next, int thread) {
+    Walk walk(p, items);
+    for (int64_t part = next(); part < parts; part = next()) {
+      const int64_t end = std::min(units, (part + 1) * each);
+      AttentionCall call = walk.To(part * each);
+      for (int64_t unit = part * each; unit < end; ++unit) {
+        AttentionCall after = {};
+        if (unit + 1 < end) {
+          after = walk.To(unit + 1);
+          Precede(call, after);
+        }
+        call.scratch = reinterpret_cast<float*>(context.scratch(thread));
+        kernels.attend[type](call);
+        call = after;
       }
-      AttentionCall call = CallOf(p, p.plan.rows[at], u, unit - before);
-      call.scratch = reinterpret_cast<float*>(context.scratch(thread));
-      kernels.attend[type](call);
     }
   });
 }

@@ -18,12 +18,13 @@ struct Attention {
 
   using Pages = AttentionPages<S>;
   using Sums = typename Pages::Sums;
+  using Ahead = typename Pages::Ahead;
 
   struct Work {
     const AttentionCall* call;
-    Sums run;      // width: head_dim in whole vectors
-    float* p;      // [items, 64] scores, then probabilities
-    int64_t next;  // bytes from this page to the one read after it
+    Sums run;     // width: head_dim in whole vectors
+    float* p;     // [items, 64] scores, then probabilities
+    Ahead ahead;  // of the current page
     // The items that read the current page, and which of its tokens, [from, seen), each sees: both
     // never falling.
     int active;
@@ -35,6 +36,13 @@ struct Attention {
   TESSERA_SIMD const float* Query(const Work& w, int item) {
     const AttentionCall& c = *w.call;
     return c.q + item / c.heads * c.q_stride + item % c.heads * c.head_dim;
+  }
+
+  // V vectors' lines.
+  template <int V>
+  TESSERA_SIMD void Fetch(const std::byte* at) {
+#pragma GCC unroll 4
+    for (int i = 0; i < V * 16 * kElement; i += 64) __builtin_prefetch(at + i, 0, 2);
   }
 
   // Scores of N items against 16 * V tokens from `token`.
@@ -49,13 +57,13 @@ struct Attention {
       for (int v = 0; v < V; ++v) dot[n][v] = S::Zero();
     }
     const std::byte* k = keys + token * kElement;
+    // A line of the cache may have more tokens than a vector.
+    const bool fetch = token < w.ahead.tokens && token * kElement % 64 == 0;
     for (int64_t d = 0; d < w.call->head_dim; ++d, k += kTokens * kElement) {
       F key[V];
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) {
-        key[v] = Plane::Load(k + v * 16 * kElement);
-        __builtin_prefetch(k + v * 16 * kElement + w.next, 0, 2);
-      }
+      for (int v = 0; v < V; ++v) key[v] = Plane::Load(k + v * 16 * kElement);
+      if (fetch) Fetch<V>(k + w.ahead.bytes);
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n) {
         const F x = S::Set1(q[n][d]);
@@ -161,9 +169,9 @@ struct Attention {
           value[v] = Plane::LoadN(at, left);
         } else {
           value[v] = Plane::Load(at + v * 16 * kElement);
-          __builtin_prefetch(at + v * 16 * kElement + w.next, 0, 2);
         }
       }
+      if (!kPartial && i < w.ahead.tokens) Fetch<V>(at + w.ahead.bytes);
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n) {
         const F x = S::Set1(p[n][i]);
@@ -214,10 +222,11 @@ struct Attention {
     }
   }
 
-  static void Page(Work& w, uint32_t page, uint32_t next, int64_t logical_page, uint32_t heads) {
+  static void Page(Work& w, uint32_t page, const Ahead& ahead, int64_t logical_page,
+                   uint32_t heads) {
     const AttentionCall& c = *w.call;
-    const std::byte* at = c.arena + uint64_t{page} * 512;
-    w.next = (int64_t{next} - int64_t{page}) * 512;
+    const std::byte* at = c.arena + uint64_t{page} * kPageUnit;
+    w.ahead = ahead;
     w.active = 0;
     for (int32_t i = 0; i < c.queries; ++i) {
       const int64_t seen = c.position + i + 1 - logical_page * kTokens;
@@ -231,6 +240,8 @@ struct Attention {
         w.seen[w.active++] = seen < kTokens ? static_cast<int>(seen) : kTokens;
       }
     }
+    const int used = w.active == 0 ? 0 : w.seen[w.active - 1];
+    if (used < ahead.tokens) Pages::FetchRest(c, at, ahead, used, used, kElement);
     const std::byte* keys = at + c.k_offset;
     const std::byte* values = at + c.v_offset;
     int first = 0;
@@ -274,8 +285,8 @@ struct Attention {
     if (c.part == nullptr) Begin(c, total);
     Pages::Visit(
         c,
-        [&](uint32_t page, uint32_t next, int64_t logical, uint32_t heads) {
-          Page(w, page, next, logical, heads);
+        [&](uint32_t page, const Ahead& ahead, int64_t logical, uint32_t heads) {
+          Page(w, page, ahead, logical, heads);
         },
         [&] {
           if (c.part != nullptr) return;

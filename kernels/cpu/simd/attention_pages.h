@@ -68,12 +68,46 @@ struct AttentionPages {
     }
   }
 
-  // page(page, the one after it, logical page, heads that read it) for each page that `c` reads,
-  // in order, and run() after the last one of each run.
+  // What is read after a page, so that it is fetched while that page is used: `bytes` from a plane
+  // of the page to the same plane there, and how many of its tokens.
+  struct Ahead {
+    int64_t bytes;
+    int tokens;
+  };
+
+  static Ahead To(uint32_t page, uint32_t next, int64_t tokens) {
+    return {(int64_t{next} - int64_t{page}) * int64_t{kPageUnit},
+            tokens < kTokens ? static_cast<int>(tokens) : static_cast<int>(kTokens)};
+  }
+  // After the call's last page.
+  static Ahead AfterLast(const AttentionCall& c, uint32_t page) {
+    if (c.after == nullptr) return {0, 0};
+    return {c.after - (c.arena + uint64_t{page} * kPageUnit + c.k_offset), c.after_tokens};
+  }
+
+  // Fetches what the passes over a page do not: those fetch what lies at the same places of the
+  // first `keys` tokens' keys and the first `values` tokens' values, `element` bytes each.
+  // Inline: GCC takes a function that only fetches for one that does nothing.
+  TESSERA_SIMD void FetchRest(const AttentionCall& c, const std::byte* page, const Ahead& ahead,
+                              int keys, int values, int64_t element) {
+    const std::byte* from = page + c.k_offset + ahead.bytes;
+    const int64_t row = kTokens * element, end = ahead.tokens * element;
+    for (int64_t at = (keys * element + 63) / 64 * 64; at < end; at += 64) {
+      for (int32_t d = 0; d < c.head_dim; ++d) __builtin_prefetch(from + d * row + at, 0, 2);
+    }
+    from = page + c.v_offset + ahead.bytes;
+    for (int64_t at = values * c.head_dim * element; at < c.head_dim * end; at += 64) {
+      __builtin_prefetch(from + at, 0, 2);
+    }
+  }
+
+  // page(page, what follows it, logical page, heads that read it) for each page that `c` reads, in
+  // order, and run() after the last one of each run.
   template <class Page, class Run>
   static void Visit(const AttentionCall& c, Page page, Run run) {
     if (c.table == nullptr) return VisitListed(c, page, run);
-    const int64_t pages = (int64_t{c.position} + c.queries + kTokens - 1) / kTokens;
+    const int64_t seen = int64_t{c.position} + c.queries;
+    const int64_t pages = (seen + kTokens - 1) / kTokens;
     // Those before the first query's window are not looked at.
     const int64_t before = int64_t{c.position} + 1 - c.window;
     int64_t i = c.window > 0 && before > 0 ? before / kTokens : 0;
@@ -83,7 +117,10 @@ struct AttentionPages {
       if (end > (c.run + 1) * kRunPages) end = (c.run + 1) * kRunPages;
     }
     for (; i < end; ++i) {
-      page(c.table[i], c.table[i + 1 < pages ? i + 1 : i], i, 0u);
+      page(c.table[i],
+           i + 1 < pages ? To(c.table[i], c.table[i + 1], seen - (i + 1) * kTokens)
+                         : AfterLast(c, c.table[i]),
+           i, 0u);
       if (i + 1 == end || (i + 1) % kRunPages == 0) run();
     }
   }
@@ -94,7 +131,8 @@ struct AttentionPages {
       const uint32_t* entry = c.entries + 2 * i;
       const bool last = i + 1 == c.entry_count;
       const int64_t logical = entry[1] & 0xffffff;
-      page(entry[0], entry[last ? 0 : 2], logical, entry[1] >> 24);
+      page(entry[0], last ? AfterLast(c, entry[0]) : To(entry[0], entry[2], kTokens), logical,
+           entry[1] >> 24);
       if (last || (entry[3] & 0xffffff) / kRunPages != logical / kRunPages) run();
     }
   }

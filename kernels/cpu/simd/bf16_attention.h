@@ -16,6 +16,7 @@ struct Bf16Attention {
   using I = typename S::I;
   using Pages = AttentionPages<S>;
   using Sums = typename Pages::Sums;
+  using Ahead = typename Pages::Ahead;
   static constexpr int kTokens = 64;
   static constexpr int kRows = 16;  // items of a block
 
@@ -25,7 +26,7 @@ struct Bf16Attention {
     int items;
     float* base;           // [16]
     float* scores;         // [.., 16, 64]: of 32 tokens the even ones, then the odd
-    int64_t next;          // bytes from this page to the one read after it
+    Ahead ahead;           // of the current page
     bool whole;            // each item sees all tokens of the page
     int from[kTileItems];  // else item i sees [from, seen)
     int seen[kTileItems];
@@ -234,7 +235,8 @@ struct Bf16Attention {
     const std::byte* at;
     int64_t step;   // bytes from a row of a chain to the next one
     int64_t chain;  // from the first row of a chain to that of the other
-    int64_t ahead;  // to what is read next
+    int64_t ahead;  // bytes to what is read next
+    int fetch[2];   // lines of it from there on that the first time fetches for each row, and later
     int elements;   // of a row: fewer than 32 at a head's end
     int begin[2];   // steps of each chain, of 16
     int end[2];
@@ -249,7 +251,7 @@ struct Bf16Attention {
   // the halves of rows from kHalf on, as many as registers hold.
   template <int N, bool kPartial, int kHalf>
   TESSERA_SIMD void Multiply(const float* const (&x)[N], const Rows& rows, const std::byte* from,
-                             float* const (&out)[N]) {
+                             int fetch, float* const (&out)[N]) {
     constexpr int kHalves = kHalvesOf(N);
     F acc[2][N][kHalves];
 #pragma GCC unroll 8
@@ -259,7 +261,9 @@ struct Bf16Attention {
     }
     const auto step = [&](int chain, int j) __attribute__((always_inline)) {
       const std::byte* at = from + chain * rows.chain + j * rows.step;
-      if (kHalf == 0) __builtin_prefetch(at + rows.ahead, 0, 2);
+      if constexpr (kHalf == 0) {
+        for (int i = 0; i < fetch; ++i) __builtin_prefetch(at + rows.ahead + i * 64, 0, 2);
+      }
       const I row = kPartial ? S::ILoad16N(at, rows.elements) : S::ILoad(at);
       const F even = S::FromBits(S::template IShl<16>(row));
       const F odd = S::FromBits(S::IAnd(row, S::ISet1(static_cast<int32_t>(0xffff0000))));
@@ -302,8 +306,8 @@ struct Bf16Attention {
         from[n] = x + n * x_step;
         to[n] = out + n * out_step;
       }
-      Multiply<N, kPartial, 0>(from, rows, at, to);
-      if constexpr (kHalvesOf(N) == 1) Multiply<N, kPartial, 1>(from, rows, at, to);
+      Multiply<N, kPartial, 0>(from, rows, at, rows.fetch[i != 0], to);
+      if constexpr (kHalvesOf(N) == 1) Multiply<N, kPartial, 1>(from, rows, at, 0, to);
       at += rows.next;
       x += rows.next_x;
       out += rows.next_out;
@@ -311,7 +315,7 @@ struct Bf16Attention {
   }
 
   // For some items: x and out of the first one, and floats from one's to the next one's.
-  static void All(int items, const float* x, int64_t x_step, const Rows& rows, float* out,
+  static void All(int items, const float* x, int64_t x_step, Rows rows, float* out,
                   int64_t out_step) {
     if (rows.times == 0) return;
     const auto some = [&]<int N>() __attribute__((always_inline)) {
@@ -321,6 +325,7 @@ struct Bf16Attention {
         } else {
           Some<N, false>(x, x_step, rows, out, out_step);
         }
+        rows.fetch[0] = rows.fetch[1] = 0;
       }
     };
     some.template operator()<6>();
@@ -330,19 +335,22 @@ struct Bf16Attention {
     some.template operator()<1>();
   }
 
-  // The products of all items with 32 of a page's keys.
-  static void Scores(const Work& w, const float* q, const std::byte* keys, int group) {
+  // The products of all items with 32 of a page's keys. In the page's first group all keys of those
+  // dimensions are fetched, line after line.
+  static void Scores(const Work& w, const float* q, const std::byte* keys, int group, bool first) {
     float* scores = w.scores + group * 32;
     for (int item = 0; item < w.items; ++item) {
       S::Store(scores + item * kTokens, S::Zero());
       S::Store(scores + item * kTokens + 16, S::Zero());
     }
     constexpr int64_t kDim = kTokens * 2;  // bytes
+    const int lines = first ? (w.ahead.tokens + 31) / 32 : 0;
     const int whole = w.call->head_dim / 32, left = w.call->head_dim % 32;
     Rows rows = {.at = keys + group * 64,
                  .step = kDim,
                  .chain = 16 * kDim,
-                 .ahead = w.next,
+                 .ahead = w.ahead.bytes - group * 64,
+                 .fetch = {lines, lines},
                  .elements = 32,
                  .begin = {0, 0},
                  .end = {16, 16},
@@ -363,6 +371,7 @@ struct Bf16Attention {
   // them go together; what others see is not touched, not even by a product with zero.
   static void Values(const Work& w, const std::byte* values, int group) {
     const int64_t row = int64_t{w.call->head_dim} * 2;
+    const int lines = static_cast<int>((row + 63) / 64);
     const int whole = w.call->head_dim / 32, left = w.call->head_dim % 32;
     const auto clip = [&](int token) {
       const int t = token - group * 32;
@@ -383,7 +392,8 @@ struct Bf16Attention {
       Rows rows = {.at = values + group * 32 * row,
                    .step = 2 * row,
                    .chain = row,
-                   .ahead = w.next,
+                   .ahead = w.ahead.bytes,
+                   .fetch = {group * 32 < w.ahead.tokens ? lines : 0, 0},
                    .elements = 32,
                    .begin = {(from + 1) / 2, from / 2},
                    .end = {(seen + 1) / 2, seen / 2},
@@ -398,21 +408,24 @@ struct Bf16Attention {
       rows.at += whole * rows.next;
       rows.elements = left;
       rows.times = 1;
+      if (whole > 0) rows.fetch[0] = 0;
       All(same, p, kTokens, rows, acc + whole * 32, w.run.width);
     }
   }
 
-  static void Page(Work& w, const float* q, uint32_t page, uint32_t next, int64_t logical_page,
+  static void Page(Work& w, const float* q, uint32_t page, const Ahead& ahead, int64_t logical_page,
                    uint32_t heads) {
     const AttentionCall& c = *w.call;
-    const std::byte* at = c.arena + uint64_t{page} * 512;
-    w.next = (int64_t{next} - int64_t{page}) * 512;
+    const std::byte* at = c.arena + uint64_t{page} * kPageUnit;
+    w.ahead = ahead;
     int tokens[2];
     Look(w, c.position - logical_page * kTokens, heads, tokens);
+    const int keys = tokens[1] > 0 ? kTokens : 0, values = (tokens[1] + 31) / 32 * 32;
+    if (values < ahead.tokens) Pages::FetchRest(c, at, ahead, keys, values, 2);
     if (tokens[1] == 0) return;
     const F to_exponent = ToExponent(c);
     for (int group = tokens[0] / 32; group * 32 < tokens[1]; ++group) {
-      Scores(w, q, at + c.k_offset, group);
+      Scores(w, q, at + c.k_offset, group, group == tokens[0] / 32);
     }
     if (!w.whole || c.softcap > 0) CapAndMask(w, 0, w.scores);
     Raise(w, 0, w.scores, to_exponent);
@@ -457,8 +470,8 @@ struct Bf16Attention {
     if (c.part == nullptr) Begin(c, total);
     Pages::Visit(
         c,
-        [&](uint32_t page, uint32_t next, int64_t logical, uint32_t heads) {
-          Page(w, q, page, next, logical, heads);
+        [&](uint32_t page, const Ahead& ahead, int64_t logical, uint32_t heads) {
+          Page(w, q, page, ahead, logical, heads);
         },
         [&] {
           if (c.part != nullptr) return;

@@ -14,6 +14,7 @@ struct TileAttention : Bf16Attention<S> {
   using Base::kRows;
   using Base::kTokens;
   using Base::RowsOf;
+  using typename Base::Ahead;
   using typename Base::F;
   using typename Base::I;
   using typename Base::Pages;
@@ -69,8 +70,8 @@ struct TileAttention : Bf16Attention<S> {
           const I low = d + j < head_dim ? S::ILoad(a) : S::IZero();
           const I high = d + j + 16 < head_dim ? S::ILoad(b) : S::IZero();
           Pair(low, high, to);
-          __builtin_prefetch(a + w.next, 0, 2);
-          __builtin_prefetch(b + w.next, 0, 2);
+          __builtin_prefetch(a + w.ahead.bytes, 0, 2);
+          __builtin_prefetch(b + w.ahead.bytes, 0, 2);
         }
       }
     }
@@ -82,7 +83,7 @@ struct TileAttention : Bf16Attention<S> {
     if (token < from || token >= seen) return S::IZero();
     const int64_t head_dim = w.call->head_dim;
     const std::byte* at = values + (token * head_dim + d) * 2;
-    __builtin_prefetch(at + w.next, 0, 2);
+    __builtin_prefetch(at + w.ahead.bytes, 0, 2);
     if (head_dim - d >= 32) return S::ILoad(at);
     alignas(64) std::byte some[64] = {};
     __builtin_memcpy(some, at, static_cast<unsigned>(head_dim - d) * 2);
@@ -98,8 +99,8 @@ struct TileAttention : Bf16Attention<S> {
         std::byte* to = w.values + (tokens * (w.width / 16) + d / 16) * kTileBytes;
         for (int j = 0; j < kRows; ++j, a += 2 * row, to += 64) {
           Pair(S::ILoad(a), S::ILoad(a + row), to);
-          __builtin_prefetch(a + w.next, 0, 2);
-          __builtin_prefetch(a + row + w.next, 0, 2);
+          __builtin_prefetch(a + w.ahead.bytes, 0, 2);
+          __builtin_prefetch(a + row + w.ahead.bytes, 0, 2);
         }
       }
     }
@@ -219,10 +220,11 @@ struct TileAttention : Bf16Attention<S> {
     return most > 0;
   }
 
-  static void Page(Work& w, uint32_t page, uint32_t next, int64_t logical_page, uint32_t heads) {
+  static void Page(Work& w, uint32_t page, const Ahead& ahead, int64_t logical_page,
+                   uint32_t heads) {
     const AttentionCall& c = *w.call;
-    const std::byte* at = c.arena + uint64_t{page} * 512;
-    w.next = (int64_t{next} - int64_t{page}) * 512;
+    const std::byte* at = c.arena + uint64_t{page} * kPageUnit;
+    w.ahead = ahead;
     int tokens[2];
     Base::Look(w, c.position - logical_page * kTokens, heads, tokens);
     if (tokens[1] == 0) return;
@@ -295,8 +297,8 @@ struct TileAttention : Bf16Attention<S> {
     Base::Begin(c, total);
     Pages::Visit(
         c,
-        [&](uint32_t page, uint32_t next, int64_t logical, uint32_t heads) {
-          Page(w, page, next, logical, heads);
+        [&](uint32_t page, const Ahead& ahead, int64_t logical, uint32_t heads) {
+          Page(w, page, ahead, logical, heads);
         },
         [&] {
           Pending(w, 0);
