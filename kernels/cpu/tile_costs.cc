@@ -14,7 +14,7 @@ namespace tessera::kernels::cpu {
 namespace {
 
 // One more with every change of the text or of how fast the kernels are.
-constexpr absl::string_view kVersionLine = "tessera tile costs 1";
+constexpr absl::string_view kVersionLine = "tessera tile costs 2";
 constexpr size_t kMaxTextBytes = size_t{64} << 10;
 constexpr uint32_t kMaxNs = 1'000'000'000;
 
@@ -65,8 +65,10 @@ std::optional<Line> ReadProduct(absl::string_view text) {
 
 bool Measured(const TileCosts::Cost& cost) { return cost.vectors_ns != 0 && cost.tiles_ns != 0; }
 
-bool Faster(const TileCosts::Cost& cost) {
-  return Measured(cost) && cost.tiles_ns < cost.vectors_ns;
+// A trial while others use the core shows less of what tiles gain than there is without them, so up
+// to a tenth counts for nothing.
+bool Preferred(const TileCosts::Cost& cost) {
+  return Measured(cost) && uint64_t{cost.tiles_ns} * 10 < uint64_t{cost.vectors_ns} * 11;
 }
 
 }  // namespace
@@ -74,7 +76,7 @@ bool Faster(const TileCosts::Cost& cost) {
 bool TileCosts::Tiles(DType dtype, int32_t rows) const {
   const auto* at = std::lower_bound(kRows.begin(), kRows.end(), rows);
   if (at == kRows.end()) --at;
-  return Faster(costs_[static_cast<size_t>(dtype)][static_cast<size_t>(at - kRows.begin())]);
+  return Preferred(costs_[static_cast<size_t>(dtype)][static_cast<size_t>(at - kRows.begin())]);
 }
 
 bool TileCosts::Has(DType dtype) const {
@@ -89,7 +91,7 @@ std::string TileCosts::Describe() const {
     std::vector<std::string> rows;
     for (size_t i = 0; i < kRows.size(); ++i) {
       const Cost& cost = costs_[type][i];
-      if (!Faster(cost)) continue;
+      if (!Preferred(cost)) continue;
       rows.push_back(
           absl::StrFormat("%d rows (%.2fx)", kRows[i], 1.0 * cost.vectors_ns / cost.tiles_ns));
     }

@@ -156,7 +156,8 @@ class Bench {
   explicit Bench(const Options& options) : options_(options) {
     backend_ = options.device == "cuda"
                    ? Need(kernels::MakeCudaBackend(0, options.zoo + "/device-costs.txt"))
-                   : Need(kernels::MakeCpuBackend(IsaNamed(options.isa)));
+                   : Need(kernels::MakeCpuBackend(IsaNamed(options.isa),
+                                                  options.zoo + "/processor-costs.txt"));
     zoo_ =
         Need(blockzoo::Zoo::Open({.directory = options.zoo, .mode = blockzoo::ZooMode::kReadOnly}));
     blockzoo::CacheChoice cache;

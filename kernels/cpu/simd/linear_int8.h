@@ -30,6 +30,9 @@ struct Int8Linear {
   static constexpr BlockFormat kFormat = BlockFormatOf(kType);
   static constexpr BlockTile kTile = BlockTileOf(kType);
   static constexpr int kSteps = 8;  // of 4 elements a group
+  // Units from what is multiplied to what is fetched.
+  static constexpr int kAheadUnits =
+      (S::kAhead + static_cast<int>(kTile.unit_bytes) - 1) / static_cast<int>(kTile.unit_bytes);
   // Stored values above this are signed bytes + 128, others unsigned bytes whose products are
   // summed in runs of `kRun` steps.
   static constexpr bool kWide = kFormat.largest > 63;
@@ -58,7 +61,8 @@ struct Int8Linear {
     const std::byte* made;  // ScaledSums or starts, 4 bytes each
     int64_t in;
     int64_t groups;
-    bool ahead;  // no rows before these have brought the tiles into the cache
+    bool ahead;          // no rows before these have brought the tiles into the cache
+    int64_t tile_bytes;  // of a tile
   };
 
   // Four stored values a lane.
@@ -215,10 +219,14 @@ struct Int8Linear {
   TESSERA_SIMD void Unit(Block<T, R>& b, int64_t at) {
     // Arithmetic keeps a processor's own loads from running far ahead.
     if (b.ahead) {
+      // At a tile's end, of the one that follows those of this block.
+      const bool within = at + (kAheadUnits + 1) * int64_t{kTile.groups} <= b.groups;
+      const int64_t ahead =
+          kAheadUnits * int64_t{kTile.unit_bytes} + (within ? 0 : (T - 1) * b.tile_bytes);
       for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 40
         for (uint32_t i = 0; i < kTile.unit_bytes; i += 64) {
-          __builtin_prefetch(b.tile[t] + S::kAhead + i);
+          __builtin_prefetch(b.tile[t] + ahead + i);
         }
       }
     }
@@ -253,11 +261,11 @@ struct Int8Linear {
     b.sum = c.x_sum + int64_t{row} * b.groups * 2;
     b.made = c.scratch + (row - c.row_begin) * b.groups * 4;
     b.ahead = row == c.row_begin;
-    const int64_t tile_bytes = b.groups / kUnit * int64_t{kTile.unit_bytes} +
-                               (b.groups % kUnit != 0 ? int64_t{kTile.single_bytes} : 0);
+    b.tile_bytes = b.groups / kUnit * int64_t{kTile.unit_bytes} +
+                   (b.groups % kUnit != 0 ? int64_t{kTile.single_bytes} : 0);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
-      b.tile[t] = c.weight + (tile + t) * tile_bytes;
+      b.tile[t] = c.weight + (tile + t) * b.tile_bytes;
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) b.acc[t][r] = S::Zero();
     }
