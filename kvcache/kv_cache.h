@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "config/foundation/fetching.h"
 #include "config/foundation/ids.h"
 #include "config/foundation/status.h"
 #include "kernels/memory.h"
@@ -48,7 +49,7 @@ class SequenceCache {
   // none has. For who keeps copies of the tables.
   [[nodiscard]] uint32_t TakeChangedFrom() { return std::exchange(changed_from_, UINT32_MAX); }
   // Begins to bring the tables near: for one who is about to read those of many sequences.
-  void Prefetch() const {
+  TESSERA_FETCHING void Prefetch() const {
     __builtin_prefetch(pages_.data());
     __builtin_prefetch(shared_tokens_.data());
   }

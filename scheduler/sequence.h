@@ -10,6 +10,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "config/foundation/clock.h"
+#include "config/foundation/fetching.h"
 #include "kernels/ops/sample.h"
 #include "kvcache/kv_cache.h"
 #include "scheduler/live_chains.h"
@@ -68,14 +69,14 @@ struct alignas(64) Sequence {
 
   static constexpr int kHotLines = 4;
   // Begins to bring the hot lines near, to be written.
-  void Prefetch() const {
+  TESSERA_FETCHING void Prefetch() const {
     for (int line = 0; line < kHotLines; ++line) {
       __builtin_prefetch(reinterpret_cast<const std::byte*>(this) + 64 * line, 1);
     }
   }
 
   // The same for what DrawRow and the next row read.
-  void PrefetchDraw() const {
+  TESSERA_FETCHING void PrefetchDraw() const {
     __builtin_prefetch(tokens.data() + computed);
     const auto* begin = reinterpret_cast<const std::byte*>(&draw);
     for (size_t at = 0; at < sizeof(draw); at += 64) __builtin_prefetch(begin + at);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "config/foundation/fetching.h"
 #include "kernels/exec_context.h"
 #include "kernels/ops/sample.h"
 #include "scheduler/live_chains.h"
@@ -74,7 +75,7 @@ struct StepPlan {
 
   [[nodiscard]] uint32_t rows() const { return decode_rows + prefill_rows; }
   // Begins to bring the sample row near, to be written: the kernels' threads read it last.
-  void PrefetchSampleRow(size_t index) const {
+  TESSERA_FETCHING void PrefetchSampleRow(size_t index) const {
     const auto* begin = reinterpret_cast<const std::byte*>(sample_rows.data() + index);
     for (size_t at = 0; at < sizeof(kernels::SampleRow); at += 64) {
       __builtin_prefetch(begin + at, 1);

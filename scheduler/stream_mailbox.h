@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "config/foundation/fetching.h"
 #include "scheduler/request.h"
 
 namespace tessera::scheduler {
@@ -57,7 +58,7 @@ class StreamMailbox {
 
   // Begins to bring near, to be written, what a push touches: the count of owners before this, and
   // what comes first in it. Any thread.
-  void Prefetch() const {
+  TESSERA_FETCHING void Prefetch() const {
     const auto* begin = reinterpret_cast<const std::byte*>(this);
     __builtin_prefetch(begin - 16, 1);
     __builtin_prefetch(begin + 48, 1);

@@ -28,7 +28,7 @@ class TileCosts {
   };
   // Numbers of rows with a cost of their own; others cost what the next of them does, more what the
   // last does.
-  static constexpr std::array<int32_t, 5> kRows = {8, 16, 32, 64, 128};
+  static constexpr std::array<int32_t, 6> kRows = {4, 8, 16, 32, 64, 128};
   // Nanoseconds of the same products; 0: not measured.
   struct Cost {
     uint32_t vectors_ns = 0;

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+#include "config/foundation/fetching.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/registry.h"
 
@@ -7,7 +8,7 @@ namespace {
 
 // A token's keys lie a line apart each, in a page that was last read long ago: all lines are asked
 // for before the first is waited for. Neighbours in one page find them.
-void AskForKeys(const RopeAppendOp::Params& p, int64_t row, int64_t before) {
+TESSERA_FETCHING void AskForKeys(const RopeAppendOp::Params& p, int64_t row, int64_t before) {
   if (!p.page[row].valid() || (before >= 0 && p.page[row] == p.page[before])) return;
   const int64_t element = p.kv.dtype == DType::kF32 ? 4 : 2;
   const std::byte* key = PageAddress(p.arena, p.page[row]) + p.slot[row] * element;

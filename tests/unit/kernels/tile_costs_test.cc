@@ -14,8 +14,8 @@ const TileCosts::Key kKey{.processor = "Some CPU 2.0 c0652"};
 
 TileCosts SomeCosts() {
   TileCosts costs;
-  costs.Set(DType::kQ4_1, {{{10, 30}, {20, 30}, {27, 30}, {28, 30}, {60, 30}}});
-  costs.Set(DType::kQ8_0, {{{10, 30}, {10, 30}, {10, 30}, {10, 30}, {10, 30}}});
+  costs.Set(DType::kQ4_1, {{{5, 30}, {10, 30}, {20, 30}, {27, 30}, {28, 30}, {60, 30}}});
+  costs.Set(DType::kQ8_0, {{{10, 30}, {10, 30}, {10, 30}, {10, 30}, {10, 30}, {10, 30}}});
   return costs;
 }
 
