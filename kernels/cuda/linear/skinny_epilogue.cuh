@@ -1,7 +1,7 @@
 // What happens to a warpgroup's sums when its piece of a tile is done. Where several blocks have
 // pieces of the tile, groups of 8 tokens are dealt out to them: each sends the groups that are not
-// its own through the workspace, adds the others' pieces of its own ones in the order of `in`, and
-// writes y.
+// its own through the workspace, keeps its own ones in shared memory, adds the others' pieces to
+// them in the order of `in`, and writes y.
 //
 // Words of the workspace validate themselves: 0 means not written yet, a sum is stored with its
 // bits inverted (all ones, which no arithmetic yields, would be 0), and who reads it puts 0 back.
@@ -155,14 +155,12 @@ __device__ __forceinline__ void ReceiveWords(float4* from, uint4 v, float (&word
   words[3] = __uint_as_float(~v.w);
 }
 
-// Words of this thread in a block's piece: for tokens 8 j ..., `part` is the block of 64 rows. A
-// block's two pieces follow one another.
+// Words of this thread in a block's piece, counted in the workspace: for tokens 8 j ..., `part` is
+// the block of 64 rows. A block's two pieces follow one another.
 template <typename Tile>
-__device__ __forceinline__ float4* PieceWords(const SkinnyPlan& plan, int block, bool is_first,
-                                              int group, int j, int part) {
+__device__ __forceinline__ int PieceWords(int block, bool is_first, int group, int j, int part) {
   const int piece = (block * 2 + (is_first ? 0 : 1)) * Tile::kGroups + group;
-  const int words = (piece * (Tile::kColumns / 8) + j) * 2 + part;
-  return reinterpret_cast<float4*>(plan.pieces) + words * 128 + (threadIdx.x & 127);
+  return ((piece * (Tile::kColumns / 8) + j) * 2 + part) * 128 + (threadIdx.x & 127);
 }
 
 // The blocks that have pieces of a tile.
@@ -180,36 +178,85 @@ struct TileBlocks {
   }
 };
 
-// Adds all blocks' pieces of a group of tokens in order; `own` is this block's. Many are polled
-// before the first is waited for.
+__device__ __forceinline__ void TakeFloats(float4 v, float (&to)[4]) {
+  to[0] = v.x;
+  to[1] = v.y;
+  to[2] = v.z;
+  to[3] = v.w;
+}
+
+// Which groups of tokens a block finishes: `place`, place + owners, ... of kTokenGroups. An item is
+// a group and a block of 64 rows (`part`), in that order.
+struct OwnedItems {
+  int place, owners;
+  int count;  // of items
+
+  __device__ __forceinline__ OwnedItems(const TileBlocks& blocks, int token_groups)
+      : place(blocks.place), owners(min(blocks.count - 1, token_groups)) {
+    count = place < owners ? (token_groups - place + owners - 1) / owners * 2 : 0;
+  }
+  __device__ __forceinline__ bool Has(int j) const { return j % owners == place; }
+  __device__ __forceinline__ int Group(int item) const { return place + (item >> 1) * owners; }
+};
+
+// Where a thread keeps the words of an item: in the slots of its warpgroup. Who owns items has read
+// the last of them.
 template <typename Tile>
-__device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, const TileBlocks& blocks,
-                                          int group, int j, const TokenWords& own,
-                                          TokenWords& sum) {
-  constexpr int kBatch = Tile::kColumns == 16 ? 6 : 2;
-  constexpr int kBlockWords = 2 * Tile::kGroups * (Tile::kColumns / 8) * 2 * 128;
-#pragma unroll
-  for (int part = 0; part < 2; ++part) {
-    float4* const head = PieceWords<Tile>(plan, blocks.first, blocks.first_begins, group, j, part);
-    float4* const tail = PieceWords<Tile>(plan, blocks.first, true, group, j, part);
+__device__ __forceinline__ float4* KeptWords(SkinnyShared<Tile>& shared, int group, int item) {
+  constexpr int kPerSlot = Tile::kSlotBytes / (128 * 16);
+  static_assert((Tile::kColumns / 4 + kPerSlot - 1) / kPerSlot * Tile::kGroups <= Tile::kSlots);
+  uint8_t* const slot = shared.weights[group + Tile::kGroups * (item / kPerSlot)];
+  return reinterpret_cast<float4*>(slot) + item % kPerSlot * 128 + (threadIdx.x & 127);
+}
+
+// Adds the other blocks' pieces to the kept words, each item's in the order of `in`. A trip through
+// L2 takes longer than all else here: many pieces, of several items, are asked for at a time.
+template <typename Tile>
+__device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
+                                          const TileBlocks& blocks, int group,
+                                          const OwnedItems& items) {
+  // As many as registers hold: where blocks share a multiprocessor, spilled ones cost more.
+  constexpr int kBatch = Tile::kGeometry.resident == 1 || Tile::kGroups == 1 ? 6
+                         : Tile::kColumns == 16                              ? 4
+                                                                             : 2;
+  auto* const pieces = reinterpret_cast<float4*>(plan.pieces);
+  float sum[4] = {0, 0, 0, 0};
+  int item = 0, block = 0;        // the next piece to be added
+  int asked_item = 0, asked = 0;  // to be asked for
 #pragma unroll 1
-    for (int begin = 0; begin < blocks.count; begin += kBatch) {
-      const auto words = [&](int i) {
-        return begin + i == 0 ? head : tail + (begin + i) * kBlockWords;
-      };
-      uint4 polled[kBatch];
+  while (item < items.count) {
+    uint4 polled[kBatch];
+    int from[kBatch];
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (begin + i < blocks.count && begin + i != blocks.place) polled[i] = PollWords(words(i));
+    for (int i = 0; i < kBatch; ++i) {
+      from[i] = PieceWords<Tile>(blocks.first + asked, asked > 0 || blocks.first_begins, group,
+                                 items.Group(asked_item), asked_item & 1);
+      if (asked_item < items.count && asked != blocks.place) {
+        polled[i] = PollWords(pieces + from[i]);
+      }
+      if (++asked == blocks.count) {
+        asked = 0;
+        ++asked_item;
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (item >= items.count) break;
+      float4* const kept = KeptWords<Tile>(shared, group, item);
+      float piece[4];
+      if (block == blocks.place) {
+        TakeFloats(*kept, piece);
+      } else {
+        ReceiveWords(pieces + from[i], polled[i], piece);
       }
 #pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (begin + i >= blocks.count) break;
-        float piece[4] = {own[part][0], own[part][1], own[part][2], own[part][3]};
-        if (begin + i != blocks.place) ReceiveWords(words(i), polled[i], piece);
+      for (int k = 0; k < 4; ++k) sum[k] += piece[k];
+      if (++block < blocks.count) continue;
+      *kept = make_float4(sum[0], sum[1], sum[2], sum[3]);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) sum[part][k] += piece[k];
-      }
+      for (int k = 0; k < 4; ++k) sum[k] = 0;
+      block = 0;
+      ++item;
     }
   }
 }
@@ -240,41 +287,68 @@ __device__ __forceinline__ void RotateTokens(SkinnySums<Tile>& sums) {
   }
 }
 
+// Sends what other blocks own of a tile, and keeps what this one does.
 template <typename Tile>
-__device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, const SkinnyPiece& piece,
-                                            const SkinnyPlanTask& task, int group,
-                                            SkinnySums<Tile>& sums, const SkinnyRowScales& scales) {
+__device__ __forceinline__ void DealPieces(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
+                                           bool is_first, int group, const OwnedItems& items,
+                                           SkinnySums<Tile>& sums) {
+  int item = 0;
+#pragma unroll 1
+  for (int j = 0; j < Tile::kColumns / 8; ++j) {
+    TokenWords words;
+    TakeTokens<Tile>(sums, words);
+    const bool owns = items.Has(j);
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      const float4 v = make_float4(words[part][0], words[part][1], words[part][2], words[part][3]);
+      if (owns) {
+        *KeptWords<Tile>(shared, group, item + part) = v;
+      } else {
+        SendWords(reinterpret_cast<float4*>(plan.pieces) +
+                      PieceWords<Tile>(blockIdx.x, is_first, group, j, part),
+                  v);
+      }
+    }
+    if (owns) item += 2;
+    RotateTokens<Tile>(sums);
+  }
+}
+
+template <typename Tile>
+__device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
+                                            const SkinnyPiece& piece, const SkinnyPlanTask& task,
+                                            int group, SkinnySums<Tile>& sums,
+                                            const SkinnyRowScales& scales) {
   constexpr int kTokenGroups = Tile::kColumns / 8;
   const TileBlocks blocks(plan, piece.tile);
-  // The last block may have more tiles to stream and owns nothing, unless the tile is all its own.
-  const int owners = max(1, min(blocks.count - 1, kTokenGroups));
-  // All that others wait for is sent before this waits for others.
-  if (blocks.count > 1) {
+  const int first_row = FirstRow<Tile>(plan, task, piece.tile, group);
+  TokenWords words;
+  if (blocks.count == 1) {
 #pragma unroll 1
     for (int j = 0; j < kTokenGroups; ++j) {
-      TokenWords words;
       TakeTokens<Tile>(sums, words);
-      if (j % owners != blocks.place) {
-#pragma unroll
-        for (int part = 0; part < 2; ++part) {
-          SendWords(PieceWords<Tile>(plan, blockIdx.x, piece.is_first, group, j, part),
-                    make_float4(words[part][0], words[part][1], words[part][2], words[part][3]));
-        }
-      }
+      WriteTokens<Tile>(plan, task, first_row, j, words, scales);
       RotateTokens<Tile>(sums);
     }
+    return;
   }
-  if (blocks.place >= owners) return;
-  const int first_row = FirstRow<Tile>(plan, task, piece.tile, group);
+  // The last block may have more tiles to stream and owns nothing. All that others wait for is sent
+  // before this waits for others.
+  const OwnedItems items(blocks, kTokenGroups);
+  if (items.count > 0) {
+    // Other warps of the group may still read the slots.
+    group == 0 ? SyncNamed(1, 128) : SyncNamed(2, 128);
+  }
+  DealPieces<Tile>(plan, shared, piece.is_first, group, items, sums);
+  if (items.count == 0) return;
+  AddPieces<Tile>(plan, shared, blocks, group, items);
 #pragma unroll 1
-  for (int j = 0; j < kTokenGroups; ++j) {
-    if (j % owners == blocks.place) {
-      TokenWords own, words = {};
-      TakeTokens<Tile>(sums, own);
-      AddPieces<Tile>(plan, blocks, group, j, own, words);
-      WriteTokens<Tile>(plan, task, first_row, j, words, scales);
+  for (int item = 0; item < items.count; item += 2) {
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      TakeFloats(*KeptWords<Tile>(shared, group, item + part), words[part]);
     }
-    RotateTokens<Tile>(sums);
+    WriteTokens<Tile>(plan, task, first_row, items.Group(item), words, scales);
   }
 }
 

@@ -160,7 +160,7 @@ __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Til
       if (piece.is_first) WaitForPrior();
       consumer.SumShared(piece, sums);
     }
-    FinishPiece<Tile>(plan, piece, task, group, sums, scales);
+    FinishPiece<Tile>(plan, shared, piece, task, group, sums, scales);
   });
 }
 
