@@ -337,6 +337,7 @@ void CudaContext::RunRecorded(std::span<const uint32_t> key, absl::FunctionRef<v
   recorded.used = ++recorded_clock_;
   // Products must launch the same whatever ran before a recording, and a replay leaves other codes.
   (void)TakeCodedRows();
+  (void)TakeRoomyRows();
   // The first run loads kernels and plans products, which a recording must not.
   if (recorded.runs++ == 0 || !error_.ok()) {
     launch();

@@ -108,6 +108,9 @@ class CudaContext final : public ExecContext {
   // of the rows or of the codes.
   void LeaveCodesOf(const ActivationRows& rows) { coded_rows_ = rows; }
   [[nodiscard]] ActivationRows TakeCodedRows() { return std::exchange(coded_rows_, {}); }
+  // The same of a product whose blocks have a multiprocessor each, with room for one of the next.
+  void LeaveRoomBehind(const ActivationRows& rows) { roomy_rows_ = rows; }
+  [[nodiscard]] ActivationRows TakeRoomyRows() { return std::exchange(roomy_rows_, {}); }
 
   bool batch_invariant() const override { return false; }
   Status deterministic() const override { return deterministic_; }
@@ -174,7 +177,7 @@ class CudaContext final : public ExecContext {
 
   std::shared_ptr<Buffer> skinny_workspace_, decode_workspace_, sample_workspace_, gemm_workspace_;
   std::shared_ptr<Buffer> row_codes_, row_scales_;
-  ActivationRows coded_rows_;
+  ActivationRows coded_rows_, roomy_rows_;
   size_t decode_partials_ = 0;
   size_t sequence_partials_ = 0;  // where splits depend on a row alone
   uint32_t max_sequences_ = 0;

@@ -46,6 +46,7 @@ class Product {
 
   void Run(bool streams) {
     coded_ = cuda_.TakeCodedRows();
+    roomy_ = cuda_.TakeRoomyRows();
     if (cuda_.numerics() != Numerics::kFast) return RunFixed(streams);
     if (!streams) return RunGeneric(GenericMethod::kByRows);
     RunWay(GoesToLibrary(Group()) ? ProductWay::kGemm : ProductWay::kSkinny);
@@ -89,6 +90,7 @@ class Product {
   void InPieces(int32_t most, Run run) {
     for (int32_t done = 0; done < rows_; done += most) {
       Product piece(cuda_, p_, tasks_, dtype_, begin_ + done, std::min(most, rows_ - done));
+      piece.roomy_ = roomy_;
       run(piece);
     }
   }
@@ -139,9 +141,12 @@ class Product {
       args.x_rows = norm.x_rows;
       args.norm_weight = norm.weight;
       args.epsilon = norm.epsilon;
+      // Behind the product that wrote the residual rows.
+      args.place = SkinnyPlace::kBeside;
     } else {
       NormToRows();
       args.x = x();
+      if (roomy_ == ActivationRows{x(), rows(), p_.in}) args.place = SkinnyPlace::kBeside;
     }
     for (const LinearTask& task : tasks_) {
       args.tasks[args.task_count++] = {.weight = task.weight,
@@ -162,6 +167,9 @@ class Product {
     args.y_rows = y_rows();
     args.workspace = cuda_.skinny_workspace();
     cuda_.Check(LaunchSkinny(args, cuda_.stream()), "a product of few rows");
+    if (IsGated(p_.epilogue) && args.place == SkinnyPlace::kAlone) {
+      cuda_.LeaveRoomBehind({args.tasks[0].y, rows(), tasks_[0].out});
+    }
   }
 
   void RunGemm() {
@@ -280,6 +288,7 @@ class Product {
   int32_t begin_;
   int32_t rows_;
   ActivationRows coded_;  // of which the context holds the codes
+  ActivationRows roomy_;  // whose writer left room beside each of its blocks
 };
 
 // Whether the kernels that stream a weight serve it; the generic one serves what is left.
@@ -362,6 +371,7 @@ Status LaunchProducts(const TrialLaunch& launch, CudaContext& cuda) {
   const std::span<const LinearTask> tasks = launch.params.tasks;
   Product(cuda, launch.params, tasks, launch.dtype, 0, tasks[0].row_count).RunTrial(launch);
   (void)cuda.TakeCodedRows();
+  (void)cuda.TakeRoomyRows();
   return cuda.TakeError();
 }
 

@@ -139,7 +139,6 @@ int DivideTiles(int tiles, SkinnyPlan* plan) {
   const int tiles_of_pass = (most + passes - 1) / passes;
   plan->few_tiles = (tiles_of_pass + parts - 1) / parts * parts;
   plan->few_teams = plan->few_tiles <= kMostOfTeam ? 1 : 2;
-  plan->few_keeps_x = int64_t{plan->rows} * plan->in <= kSkinnyMostKept ? 1 : 0;
   return blocks;
 }
 
@@ -200,6 +199,7 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   plan.rows = args.rows;
   plan.gated = gated ? 1 : 0;
   plan.epilogue = args.epilogue;
+  plan.place = args.place;
   plan.x = args.x;
   plan.residual = args.residual;
   plan.norm_weight = args.norm_weight;

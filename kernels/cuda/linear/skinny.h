@@ -43,6 +43,12 @@ enum class SkinnyMethod : uint8_t {
   kFixed,   // that of 64 rows, for any number of them
 };
 
+// What of a multiprocessor's shared memory a block takes.
+enum class SkinnyPlace : uint8_t {
+  kAlone,   // more than half: no two blocks of the launch crowd where there is room first
+  kBeside,  // what is left: only right behind a launch that has one of those everywhere
+};
+
 // One weight. All pointers are device pointers; weights are aligned to 16 bytes.
 struct SkinnyTask {
   const std::byte* weight = nullptr;         // [out, in]
@@ -73,6 +79,7 @@ struct SkinnyArgs {
   int32_t task_count = 0;
   SkinnyEpilogue epilogue = SkinnyEpilogue::kStore;
   SkinnyMethod method = SkinnyMethod::kByRows;
+  SkinnyPlace place = SkinnyPlace::kAlone;
   const int32_t* y_rows = nullptr;  // row of y for each row, all different; null: the same row
   // SkinnyWorkspaceBytes of device memory, aligned to 256 bytes, zeroed once before the first
   // launch. One launch at a time may use it: launches of one stream share one, whatever their

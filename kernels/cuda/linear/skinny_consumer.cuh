@@ -157,9 +157,10 @@ struct SkinnyConsumer {
     return WgmmaDescriptor<128>(SharedAddress(shared.input[input.slot]), 1024);
   }
 
-  // Weights straight from shared memory.
+  // Weights straight from shared memory. A unit's slots are given back before the next is waited
+  // for: the matrix cores are idle most of the time, and what they held would be missing from the
+  // stream.
   __device__ __forceinline__ void SumShared(const SkinnyPiece& piece, SkinnySums<Tile>& sums) {
-    int busy_weights = -1, busy_input = 0;
     for (int unit = piece.unit_begin; unit < piece.unit_end; ++unit) {
       BarrierWait(&shared.weights_full[weights.slot], weights.parity);
       WaitForInput();
@@ -175,19 +176,12 @@ struct SkinnyConsumer {
             sums.acc[1], WgmmaAdvance(a, Format::kBlockBytes + 32 * step), columns, true);
       }
       WgmmaCommit();
-      WgmmaWait<1>();
-      if (busy_weights >= 0) {
-        ReleaseWeights(busy_weights);
-        ReleaseInput(busy_input);
-      }
-      busy_weights = weights.slot;
-      busy_input = input.slot;
+      WgmmaWait<0>();
+      ReleaseWeights(weights.slot);
+      ReleaseInput(input.slot);
       weights.Advance(Tile::kGroups);
       input.Advance();
     }
-    WgmmaWait<0>();
-    ReleaseWeights(busy_weights);
-    ReleaseInput(busy_input);
     WgmmaPin(sums.acc[0]);
     WgmmaPin(sums.acc[1]);
   }

@@ -216,9 +216,10 @@ __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, SkinnyShared<T
                                           const TileBlocks& blocks, int group,
                                           const OwnedItems& items) {
   // As many as registers hold: where blocks share a multiprocessor, spilled ones cost more.
-  constexpr int kBatch = Tile::kGeometry.resident == 1 || Tile::kGroups == 1 ? 6
-                         : Tile::kColumns == 16                              ? 4
-                                                                             : 2;
+  constexpr int kBatch = Tile::kGeometry.resident == 1 ? 8
+                         : Tile::kGroups == 1          ? 6
+                         : Tile::kColumns == 16        ? (Tile::kGrouped ? 4 : 6)
+                                                       : 2;
   auto* const pieces = reinterpret_cast<float4*>(plan.pieces);
   float sum[4] = {0, 0, 0, 0};
   int item = 0, block = 0;        // the next piece to be added

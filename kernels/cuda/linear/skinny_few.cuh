@@ -295,21 +295,35 @@ template <typename Few>
 cudaError_t LaunchFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   static std::atomic<uint64_t> prepared{0};  // a bit a device
   const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&SkinnyFewKernel<Few>),
-                                          static_cast<int>(kSkinnySpreadBytes), prepared);
+                                          static_cast<int>(kSkinnyAloneBytes), prepared);
   if (error != cudaSuccess) return error;
-  const bool spreads = plan.epilogue == SkinnyEpilogue::kResidual;
   SkinnyPlan with_slots = plan;
-  const size_t bytes = spreads ? kSkinnySpreadBytes : kSkinnyBesideBytes;
+  const size_t bytes = plan.place == SkinnyPlace::kAlone ? kSkinnyAloneBytes : kSkinnyBesideBytes;
   with_slots.few_slots = FewSlots<Few>(plan, bytes);
   return LaunchDependent(SkinnyFewKernel<Few>, dim3(blocks), dim3(kFewWarps * 32), bytes, 1, stream,
                          with_slots);
 }
 
+// x that fits is copied into shared memory where turning it into float16 costs most: e4m3 has one
+// tile or two for a unit of it. Other types had nothing of that.
+template <typename Format, int kTiles>
+cudaError_t LaunchFewTiles(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
+  if (plan.x == nullptr) {
+    return LaunchFew<FewShape<Format, kTiles, FewX::kNormed>>(plan, blocks, stream);
+  }
+  if constexpr (Format::kHalf && !Format::kPacked) {
+    if (int64_t{plan.rows} * plan.in <= kSkinnyMostKept) {
+      return LaunchFew<FewShape<Format, kTiles, FewX::kCopied>>(plan, blocks, stream);
+    }
+  }
+  return LaunchFew<FewShape<Format, kTiles, FewX::kFetched>>(plan, blocks, stream);
+}
+
 // Few tiles a block need few registers.
 template <typename Format>
 cudaError_t LaunchSkinnyFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
-  return plan.few_tiles <= 4 ? LaunchFew<FewShape<Format, 4>>(plan, blocks, stream)
-                             : LaunchFew<FewShape<Format, 8>>(plan, blocks, stream);
+  return plan.few_tiles <= 4 ? LaunchFewTiles<Format, 4>(plan, blocks, stream)
+                             : LaunchFewTiles<Format, 8>(plan, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda

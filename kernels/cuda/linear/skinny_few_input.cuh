@@ -1,5 +1,5 @@
-// How x gets into the registers of skinny_few.cuh: where all of it fits, by way of shared memory,
-// which the whole block fills at once (and normalises), else each warp its own from device memory.
+// How x gets into the registers of skinny_few.cuh: by way of shared memory, which the whole block
+// fills at once (and normalises), or each warp its own from device memory.
 // A lane has 16 columns of 64, 16 (lane % 4) ..., of token lane / 4.
 //
 // e4m3 and int4 codes become float16 in one instruction and bfloat16 in more: with them a unit of x
@@ -48,43 +48,46 @@ class FewInput {
  public:
   __device__ __forceinline__ FewInput(const SkinnyPlan& plan, FewShared<Few>& shared)
       : plan_(plan), shared_(shared), token_(LaneId() >> 2) {
-    if (plan.x != nullptr) return;
-    // Warms the cache, while earlier kernels run.
-    for (int column = threadIdx.x * kItem; column < plan.in; column += kStep) {
-      asm volatile("prefetch.global.L2 [%0];" ::"l"(plan.norm_weight + column));
+    if constexpr (Few::kX == FewX::kNormed) {
+      // Warms the cache, while earlier kernels run.
+      for (int column = threadIdx.x * kItem; column < plan.in; column += kStep) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(plan.norm_weight + column));
+      }
     }
   }
   // Before the first Fetch: waits for earlier kernels, and fills shared memory.
   __device__ __forceinline__ void Begin() {
     WaitForPrior();
-    if (plan_.few_keeps_x == 0) return;
+    if constexpr (Few::kKeepsX) {
 #pragma unroll 1
-    for (int row = 0; row < plan_.rows; ++row) {
-      if (plan_.x == nullptr) {
-        Normalise(row);
-      } else {
-        Copy(row);
+      for (int row = 0; row < plan_.rows; ++row) {
+        if constexpr (Few::kX == FewX::kNormed) {
+          Normalise(row);
+        } else {
+          Copy(row);
+        }
       }
+      __syncthreads();
     }
-    __syncthreads();
   }
   // Asks for the columns of `unit`.
   __device__ __forceinline__ void Fetch(int unit) {
-    if (plan_.few_keeps_x != 0) return;
+    if constexpr (!Few::kKeepsX) {
 #pragma unroll
-    for (int half = 0; half < kHalves; ++half) {
-      const int column = (unit * kHalves + half) * 64;
-      next_[half] = {};
-      if (token_ >= plan_.rows || column >= plan_.in) continue;
-      Read(reinterpret_cast<const uint8_t*>(plan_.x + int64_t{token_} * plan_.in + column), half,
-           [](const uint4* from) { return __ldcg(from); });
+      for (int half = 0; half < kHalves; ++half) {
+        const int column = (unit * kHalves + half) * 64;
+        next_[half] = {};
+        if (token_ >= plan_.rows || column >= plan_.in) continue;
+        Read(reinterpret_cast<const uint8_t*>(plan_.x + int64_t{token_} * plan_.in + column), half,
+             [](const uint4* from) { return __ldcg(from); });
+      }
     }
   }
   // The columns of `unit`, which was asked for last, and what the sums of this lane's tokens, 2
   // (lane % 4) + {0, 1}, are multiplied by.
   __device__ __forceinline__ void Take(int unit, FewColumns (&columns)[kHalves],
                                        float (&scale)[2]) {
-    if (plan_.few_keeps_x != 0) {
+    if constexpr (Few::kKeepsX) {
 #pragma unroll
       for (int half = 0; half < kHalves; ++half) {
         const int column = (unit * kHalves + half) * 64;
@@ -101,7 +104,7 @@ class FewInput {
       scale[e] = 1;
       if constexpr (!Format::kHalf) continue;
       const int token = 2 * (LaneId() & 3) + e;
-      if (plan_.few_keeps_x == 0) {
+      if constexpr (!Few::kKeepsX) {
         scale[e] = __shfl_sync(0xffffffffu, own_scale_, token * 4);
       } else if (token < plan_.rows) {
         scale[e] = shared_.unit_scale[token * plan_.tile_units + unit];
@@ -113,11 +116,14 @@ class FewInput {
   // What the sums of `token` are multiplied by at last, behind the block's first barrier.
   static __device__ __forceinline__ float Factor(const SkinnyPlan& plan,
                                                  const FewShared<Few>& shared, int token) {
-    if (plan.x != nullptr) return 1.0f;
-    float squares = 0;
+    if constexpr (Few::kX == FewX::kNormed) {
+      float squares = 0;
 #pragma unroll
-    for (int warp = 0; warp < kFewWarps; ++warp) squares += shared.squares[warp][token];
-    return rsqrtf(squares / static_cast<float>(plan.in) + plan.epsilon);
+      for (int warp = 0; warp < kFewWarps; ++warp) squares += shared.squares[warp][token];
+      return rsqrtf(squares / static_cast<float>(plan.in) + plan.epsilon);
+    } else {
+      return 1.0f;
+    }
   }
 
  private:

@@ -14,18 +14,24 @@ inline constexpr int kFewMostTiles = 16;  // of a pass
 // Units of 128 columns of up to 8 rows that a block keeps.
 inline constexpr int kFewMostScales = kSkinnyMostKept / 128 + 8;
 
+// How x gets to the warps: each reads its own from device memory, or the block keeps all of it in
+// shared memory, as it is or normalised.
+enum class FewX : uint8_t { kFetched, kCopied, kNormed };
+
 // What is fixed when a kernel is compiled: `kTiles_` is the most that a warp sums at a time.
-template <typename Format_, int kTiles_>
+template <typename Format_, int kTiles_, FewX kX_>
 struct FewShape {
   using Format = Format_;
   static constexpr int kTiles = kTiles_;
+  static constexpr FewX kX = kX_;
+  static constexpr bool kKeepsX = kX != FewX::kFetched;
   static constexpr bool kGrouped =
       Format::kScale == SkinnyScale::kBlock || Format::kScale == SkinnyScale::kGroup;
   static constexpr int kGroupColumns = kGrouped ? ScaleGroup(Format::kDType) : 0;
   static constexpr uint32_t kSumBytes = kTiles * 512;  // of a warp's sums
 };
 
-// The block's shared memory: this, x where it fits, the warps' rings.
+// The block's shared memory: this, x where it is kept, the warps' rings.
 template <typename Few>
 struct FewShared {
   uint64_t full[kFewWarps][kFewMostSlots];
@@ -36,18 +42,19 @@ struct FewShared {
 };
 
 inline constexpr uint32_t kFewHeadBytes = 4096;
-static_assert(sizeof(FewShared<FewShape<SkinnyBf16, 4>>) <= kFewHeadBytes);
+static_assert(sizeof(FewShared<FewShape<SkinnyBf16, 4, FewX::kNormed>>) <= kFewHeadBytes);
 
 // Bytes of a row of x in shared memory; rows begin in different banks.
 TESSERA_HOST_DEVICE uint32_t FewInputStride(int in) { return uint32_t(in) * 2 + 16; }
+template <typename Few>
 TESSERA_HOST_DEVICE uint32_t FewInputBytes(const SkinnyPlan& plan) {
-  return plan.few_keeps_x == 0 ? 0 : (plan.rows * FewInputStride(plan.in) + 1023) / 1024 * 1024;
+  return Few::kKeepsX ? (plan.rows * FewInputStride(plan.in) + 1023) / 1024 * 1024 : 0;
 }
 
 // Slots of a warp in a block of `bytes` of shared memory.
 template <typename Few>
 int FewSlots(const SkinnyPlan& plan, size_t bytes) {
-  const size_t ring = (bytes - kFewHeadBytes - FewInputBytes(plan)) / kFewWarps;
+  const size_t ring = (bytes - kFewHeadBytes - FewInputBytes<Few>(plan)) / kFewWarps;
   return static_cast<int>(std::min<size_t>(ring / Few::Format::kRecordBytes, kFewMostSlots));
 }
 
@@ -58,7 +65,7 @@ __device__ __forceinline__ uint32_t FewRingBytes(const SkinnyPlan& plan) {
 template <typename Few>
 __device__ __forceinline__ uint8_t* FewRing(const SkinnyPlan& plan, FewShared<Few>& shared,
                                             int warp) {
-  return reinterpret_cast<uint8_t*>(&shared) + kFewHeadBytes + FewInputBytes(plan) +
+  return reinterpret_cast<uint8_t*>(&shared) + kFewHeadBytes + FewInputBytes<Few>(plan) +
          warp * FewRingBytes<Few>(plan);
 }
 

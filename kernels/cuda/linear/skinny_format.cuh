@@ -412,15 +412,12 @@ struct SkinnyTile {
   static constexpr uint32_t kInputBytes = kColumns * 128;  // 64 columns of x
   // Wide products hold two slots from unit to unit: eight leave six under way, and cost the ring of
   // a block that has the multiprocessor for itself nothing (32 columns) or two slots of ten.
-  static constexpr int kInputSlots = kColumns == 16                     ? 6
-                                     : kWide && kGeometry.resident == 1 ? 8
-                                     : kColumns == 32                   ? 4
-                                                                        : 2;
+  static constexpr int kInputSlots = kColumns == 16 ? 6 : kGeometry.resident == 1 ? 8 : 4;
   // Two blocks and 2 KB that the device keeps share 228 KB.
   static constexpr uint32_t kSharedLimit = (kGeometry.resident == 2 ? 113 : 200) * 1024;
   static constexpr uint32_t kBudget = kSharedLimit - 1024;
   // Whether a block may take more than half, with another beside it.
-  static constexpr bool kSpread = kGeometry.resident == 2 && kColumns <= 16;
+  static constexpr bool kMayBeAlone = kGeometry.resident == 2 && kColumns == 16;
   // A slot always serves the same group: a parity tells two rounds apart, not three.
   static constexpr int kSlots =
       (kBudget - kInputSlots * kInputBytes) / kSlotBytes / kGroups * kGroups;

@@ -28,10 +28,8 @@ inline constexpr int kSkinnyMostKept =
     16384;  // elements of x that its blocks keep in shared memory
 inline constexpr int kSkinnyMaxMultiprocessors = 256;
 
-// Shared memory of a block. Blocks of one launch would crowd on the multiprocessors that are free
-// first: products that add to the residual stream take more than half of it and so have a
-// multiprocessor each; those between them find just their place beside one.
-inline constexpr size_t kSkinnySpreadBytes = 116 * 1024;
+// Shared memory of a block, by its place.
+inline constexpr size_t kSkinnyAloneBytes = 116 * 1024;
 inline constexpr size_t kSkinnyBesideBytes = 110 * 1024;
 
 // How a weight type and number of rows are run.
@@ -45,6 +43,7 @@ constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
   SkinnyGeometry geometry{rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64, 2, 128, 2};
   if (dtype == DType::kBF16) {
     geometry.groups = geometry.columns == 64 ? 2 : 1;
+    geometry.resident = geometry.columns == 64 ? 1 : 2;
     geometry.unit_k = 64;
   } else if (dtype == DType::kF8Block128 && geometry.columns <= 16) {
     // With its scales, half of the registers are too few.
@@ -82,6 +81,7 @@ struct SkinnyPlan {
   int32_t rows;
   int32_t gated;
   SkinnyEpilogue epilogue;
+  SkinnyPlace place;
   const __nv_bfloat16* x;
   const float* residual;
   const float* norm_weight;
@@ -89,10 +89,9 @@ struct SkinnyPlan {
   const int32_t* x_rows;
   const int32_t* y_rows;
   // Of the kernel of few rows:
-  int32_t few_tiles;    // that a block sums at a time
-  int32_t few_teams;    // 2: its warps divide them in halves
-  int32_t few_slots;    // of a warp's ring
-  int32_t few_keeps_x;  // whether a block holds all of x
+  int32_t few_tiles;  // that a block sums at a time
+  int32_t few_teams;  // 2: its warps divide them in halves
+  int32_t few_slots;  // of a warp's ring
   float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
   // First unit of `block`.

@@ -195,14 +195,13 @@ template <typename Tile>
 cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   constexpr size_t kBytes = sizeof(SkinnyShared<Tile>);
   static_assert(kBytes <= Tile::kSharedLimit);
-  constexpr size_t kMostBytes = std::max(kBytes, Tile::kSpread ? kSkinnySpreadBytes : 0);
+  constexpr size_t kMostBytes = std::max(kBytes, Tile::kMayBeAlone ? kSkinnyAloneBytes : 0);
   static std::atomic<uint64_t> prepared{0};  // a bit a device
   const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&SkinnyKernel<Tile>),
                                           static_cast<int>(kMostBytes), prepared);
   if (error != cudaSuccess) return error;
-  const bool spreads = plan.epilogue == SkinnyEpilogue::kResidual;
   return LaunchDependent(SkinnyKernel<Tile>, dim3(blocks), dim3(Tile::kThreads),
-                         spreads ? kMostBytes : kBytes, 1, stream, plan);
+                         plan.place == SkinnyPlace::kAlone ? kMostBytes : kBytes, 1, stream, plan);
 }
 
 // The kernel of `columns` for a weight type.

@@ -134,6 +134,8 @@ class SkinnyBench {
       add(kWidth, residual_.get());
       args.epilogue = SkinnyEpilogue::kResidual;
     }
+    const bool adds = args.epilogue == SkinnyEpilogue::kResidual;
+    args.place = adds ? SkinnyPlace::kAlone : SkinnyPlace::kBeside;
     CHECK_CUDA(LaunchSkinny(args, stream));
   }
 
