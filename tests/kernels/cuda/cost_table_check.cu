@@ -15,13 +15,13 @@ namespace tessera::check {
 namespace {
 
 using kernels::Epilogue;
+using kernels::KeptCosts;
 using kernels::cuda::CostKey;
 using kernels::cuda::CostTable;
 using kernels::cuda::CudaContext;
 using kernels::cuda::GemmArgs;
 using kernels::cuda::GemmEngine;
 using kernels::cuda::GemmEpilogue;
-using kernels::cuda::KeptCosts;
 using kernels::cuda::ProductForm;
 using kernels::cuda::ProductGroup;
 using kernels::cuda::ProductWay;
@@ -61,7 +61,7 @@ const char* NameOf(ProductForm form) {
 
 // A context, and what was measured when it was made.
 struct Started {
-  std::unique_ptr<KeptCosts> costs = std::make_unique<KeptCosts>("");
+  std::unique_ptr<KeptCosts<CostTable>> costs = std::make_unique<KeptCosts<CostTable>>("");
   std::unique_ptr<CudaContext> context;
   double seconds = 0;
 
