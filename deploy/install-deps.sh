@@ -3,7 +3,8 @@
 #
 #   deploy/install-deps.sh [--check] [build|test|optional]...
 #
-# Groups: build (compilers and libraries), test (Python, clang with libFuzzer), optional (clang-format, clang-tidy).
+# Groups: build (compilers and libraries), test (clang with libFuzzer, shells that read completion scripts), optional
+# (clang-format, clang-tidy).
 # Without a group: build and test. --check installs nothing; it lists what is missing and fails if anything is.
 # Installing needs root: run as root, or as a user who may use sudo.
 set -euo pipefail
@@ -13,10 +14,10 @@ build=(build-essential cmake ninja-build ccache lld
        nlohmann-json3-dev prometheus-cpp-dev libyaml-cpp-dev libpcre2-dev libicu-dev
        libsentencepiece-dev libssl-dev libboost1.81-dev libcli11-dev libspdlog-dev zlib1g-dev
        libgtest-dev python3 python3-pip python3-venv ca-certificates)
-test=(clang-14 libclang-rt-14-dev git)
+test=(clang-14 libclang-rt-14-dev git zsh fish)
 optional=(clang-format-14 clang-tidy-14)
 
-usage() { sed -n '2,8p' "$0" | sed 's/^# \{0,1\}//'; }
+usage() { sed -n '2,9p' "$0" | sed 's/^# \{0,1\}//'; }
 
 check_only=no
 groups=()

@@ -141,12 +141,13 @@ std::vector<float> RunTiles(const TestWeight& w, TestRows& rows, int32_t begin, 
   call.row_end = begin + count;
   call.tile_bytes = static_cast<int64_t>(cpu::TileBytes(w.dtype, static_cast<uint64_t>(w.in)));
   call.scratch = scratch.data();
-  // In two calls, as a launch may be shared.
+  // In two calls, as a launch may be shared; the second finds the rows as the first laid them out.
   const int32_t tiles =
       static_cast<int32_t>(w.packed.size()) / static_cast<int32_t>(call.tile_bytes);
   for (const auto& [first, end] : {std::pair{0, tiles / 2}, {tiles / 2, tiles}}) {
     call.tile_begin = first;
     call.tile_end = end;
+    call.rows_kept = first > 0 ? 1 : 0;
     cpu::kEmulatedTileLinear.run[static_cast<int>(w.dtype)](call);
   }
   const std::vector<float> all = y.values();

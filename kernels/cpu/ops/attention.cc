@@ -160,6 +160,7 @@ class Walk {
   size_t at_ = 0;
   AttentionUnits row_;
 };
+
 // Neighbours that one thread takes at a time, so that it can fetch what it needs next: where units
 // are short, so that their beginnings count, and enough are left to share.
 int64_t Together(int64_t units, double ns, int64_t threads) {

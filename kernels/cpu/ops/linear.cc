@@ -131,7 +131,7 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
     LinearWay way = WayOf<isa, dtype>(p.in, p.tasks[0].row_count, costs);
     LinearUnits u = LinearUnitsOf(p.tasks[0], tile_bytes, way);
     LinearCall last = {};
-    void (*ran)(const LinearCall&) = nullptr;  // `last`
+    void (*ran)(const LinearCall&) = nullptr;  // what made `last`
     for (int64_t unit = next(); unit < units; unit = next()) {
       while (unit - before >= u.count) {
         before += u.count;

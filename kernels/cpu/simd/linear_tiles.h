@@ -144,7 +144,7 @@ struct TilePass {
     for (int32_t quarter = 0; quarter < 4; ++quarter) AddQuarter<kCount>(p, group, quarter);
   }
 
-  // Two groups, and what is left of the four before them.
+  // The products of two groups, and the sums of the two before them, unless these are the first.
   template <bool kFirst>
   TESSERA_SIMD void Two(const TilePass& p, int64_t g) {
     TakeRows(p, g);
