@@ -3,8 +3,10 @@
 //
 // Arithmetic. x is bfloat16 and a weight enters the product exactly: the integer or e4m3 code as it
 // is (bfloat16 holds all of them), times its scale in float32 behind the sum over its row (channel
-// scales) or behind the sum over 64 neighbours (group and block scales). Up to 8 rows with
-// e4m3 codes are multiplied in float16, x less a power of two (skinny_few_input.cuh). Sums are
+// scales) or behind the sum over 64 or 128 neighbours (group and block scales). Up to 8 rows with
+// e4m3 codes are multiplied in float16, x less a power of two; with integer codes as two 8-bit
+// digits of x in exact integer sums of 128 columns, where x loses at most 2^-15 of the largest of
+// the columns (skinny_few_input.cuh). Sums are
 // float32, in the tensor cores' order; a row of weights is cut along `in` among multiprocessors or
 // warps, whose sums are added in a fixed order. Codes 0x7f and 0xff of e4m3 are not a number or, by
 // the kernels of more rows, +-480.

@@ -20,32 +20,18 @@
 
 namespace tessera::kernels::cuda {
 
-// Sums of a warp for a tile and 8 tokens, as mma.m16n8k16 leaves them: rows g and g + 8, tokens
-// 2 (lane % 4) + {0, 1}.
-using FewSums = float[4];
+// A lane's sums of a tile. Of float numbers as mma.m16n8k16 leaves them: rows g and g + 8, tokens 2
+// (lane % 4) + {0, 1}; of digits rows g and g + 8 of token lane % 4, then of token 4 + lane % 4.
+template <typename Few>
+using FewSums = float[Few::kSums];
 
-// Adds the products of a slot's tile with 64 columns of the tokens, in two chains.
-template <typename Format>
-__device__ __forceinline__ void MultiplyHalf(const typename Format::Codes& codes,
-                                             const FewColumns& columns, FewSums (&sums)[2]) {
-#pragma unroll
-  for (int pair = 0; pair < 2; ++pair) {
-    uint32_t a[2][4];
-    if constexpr (Format::kHalf) {
-      Format::ConvertHalves(codes, pair, a);
-    } else {
-      Format::Convert(codes, pair, a);
-    }
-#pragma unroll
-    for (int step = 0; step < 2; ++step) {
-      const uint32_t* b = &columns.word[4 * pair + 2 * step];
-      if constexpr (Format::kHalf) {
-        MmaF16(sums[step], a[step], b[0], b[1]);
-      } else {
-        MmaBf16(sums[step], a[step], b[0], b[1]);
-      }
-    }
+// Of a row (0..15) and token: the word of a warp's sums of a tile.
+template <typename Few>
+__device__ __forceinline__ int FewSumWord(int row, int token) {
+  if constexpr (Few::kIsDigits) {
+    return ((row & 7) * 4 + (token & 3)) * Few::kSums + (token >> 2) * 2 + (row >> 3);
   }
+  return ((row & 7) * 4 + (token >> 1)) * Few::kSums + (row >> 3) * 2 + (token & 1);
 }
 
 // Scales of 128 x 128 blocks: lane t reads those of the warp's tile t, a unit ahead.
@@ -77,60 +63,115 @@ struct FewBlockScales {
   }
 };
 
-// A unit of x in registers.
+// What decides what integer sums of a unit begin with, where they begin with anything: of each set,
+// run of columns with a scale of its own, and digit of this lane's token the sum of its digits.
 template <typename Few>
-struct FewUnit {
-  using Format = typename Few::Format;
-  FewColumns columns[Format::kHalves];
-  typename Format::Starts starts[Format::kHalves];
-  float scale[2];  // of this lane's tokens
+struct FewStarts {
+  static constexpr int kRuns = Few::kGroupColumns == 64 ? 2 : 1;
+  int digits[Few::kSets][kRuns][2] = {};
 
-  __device__ __forceinline__ void Take(FewInput<Few>& input, int unit) {
-    input.Take(unit, columns, scale);
-    if constexpr (Format::kScale == SkinnyScale::kGroup) {
+  __device__ __forceinline__ explicit FewStarts(const FewUnit<Few>& unit) {
+    if constexpr (!Few::Format::kStarts) return;
+    constexpr uint32_t kOnes = 0x01010101u;
 #pragma unroll
-      for (int half = 0; half < Format::kHalves; ++half) {
-        starts[half] = Format::Start(columns[half].word);
+    for (int set = 0; set < Few::kSets; ++set) {
+      int sums[kRuns][4] = {};
+#pragma unroll
+      for (int half = 0; half < Few::Format::kHalves; ++half) {
+        const auto& words = unit.columns[set][half];
+        int(&to)[4] = sums[kRuns == 2 ? half : 0];
+        MmaU8(to, {kOnes, kOnes, kOnes, kOnes}, words[0], words[1]);
+        MmaU8(to, {kOnes, kOnes, kOnes, kOnes}, words[2], words[3]);
+      }
+#pragma unroll
+      for (int run = 0; run < kRuns; ++run) {
+        digits[set][run][0] = sums[run][0];
+        digits[set][run][1] = sums[run][1];
       }
     }
   }
 };
 
-// One tile of a unit, whose slot is full, into its sums; `release` is called when the slot is read.
+// One tile of a unit into its sums, before which `release` is called when the slot is read.
 // `block_scale` is of the weights, where they have one.
 template <typename Few, typename Release>
-__device__ __forceinline__ void MultiplySlot(const uint8_t* slot, float block_scale,
-                                             const FewUnit<Few>& unit, FewSums& sums,
-                                             Release release) {
+__device__ __forceinline__ void MultiplyFloats(const uint8_t* slot, float block_scale,
+                                               const FewUnit<Few>& unit, FewSums<Few>& sums,
+                                               Release release) {
   using Format = typename Few::Format;
-  constexpr bool kGroups = Format::kScale == SkinnyScale::kGroup;
-  // Whether each half has scales of its own.
-  constexpr bool kApart = kGroups && Few::kGroupColumns == 64;
   typename Format::Codes codes[Format::kHalves];
 #pragma unroll
   for (int half = 0; half < Format::kHalves; ++half) {
     codes[half] = Format::Load(slot, half, 0, LaneId());
   }
   release();
-  FewSums part[2] = {};
+  FewSums<Few> part[2] = {};  // two chains
 #pragma unroll
   for (int half = 0; half < Format::kHalves; ++half) {
-    if constexpr (kGroups) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        if (kApart) part[1][i] = 0;
-        part[kApart ? 0 : half][i] += unit.starts[half].Of(codes[half], i);
+    for (int pair = 0; pair < 2; ++pair) {
+      uint32_t a[2][4];
+      if constexpr (Format::kNumbers == SkinnyNumbers::kF16) {
+        Format::ConvertHalves(codes[half], pair, a);
+      } else {
+        Format::Convert(codes[half], pair, a);
+      }
+#pragma unroll
+      for (int step = 0; step < 2; ++step) {
+        const uint32_t* b = &unit.columns[0][half][4 * pair + 2 * step];
+        if constexpr (Format::kNumbers == SkinnyNumbers::kF16) {
+          MmaF16(part[step], a[step], b[0], b[1]);
+        } else {
+          MmaBf16(part[step], a[step], b[0], b[1]);
+        }
       }
     }
-    MultiplyHalf<Format>(codes[half], unit.columns[half], part);
-    if (half + 1 < Format::kHalves && !kApart) continue;
+  }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      float scale = unit.scale[i & 1];
-      if constexpr (kGroups) scale *= codes[half].scale[i >> 1];
-      if constexpr (Format::kScale == SkinnyScale::kBlock) scale *= block_scale;
-      sums[i] = fmaf(scale, part[0][i] + part[1][i], sums[i]);
-      if (kApart) part[0][i] = 0;
+  for (int i = 0; i < 4; ++i) {
+    float scale = unit.scale[i & 1];
+    if constexpr (Format::kScale == SkinnyScale::kBlock) scale *= block_scale;
+    sums[i] = fmaf(scale, part[0][i] + part[1][i], sums[i]);
+  }
+}
+template <typename Few, typename Release>
+__device__ __forceinline__ void MultiplyDigits(const uint8_t* slot, const FewStarts<Few>& starts,
+                                               const FewUnit<Few>& unit, FewSums<Few>& sums,
+                                               Release release) {
+  using Format = typename Few::Format;
+  typename Format::Codes codes[Format::kHalves];
+#pragma unroll
+  for (int half = 0; half < Format::kHalves; ++half) {
+    codes[half] = Format::Load(slot, half, 0, LaneId());
+  }
+  release();
+  constexpr bool kApart = Few::kGroupColumns == 64;  // whether each half has scales of its own
+#pragma unroll
+  for (int set = 0; set < Few::kSets; ++set) {
+    int part[2][4];
+#pragma unroll
+    for (int half = 0; half < Format::kHalves; ++half) {
+      if (half == 0 || kApart) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          part[0][i] = part[1][i] = 0;
+          if constexpr (Format::kStarts) {
+            part[1][i] =
+                Format::Start(codes[half], i >> 1, starts.digits[set][kApart ? half : 0][i & 1]);
+          }
+        }
+      }
+      Format::MultiplyDigits(codes[half], unit.columns[set][half], part);
+      if (half + 1 < Format::kHalves && !kApart) continue;
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int high = Format::Join(part[0][2 * r], part[1][2 * r]);
+        const int low = Format::Join(part[0][2 * r + 1], part[1][2 * r + 1]);
+        float scale = unit.scale[set];
+        if constexpr (Format::kScale == SkinnyScale::kGroup) scale *= codes[half].scale[r];
+        // Below 2^31: 128 codes of 4 bits times 16, or of 8, and 16 bits.
+        sums[2 * set + r] = fmaf(scale, static_cast<float>(high * 256 + low), sums[2 * set + r]);
+      }
     }
   }
 }
@@ -140,13 +181,14 @@ template <typename Few>
 __device__ __forceinline__ void SumPass(const SkinnyPlan& plan, const FewTeam& team,
                                         const FewTiles& tiles, FewBlockScales<Few>& scales,
                                         FewLoader<Few>& loader, FewInput<Few>& input) {
-  FewSums sums[Few::kTiles] = {};
+  FewSums<Few> sums[Few::kTiles] = {};
   input.Fetch(team.place);
 #pragma unroll 1
   for (int unit = team.place; unit < plan.tile_units; unit += team.warps) {
     FewUnit<Few> x;
-    x.Take(input, unit);
+    input.Take(unit, x);
     input.Fetch(unit + team.warps);
+    const FewStarts<Few> starts(x);
     scales.now = scales.next;
     scales.Fetch(unit + team.warps);
 #pragma unroll
@@ -154,15 +196,25 @@ __device__ __forceinline__ void SumPass(const SkinnyPlan& plan, const FewTeam& t
       if (tile >= tiles.count) break;
       const float block_scale = scales.Of(tile);
       const uint8_t* slot = loader.WaitForNext();
-      MultiplySlot<Few>(slot, block_scale, x, sums[tile], [&] { loader.Refill(); });
+      const auto release = [&] { loader.Refill(); };
+      if constexpr (Few::kIsDigits) {
+        MultiplyDigits<Few>(slot, starts, x, sums[tile], release);
+      } else {
+        MultiplyFloats<Few>(slot, block_scale, x, sums[tile], release);
+      }
     }
   }
   __syncwarp();
 #pragma unroll
   for (int tile = 0; tile < Few::kTiles; ++tile) {
     if (tile >= tiles.count) break;
-    loader.sums()[tile * 32 + LaneId()] =
-        make_float4(sums[tile][0], sums[tile][1], sums[tile][2], sums[tile][3]);
+    float* to = loader.sums() + (tile * 32 + LaneId()) * Few::kSums;
+    if constexpr (Few::kSums == 2) {
+      *reinterpret_cast<float2*>(to) = make_float2(sums[tile][0], sums[tile][1]);
+    } else {
+      *reinterpret_cast<float4*>(to) =
+          make_float4(sums[tile][0], sums[tile][1], sums[tile][2], sums[tile][3]);
+    }
   }
 }
 
@@ -171,14 +223,13 @@ template <typename Few>
 __device__ __forceinline__ float AddParts(const SkinnyPlan& plan, FewShared<Few>& shared,
                                           const FewPass& pass, int tile, int row, int token) {
   const int team = tile < pass.first_half ? 0 : 1;
-  const int warps = kFewWarps / plan.few_teams;
+  const int warps = Few::kWarps / plan.few_teams;
   const int own = tile - (team == 0 ? 0 : pass.first_half);
-  const int lane = (row & 7) * 4 + (token >> 1);
-  const int word = (own * 32 + lane) * 4 + (row >> 3) * 2 + (token & 1);
+  const int word = own * 32 * Few::kSums + FewSumWord<Few>(row, token);
   const uint32_t ring = FewRingBytes<Few>(plan);
   const uint8_t* from = FewRing<Few>(plan, shared, team * warps + 1) - Few::kSumBytes + word * 4;
   float sum = 0;
-#pragma unroll 4
+#pragma unroll 8
   for (int i = 0; i < warps; ++i) sum += *reinterpret_cast<const float*>(from + i * ring);
   return sum;
 }
@@ -204,7 +255,7 @@ __device__ __forceinline__ void FinishPass(const SkinnyPlan& plan, FewShared<Few
   const bool gated = plan.gated != 0;
   const int elements = (gated ? pass.count / 2 : pass.count) * kSkinnyFewRows * plan.rows;
 #pragma unroll 1
-  for (int index = threadIdx.x; index < elements; index += kFewWarps * 32) {
+  for (int index = threadIdx.x; index < elements; index += Few::kThreads) {
     const FewOutput<Few> at(plan, index);
     const FewPlace place(plan, pass.first + (gated ? 2 : 1) * at.item);
     const SkinnyPlanTask& task = *place.task;
@@ -259,12 +310,12 @@ __device__ __forceinline__ void LoadConstants(const SkinnyPlan& plan, FewShared<
 }
 
 template <typename Few>
-__global__ void __launch_bounds__(kFewWarps * 32, 2)
+__global__ void __launch_bounds__(Few::kThreads, 2)
     SkinnyFewKernel(const __grid_constant__ SkinnyPlan plan) {
   extern __shared__ __align__(1024) uint8_t memory[];
   auto& shared = *reinterpret_cast<FewShared<Few>*>(memory);
   const int warp = static_cast<int>(threadIdx.x) >> 5;
-  const FewTeam team(plan, warp);
+  const FewTeam team(plan, Few::kWarps, warp);
   const int passes = FewPass::CountOf(plan);
   FewLoader<Few> loader(plan, shared, warp, passes > 1);
   FewInput<Few> input(plan, shared);
@@ -300,30 +351,36 @@ cudaError_t LaunchFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   SkinnyPlan with_slots = plan;
   const size_t bytes = plan.place == SkinnyPlace::kAlone ? kSkinnyAloneBytes : kSkinnyBesideBytes;
   with_slots.few_slots = FewSlots<Few>(plan, bytes);
-  return LaunchDependent(SkinnyFewKernel<Few>, dim3(blocks), dim3(kFewWarps * 32), bytes, 1, stream,
+  return LaunchDependent(SkinnyFewKernel<Few>, dim3(blocks), dim3(Few::kThreads), bytes, 1, stream,
                          with_slots);
 }
 
-// x that fits is copied into shared memory where turning it into float16 costs most: e4m3 has one
-// tile or two for a unit of it. Other types had nothing of that.
-template <typename Format, int kTiles>
+// x that fits is copied into shared memory where turning it into other numbers costs most: where
+// there is one tile or two for a unit of it. bfloat16 had nothing of that.
+template <typename Format, int kTiles, int kSets>
 cudaError_t LaunchFewTiles(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   if (plan.x == nullptr) {
-    return LaunchFew<FewShape<Format, kTiles, FewX::kNormed>>(plan, blocks, stream);
+    return LaunchFew<FewShape<Format, kTiles, FewX::kNormed, kSets>>(plan, blocks, stream);
   }
-  if constexpr (Format::kHalf && !Format::kPacked) {
+  if constexpr (Format::kNumbers != SkinnyNumbers::kBf16 && kSets == 1) {
     if (int64_t{plan.rows} * plan.in <= kSkinnyMostKept) {
-      return LaunchFew<FewShape<Format, kTiles, FewX::kCopied>>(plan, blocks, stream);
+      return LaunchFew<FewShape<Format, kTiles, FewX::kCopied, kSets>>(plan, blocks, stream);
     }
   }
-  return LaunchFew<FewShape<Format, kTiles, FewX::kFetched>>(plan, blocks, stream);
+  return LaunchFew<FewShape<Format, kTiles, FewX::kFetched, kSets>>(plan, blocks, stream);
 }
 
 // Few tiles a block need few registers.
 template <typename Format>
 cudaError_t LaunchSkinnyFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
-  return plan.few_tiles <= 4 ? LaunchFewTiles<Format, 4>(plan, blocks, stream)
-                             : LaunchFewTiles<Format, 8>(plan, blocks, stream);
+  if constexpr (Format::kNumbers == SkinnyNumbers::kDigits) {
+    if (plan.rows > 4) {
+      return plan.few_tiles <= 4 ? LaunchFewTiles<Format, 4, 2>(plan, blocks, stream)
+                                 : LaunchFewTiles<Format, 8, 2>(plan, blocks, stream);
+    }
+  }
+  return plan.few_tiles <= 4 ? LaunchFewTiles<Format, 4, 1>(plan, blocks, stream)
+                             : LaunchFewTiles<Format, 8, 1>(plan, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -8,8 +8,8 @@
 
 namespace tessera::kernels::cuda {
 
-inline constexpr int kFewWarps = 8;
-inline constexpr int kFewMostSlots = 12;  // of a warp
+inline constexpr int kFewMostWarps = 16;
+inline constexpr int kFewMostSlots = 96;  // of a block
 inline constexpr int kFewMostTiles = 16;  // of a pass
 // Units of 128 columns of up to 8 rows that a block keeps.
 inline constexpr int kFewMostScales = kSkinnyMostKept / 128 + 8;
@@ -18,34 +18,45 @@ inline constexpr int kFewMostScales = kSkinnyMostKept / 128 + 8;
 // shared memory, as it is or normalised.
 enum class FewX : uint8_t { kFetched, kCopied, kNormed };
 
-// What is fixed when a kernel is compiled: `kTiles_` is the most that a warp sums at a time.
-template <typename Format_, int kTiles_, FewX kX_>
+// What is fixed when a kernel is compiled: `kTiles_` is the most that a warp sums at a time;
+// `kSets_` the fours of rows of x that digits are of (of other numbers: 1).
+template <typename Format_, int kTiles_, FewX kX_, int kSets_>
 struct FewShape {
   using Format = Format_;
   static constexpr int kTiles = kTiles_;
+  static constexpr int kSets = kSets_;
   static constexpr FewX kX = kX_;
   static constexpr bool kKeepsX = kX != FewX::kFetched;
+  static constexpr bool kIsDigits = Format::kNumbers == SkinnyNumbers::kDigits;
+  static constexpr bool kIsScaled = Format::kNumbers != SkinnyNumbers::kBf16;
+  // Four warps a scheduler hide what an item waits for, where half of the registers suffice and a
+  // warp's ring still has four slots.
+  static constexpr int kWarps = Format::kPacked && kSets == 1 && kKeepsX ? 16 : 8;
+  static constexpr int kThreads = kWarps * 32;
   static constexpr bool kGrouped =
       Format::kScale == SkinnyScale::kBlock || Format::kScale == SkinnyScale::kGroup;
   static constexpr int kGroupColumns = kGrouped ? ScaleGroup(Format::kDType) : 0;
-  static constexpr uint32_t kSumBytes = kTiles * 512;  // of a warp's sums
+  static constexpr int kSums = kIsDigits ? 2 * kSets : 4;      // of a lane and tile
+  static constexpr uint32_t kSumBytes = kTiles * kSums * 128;  // of a warp
 };
 
 // The block's shared memory: this, x where it is kept, the warps' rings.
 template <typename Few>
 struct FewShared {
-  uint64_t full[kFewWarps][kFewMostSlots];
-  float squares[kFewWarps][8];  // sums of squares of residual rows, of each warp's columns
+  uint64_t full[kFewMostSlots];
+  float squares[kFewMostWarps][8];  // sums of squares of residual rows, of each warp's columns
   float scale[kFewMostTiles][kSkinnyFewRows];
   float bias[kFewMostTiles][kSkinnyFewRows];
   float unit_scale[kFewMostScales];  // [row, units], of x in float16
 };
 
 inline constexpr uint32_t kFewHeadBytes = 4096;
-static_assert(sizeof(FewShared<FewShape<SkinnyBf16, 4, FewX::kNormed>>) <= kFewHeadBytes);
+static_assert(sizeof(FewShared<FewShape<SkinnyBf16, 4, FewX::kNormed, 1>>) <= kFewHeadBytes);
 
-// Bytes of a row of x in shared memory; rows begin in different banks.
-TESSERA_HOST_DEVICE uint32_t FewInputStride(int in) { return uint32_t(in) * 2 + 16; }
+// Bytes of a row of x in shared memory, whole units of it; rows begin in different banks.
+TESSERA_HOST_DEVICE uint32_t FewInputStride(int in) {
+  return (uint32_t(in) + 127) / 128 * 256 + 16;
+}
 template <typename Few>
 TESSERA_HOST_DEVICE uint32_t FewInputBytes(const SkinnyPlan& plan) {
   return Few::kKeepsX ? (plan.rows * FewInputStride(plan.in) + 1023) / 1024 * 1024 : 0;
@@ -54,8 +65,9 @@ TESSERA_HOST_DEVICE uint32_t FewInputBytes(const SkinnyPlan& plan) {
 // Slots of a warp in a block of `bytes` of shared memory.
 template <typename Few>
 int FewSlots(const SkinnyPlan& plan, size_t bytes) {
-  const size_t ring = (bytes - kFewHeadBytes - FewInputBytes<Few>(plan)) / kFewWarps;
-  return static_cast<int>(std::min<size_t>(ring / Few::Format::kRecordBytes, kFewMostSlots));
+  const size_t ring = (bytes - kFewHeadBytes - FewInputBytes<Few>(plan)) / Few::kWarps;
+  return static_cast<int>(
+      std::min<size_t>(ring / Few::Format::kRecordBytes, kFewMostSlots / Few::kWarps));
 }
 
 template <typename Few>
@@ -75,9 +87,10 @@ struct FewTeam {
   int warps;
   int place;  // of the warp in it
 
-  __device__ __forceinline__ FewTeam(const SkinnyPlan& plan, int warp)
-      : index(plan.few_teams == 1 ? 0 : warp / (kFewWarps / 2)),
-        warps(kFewWarps / plan.few_teams),
+  // Of `all` warps.
+  __device__ __forceinline__ FewTeam(const SkinnyPlan& plan, int all, int warp)
+      : index(plan.few_teams == 1 ? 0 : warp / (all / 2)),
+        warps(all / plan.few_teams),
         place(warp - index * warps) {}
 };
 
@@ -131,7 +144,8 @@ struct FewPlace {
   }
 };
 
-// A warp's ring. Lane t loads the slots of the warp's tile t.
+// A warp's ring. Lane t knows where the records of the warp's tile t are; an elected one loads
+// them: where lanes copy for themselves, the compiler makes a loop of it.
 template <typename Few>
 class FewLoader {
   using Format = typename Few::Format;
@@ -142,7 +156,7 @@ class FewLoader {
   __device__ __forceinline__ FewLoader(const SkinnyPlan& plan, FewShared<Few>& shared, int warp,
                                        bool more)
       : plan_(plan),
-        full_(shared.full[warp]),
+        full_(shared.full + warp * (kFewMostSlots / Few::kWarps)),
         ring_(FewRing<Few>(plan, shared, warp)),
         policy_(EvictFirstPolicy()) {
     constexpr int kSumSlots = (Few::kSumBytes + Format::kRecordBytes - 1) / Format::kRecordBytes;
@@ -160,61 +174,79 @@ class FewLoader {
     tiles_ = tiles.count;
     if (LaneId() < tiles_) {
       const FewPlace place(plan_, tiles.first + LaneId());
-      row_ = place.row;
       if constexpr (Format::kPacked) {
-        stride_ = Int4RunRecords(place.task->out, row_) * Format::kRecordBytes * step_;
-        source_ = place.task->weight[place.part] +
-                  Int4RecordOffset(row_, unit_ * kInt4RecordColumns, place.task->out, plan_.in,
+        stride_ =
+            Int4RunRecords(place.task->out, place.row) * Format::kRecordBytes * uint32_t(step_);
+        source_ = reinterpret_cast<uint64_t>(place.task->weight[place.part]) +
+                  Int4RecordOffset(place.row, unit_ * kInt4RecordColumns, place.task->out, plan_.in,
                                    Format::kRecordBytes);
       } else {
-        source_ =
-            reinterpret_cast<const std::byte*>(&plan_.weight_maps[place.task_index][place.part]);
+        row_ = place.row;
+        source_ = reinterpret_cast<uint64_t>(&plan_.weight_maps[place.task_index][place.part]);
       }
     }
     if (tiles_ == 0) unit_ = plan_.tile_units;
 #pragma unroll 1
     for (int i = 0, slot = slot_; i < slots_; ++i) {
-      Load(slot);
+      const Record record = TakeRecord();
+      if (record.unit < plan_.tile_units && ElectOne()) Load(record, slot);
       slot = slot + 1 == slots_ ? 0 : slot + 1;
     }
   }
 
   // The next slot, when it is full.
   __device__ __forceinline__ const uint8_t* WaitForNext() {
+    next_ = TakeRecord();
     BarrierWait(&full_[slot_], parity_);
     return ring_ + slot_ * Format::kRecordBytes;
   }
   // The slot of WaitForNext has been read.
   __device__ __forceinline__ void Refill() {
     __syncwarp();
-    Load(slot_);
+    if (next_.unit < plan_.tile_units && ElectOne()) Load(next_, slot_);
+    __syncwarp();
     if (++slot_ == slots_) {
       slot_ = 0;
       parity_ ^= 1;
     }
   }
   // Of this warp, when its last slot has been read.
-  __device__ __forceinline__ float4* sums() const {
-    return reinterpret_cast<float4*>(ring_ + FewRingBytes<Few>(plan_) - Few::kSumBytes);
+  __device__ __forceinline__ float* sums() const {
+    return reinterpret_cast<float*>(ring_ + FewRingBytes<Few>(plan_) - Few::kSumBytes);
   }
 
  private:
-  __device__ __forceinline__ void Load(int slot) {
-    if (unit_ >= plan_.tile_units) return;
-    if (LaneId() == tile_) {
-      BarrierExpect(&full_[slot], Format::kRecordBytes);
-      uint8_t* to = ring_ + slot * Format::kRecordBytes;
-      if constexpr (Format::kPacked) {
-        BulkLoad(to, source_, Format::kRecordBytes, &full_[slot], policy_);
-        source_ += stride_;
-      } else {
-        TensorLoad(to, reinterpret_cast<const CUtensorMap*>(source_), unit_ * 128, row_,
-                   &full_[slot], policy_);
-      }
+  // The same in all lanes.
+  struct Record {
+    uint64_t source;  // its first byte, or its tensor map
+    int row;          // of its tile, with a tensor map
+    int unit;         // past the last: there is none
+  };
+
+  // The record to be loaded next, and goes on.
+  __device__ __forceinline__ Record TakeRecord() {
+    Record record{__shfl_sync(0xffffffffu, source_, tile_), 0, unit_};
+    if constexpr (Format::kPacked) {
+      if (LaneId() == tile_) source_ += stride_;
+    } else {
+      record.row = __shfl_sync(0xffffffffu, row_, tile_);
     }
-    if (++tile_ == tiles_) {
+    if (++tile_ >= tiles_) {
       tile_ = 0;
       unit_ += step_;
+    }
+    return record;
+  }
+  // One lane.
+  __device__ __forceinline__ void Load(const Record& record, int slot) {
+    BarrierExpect(&full_[slot], Format::kRecordBytes);
+    uint8_t* to = ring_ + slot * Format::kRecordBytes;
+    if constexpr (Format::kPacked) {
+      BulkLoad(to, reinterpret_cast<const void*>(record.source), Format::kRecordBytes, &full_[slot],
+               policy_);
+    } else {
+      TensorLoad(to, reinterpret_cast<const CUtensorMap*>(record.source), record.unit * 128,
+                 record.row, &full_[slot], policy_);
     }
   }
 
@@ -225,10 +257,11 @@ class FewLoader {
   int slots_;
   int slot_ = 0;
   uint32_t parity_ = 0;
+  Record next_;  // to be loaded when what was waited for is read
   // The next slot to be loaded.
   int unit_ = 0, tile_ = 0, tiles_ = 0, step_ = 0;
   // Of this lane's tile: its tensor map, or its record of the next unit to be loaded.
-  const std::byte* source_ = nullptr;
+  uint64_t source_ = 0;
   uint32_t stride_ = 0;
   int row_ = 0;
 };

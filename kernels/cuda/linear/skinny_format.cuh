@@ -55,16 +55,21 @@ __device__ __forceinline__ void LoadLaneColumns(const uint8_t* input, int first_
 // Fragments of the row operand of four steps of 16 columns.
 using SkinnyFragments = uint32_t[4][4];
 
-// Of formats whose products are what they should be.
-struct SkinnyNoStarts {};
+// What the kernel of few rows multiplies.
+enum class SkinnyNumbers : uint8_t {
+  kBf16,
+  kF16,     // codes and x, which is less a power of two
+  kDigits,  // codes as they are and two 8-bit digits of x, in integers
+};
+
+// Four columns of a word of int4 codes, as they lie in its bytes; of other bytes.
+inline constexpr uint32_t kInt4Order = 0x3120, kByteOrder = 0x3210;
 
 struct SkinnyBf16 {
   static constexpr DType kDType = DType::kBF16;
-  static constexpr int kHalves = 1;     // runs of 64 columns of a unit
-  static constexpr bool kHalf = false;  // whether few rows are multiplied in float16
-  // What x is less by in the columns of a step's second half, and products are more by; with kHalf.
-  static constexpr float kSecondHalf = 1.0f, kProducts = 1.0f;
-  using Starts = SkinnyNoStarts;
+  static constexpr int kHalves = 1;  // runs of 64 columns of a unit
+  static constexpr SkinnyNumbers kNumbers = SkinnyNumbers::kBf16;
+  static constexpr bool kStarts = false;  // whether integer sums begin with anything
   static constexpr bool kRegisters = false;
   static constexpr bool kPacked = false;
   static constexpr SkinnyScale kScale = SkinnyScale::kNone;
@@ -108,9 +113,7 @@ struct SkinnyBf16 {
 // have the rows g and g ^ 4 so that their 16-byte reads meet all banks.
 struct SkinnyByteCodes {
   static constexpr int kHalves = 2;
-  static constexpr bool kHalf = false;
-  static constexpr float kSecondHalf = 1.0f, kProducts = 1.0f;
-  using Starts = SkinnyNoStarts;
+  static constexpr bool kStarts = false;
   static constexpr bool kRegisters = true;
   static constexpr bool kPacked = false;
   static constexpr uint32_t kRecordBytes = 2048;
@@ -178,7 +181,7 @@ struct SkinnyByteCodes {
 };
 
 struct SkinnyF8 : SkinnyByteCodes {
-  static constexpr bool kHalf = true;
+  static constexpr SkinnyNumbers kNumbers = SkinnyNumbers::kF16;
   // A code's exponent and mantissa, shifted into bfloat16's, give its value times 2^-120, also for
   // subnormal codes.
   static __device__ __forceinline__ uint32_t Scale(uint32_t spread) {
@@ -227,6 +230,9 @@ struct SkinnyF8Block : SkinnyF8 {
 };
 
 struct SkinnyI8 : SkinnyByteCodes {
+  static constexpr SkinnyNumbers kNumbers = SkinnyNumbers::kDigits;
+  static constexpr uint32_t kOrder = kByteOrder;  // of the columns in a word of digits
+  static constexpr float kProducts = 1.0f;        // what Join leaves, of a product
   static constexpr DType kDType = DType::kI8Channel;
   static constexpr SkinnyScale kScale = SkinnyScale::kChannel;
   // 128 + the low seven bits, less 128 or, for negative codes, 256: both exact.
@@ -248,18 +254,26 @@ struct SkinnyI8 : SkinnyByteCodes {
   static __device__ __forceinline__ void ConvertSteps(const StepCodes& codes, SkinnyFragments& a) {
     ConvertPairs<SkinnyI8>(codes, a);
   }
+  // Adds the products of a lane's 16 columns with their digits, in two chains.
+  static __device__ __forceinline__ void MultiplyDigits(const Codes& codes,
+                                                        const uint32_t (&digits)[4],
+                                                        int (&sums)[2][4]) {
+    const uint4 &v = codes.row[0], &w = codes.row[1];
+    MmaS8(sums[0], {v.x, w.x, v.y, w.y}, digits[0], digits[1]);
+    MmaS8(sums[1], {v.z, w.z, v.w, w.w}, digits[2], digits[3]);
+  }
+  static __device__ __forceinline__ int Join(int first, int second) { return first + second; }
 };
 
-// Packed records (skinny_int4.h). Few rows are multiplied in float16: code c at bit p of a number's
-// mantissa makes it 1024 + 2^p c, with p = 2 in the columns of a step's first half and p = 6 in the
-// others, whose x is less by 2^4. Products so have four times the codes' and x times what every
-// number has too much, which the sums begin with (SkinnyI4::Start).
+// Packed records (skinny_int4.h). To few rows a code in the high half of a byte is 16 times itself.
 template <DType kType>
 struct SkinnyI4 {
   static constexpr DType kDType = kType;
   static constexpr int kHalves = 2;
-  static constexpr bool kHalf = true;
-  static constexpr float kSecondHalf = 0.0625f, kProducts = 4.0f;
+  static constexpr SkinnyNumbers kNumbers = SkinnyNumbers::kDigits;
+  static constexpr uint32_t kOrder = kInt4Order;
+  static constexpr float kProducts = 16.0f;
+  static constexpr bool kStarts = true;
   static constexpr bool kRegisters = true;
   static constexpr bool kPacked = true;
   static constexpr SkinnyScale kScale = SkinnyScale::kGroup;
@@ -297,42 +311,18 @@ struct SkinnyI4 {
     }
     return codes;
   }
-  static __device__ __forceinline__ void ConvertHalves(const Codes& codes, int pair,
-                                                       uint32_t (&a)[2][4]) {
-#pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      const uint32_t word = pair == 0 ? codes.row[r].x : codes.row[r].y;
-      const uint32_t turned = __funnelshift_r(word, word, 8);
-      a[0][r] = MaskOr(word, 0x003c003cu, 0x64006400u);
-      a[0][r + 2] = MaskOr(word, 0x03c003c0u, 0x64006400u);
-      a[1][r] = MaskOr(turned, 0x003c003cu, 0x64006400u);
-      a[1][r + 2] = MaskOr(turned, 0x03c003c0u, 0x64006400u);
-    }
+  static __device__ __forceinline__ void MultiplyDigits(const Codes& codes,
+                                                        const uint32_t (&digits)[4],
+                                                        int (&sums)[2][4]) {
+    constexpr uint32_t kLow = 0x0f0f0f0fu, kHigh = 0xf0f0f0f0u;
+    const uint2 &v = codes.row[0], &w = codes.row[1];
+    MmaU8(sums[0], {v.x & kLow, w.x & kLow, v.y & kLow, w.y & kLow}, digits[0], digits[2]);
+    MmaU8(sums[1], {v.x & kHigh, w.x & kHigh, v.y & kHigh, w.y & kHigh}, digits[1], digits[3]);
   }
-  // What the sums of 64 columns and eight tokens begin with, in the places of the sums.
-  struct Starts {
-    float base[4];  // a zero point of 8 is in it where the type has no other
-    float zero[4];  // times the zero point
-    __device__ __forceinline__ float Of(const Codes& codes, int i) const {
-      if constexpr (!kZeros) return base[i];
-      return fmaf(__uint2float_rn(codes.zero[i >> 1]), zero[i], base[i]);
-    }
-  };
-  static __device__ __forceinline__ Starts Start(const uint32_t (&columns)[8]) {
-    Starts starts{};
-    // -1056 and -1536 (zero points of 8), or -1024; -4 and -64.
-    const uint32_t first = kZeros ? 0xe400e400u : 0xe420e420u;
-    const uint32_t second = kZeros ? 0xe400e400u : 0xe600e600u;
-    const uint32_t base[4] = {first, first, second, second};
-    const uint32_t zero[4] = {0xc400c400u, 0xc400c400u, 0xd400d400u, 0xd400d400u};
-#pragma unroll
-    for (int step = 0; step < 4; ++step) {
-      MmaF16(starts.base, base, columns[2 * step], columns[2 * step + 1]);
-      if constexpr (kZeros) {
-        MmaF16(starts.zero, zero, columns[2 * step], columns[2 * step + 1]);
-      }
-    }
-    return starts;
+  static __device__ __forceinline__ int Join(int first, int second) { return first * 16 + second; }
+  // What the sums of a group begin with, by the sum of its digits.
+  static __device__ __forceinline__ int Start(const Codes& codes, int row, int digits) {
+    return static_cast<int>(codes.zero[row]) * digits * -16;
   }
   // All codes of the rows: a word's pair t, which lane t masks out, is of neighbouring columns.
   struct StepCodes {
@@ -387,7 +377,7 @@ struct SkinnyI4 {
       const uint32_t zero = 0x43004300u | codes.zero[r] * 0x00010001u;
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        a[i >> 1][r + 2 * (i & 1)] = Decode(word, 2 + 4 * i, zero);
+        a[i >> 1][r + 2 * (i & 1)] = Decode(word, Int4PlaceOf(0, 2 * i).bit, zero);
       }
     }
   }

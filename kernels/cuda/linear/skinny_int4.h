@@ -1,4 +1,4 @@
-// "cuda.int4.v4": how the device keeps int4 weights (host and device code). Lossless; as many bytes
+// "cuda.int4.v5": how the device keeps int4 weights (host and device code). Lossless; as many bytes
 // as the canonical planes where out is a multiple of 16 and in one of 128.
 //
 // Rows are cut into panels of 64 (the last has what is left, rounded up to 16), a panel along `in`
@@ -8,10 +8,9 @@
 //   scales  f16 [128 / group, 16]
 //   zeros   uint8 [128 / group, 16], only with zero points
 // Rows past `out` and columns past `in` have code 0, scale 0, zero point 0.
-// A 32-bit word has eight columns of a row, in four pairs of neighbours: column k (0..63) of a half
-// row is in word k / 8, at bit 2 + 4 * (k / 2 % 4) + 16 * (k % 2), where bit 32 is bit 0 again. So
-// two pairs lie in the mantissa bits of two float16 numbers, at bits 2 and 6, and the other two do
-// when the word is turned right by 8.
+// A 32-bit word has eight columns of a row, in four pairs of neighbours half a word apart: columns
+// 0, 2, 1 and 3 in the low halves of its bytes, 4, 6, 5 and 7 in the high ones. So either four
+// columns are four bytes under a mask, the high ones times 16.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +22,7 @@
 
 namespace tessera::kernels::cuda {
 
-inline constexpr const char* kInt4Layout = "cuda.int4.v4";
+inline constexpr const char* kInt4Layout = "cuda.int4.v5";
 inline constexpr uint32_t kInt4PanelRows = 64;
 inline constexpr uint32_t kInt4RecordRows = 16;
 inline constexpr uint32_t kInt4RecordColumns = 128;
@@ -67,7 +66,7 @@ struct Int4Place {
 TESSERA_HOST_DEVICE constexpr Int4Place Int4PlaceOf(uint32_t row, uint32_t column) {
   const uint32_t half = column / 64 % 2, k = column % 64;
   return {(half * kInt4RecordRows + row % kInt4RecordRows) * 32 + k / 8 * 4,
-          2 + 4 * (k / 2 % 4) + 16 * (k % 2)};
+          8 * (k / 2 % 2) + 4 * (k / 4 % 2) + 16 * (k % 2)};
 }
 
 // Bytes of a packed weight; `dtype` is one of the four int4 types.
