@@ -218,72 +218,90 @@ __device__ __forceinline__ void SumPass(const SkinnyPlan& plan, const FewTeam& t
   }
 }
 
-// Adds the warps' sums of a row and token of tile `tile` of the pass, in the order of the team.
-template <typename Few>
-__device__ __forceinline__ float AddParts(const SkinnyPlan& plan, FewShared<Few>& shared,
-                                          const FewPass& pass, int tile, int row, int token) {
+// Adds the warps' sums of a row and kTokens neighbouring tokens of tile `tile` of the pass, in the
+// order of the team. A token that there is not has a sum of nothing in particular.
+template <typename Few, int kTokens>
+__device__ __forceinline__ void AddParts(const SkinnyPlan& plan, FewShared<Few>& shared,
+                                         const FewPass& pass, int tile, int row, int token,
+                                         float (&sums)[kTokens]) {
   const int team = tile < pass.first_half ? 0 : 1;
   const int warps = Few::kWarps / plan.few_teams;
   const int own = tile - (team == 0 ? 0 : pass.first_half);
-  const int word = own * 32 * Few::kSums + FewSumWord<Few>(row, token);
   const uint32_t ring = FewRingBytes<Few>(plan);
-  const uint8_t* from = FewRing<Few>(plan, shared, team * warps + 1) - Few::kSumBytes + word * 4;
-  float sum = 0;
+  const uint8_t* from =
+      FewRing<Few>(plan, shared, team * warps + 1) - Few::kSumBytes + own * 32 * Few::kSums * 4;
+  int word[kTokens];
+#pragma unroll
+  for (int e = 0; e < kTokens; ++e) {
+    word[e] = FewSumWord<Few>(row, token + e);
+    sums[e] = 0;
+  }
 #pragma unroll 8
-  for (int i = 0; i < warps; ++i) sum += *reinterpret_cast<const float*>(from + i * ring);
-  return sum;
+  for (int i = 0; i < warps; ++i) {
+#pragma unroll
+    for (int e = 0; e < kTokens; ++e) {
+      sums[e] += *reinterpret_cast<const float*>(from + i * ring + word[e] * 4);
+    }
+  }
 }
 
-// A row and token of a pass's output; rows of the weights that it is of.
-template <typename Few>
-struct FewOutput {
-  int item;  // output tile of the pass
-  int row;   // 0..15 of a fragment
-  int token;
+// Writes one value of the output.
+__device__ __forceinline__ void StoreFew(const SkinnyPlan& plan, const SkinnyPlanTask& task,
+                                         int token, int row, float v) {
+  const int64_t y_row = plan.y_rows == nullptr ? token : plan.y_rows[token];
+  const int64_t offset = y_row * task.y_stride + row;
+  if (plan.epilogue == SkinnyEpilogue::kResidual) {
+    // An element of y has one writer: adding in L2 is as exact as loading it, and waits for
+    // nothing.
+    atomicAdd(static_cast<float*>(task.y) + offset, v);
+  } else if (plan.epilogue == SkinnyEpilogue::kStoreFloat) {
+    static_cast<float*>(task.y)[offset] = v;
+  } else {
+    static_cast<__nv_bfloat16*>(task.y)[offset] = __float2bfloat16_rn(v);
+  }
+}
 
-  // Element `index` of the pass: rows of a token lie one after another.
-  __device__ __forceinline__ FewOutput(const SkinnyPlan& plan, int index)
-      : item(plan.rows == 1 ? index / kSkinnyFewRows : index / (kSkinnyFewRows * plan.rows)),
-        row(index % kSkinnyFewRows),
-        token(index / kSkinnyFewRows - item * plan.rows) {}
-};
-
-// Sums, finishes and writes what this thread has of the pass's output.
+// Sums, finishes and writes what this thread has of the pass's output, kTokens of a row of a tile
+// at a time, so that rows of a token lie one after another.
 template <typename Few>
 __device__ __forceinline__ void FinishPass(const SkinnyPlan& plan, FewShared<Few>& shared,
                                            const FewPass& pass) {
+  constexpr int kTokens = Few::kTokens;
   const bool gated = plan.gated != 0;
-  const int elements = (gated ? pass.count / 2 : pass.count) * kSkinnyFewRows * plan.rows;
+  // Runs of kTokens, as a power of two.
+  const int runs = plan.rows <= kTokens ? 0 : plan.rows <= 2 * kTokens ? 1 : 2;
+  const int elements = (gated ? pass.count / 2 : pass.count) * kSkinnyFewRows << runs;
 #pragma unroll 1
   for (int index = threadIdx.x; index < elements; index += Few::kThreads) {
-    const FewOutput<Few> at(plan, index);
-    const FewPlace place(plan, pass.first + (gated ? 2 : 1) * at.item);
+    const int in_tile = index % kSkinnyFewRows;
+    const int token = (index / kSkinnyFewRows & ((1 << runs) - 1)) * kTokens;
+    const int item = index / kSkinnyFewRows >> runs;
+    const FewPlace place(plan, pass.first + (gated ? 2 : 1) * item);
     const SkinnyPlanTask& task = *place.task;
-    const int row = place.row + Few::Format::RowOf(at.row & 7) + (at.row & 8);
-    if (row >= task.out) continue;
-    const float factor = FewInput<Few>::Factor(plan, shared, at.token);
-    const auto value = [&](int part) {
-      const int tile = gated ? 2 * at.item + part : at.item;
-      const float scale = factor * shared.scale[tile][at.row];
-      float v = AddParts<Few>(plan, shared, pass, tile, at.row, at.token) * scale;
-      v += shared.bias[tile][at.row];
-      if (task.addend[part] != nullptr) {
-        v += __bfloat162float(task.addend[part][at.token * task.addend_stride + row]);
+    const int row = place.row + Few::Format::RowOf(in_tile & 7) + (in_tile & 8);
+    if (row >= task.out || token >= plan.rows) continue;
+    float factors[kTokens];
+#pragma unroll
+    for (int e = 0; e < kTokens; ++e) factors[e] = FewInput<Few>::Factor(plan, shared, token + e);
+    const auto values = [&](int part, float(&v)[kTokens]) {
+      const int tile = gated ? 2 * item + part : item;
+      const float scale = shared.scale[tile][in_tile], bias = shared.bias[tile][in_tile];
+      AddParts<Few>(plan, shared, pass, tile, in_tile, token, v);
+#pragma unroll
+      for (int e = 0; e < kTokens; ++e) {
+        v[e] = v[e] * (factors[e] * scale) + bias;
+        if (task.addend[part] != nullptr && token + e < plan.rows) {
+          v[e] += __bfloat162float(task.addend[part][(token + e) * task.addend_stride + row]);
+        }
       }
-      return v;
     };
-    float v = value(0);
-    if (gated) v = GatedValue(v, value(1), plan.epilogue);
-    const int64_t y_row = plan.y_rows == nullptr ? at.token : plan.y_rows[at.token];
-    const int64_t offset = y_row * task.y_stride + row;
-    if (plan.epilogue == SkinnyEpilogue::kResidual) {
-      // An element of y has one writer: adding in L2 is as exact as loading it, and waits for
-      // nothing.
-      atomicAdd(static_cast<float*>(task.y) + offset, v);
-    } else if (plan.epilogue == SkinnyEpilogue::kStoreFloat) {
-      static_cast<float*>(task.y)[offset] = v;
-    } else {
-      static_cast<__nv_bfloat16*>(task.y)[offset] = __float2bfloat16_rn(v);
+    float v[kTokens], up[kTokens];
+    values(0, v);
+    if (gated) values(1, up);
+#pragma unroll
+    for (int e = 0; e < kTokens; ++e) {
+      if (token + e >= plan.rows) break;
+      StoreFew(plan, task, token + e, row, gated ? GatedValue(v[e], up[e], plan.epilogue) : v[e]);
     }
   }
 }
@@ -357,30 +375,32 @@ cudaError_t LaunchFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
 
 // x that fits is copied into shared memory where turning it into other numbers costs most: where
 // there is one tile or two for a unit of it. bfloat16 had nothing of that.
-template <typename Format, int kTiles, int kSets>
+template <typename Format, int kTiles, int kSets, int kTokens>
 cudaError_t LaunchFewTiles(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   if (plan.x == nullptr) {
-    return LaunchFew<FewShape<Format, kTiles, FewX::kNormed, kSets>>(plan, blocks, stream);
+    return LaunchFew<FewShape<Format, kTiles, FewX::kNormed, kSets, kTokens>>(plan, blocks, stream);
   }
   if constexpr (Format::kNumbers != SkinnyNumbers::kBf16 && kSets == 1) {
     if (int64_t{plan.rows} * plan.in <= kSkinnyMostKept) {
-      return LaunchFew<FewShape<Format, kTiles, FewX::kCopied, kSets>>(plan, blocks, stream);
+      return LaunchFew<FewShape<Format, kTiles, FewX::kCopied, kSets, kTokens>>(plan, blocks,
+                                                                                stream);
     }
   }
-  return LaunchFew<FewShape<Format, kTiles, FewX::kFetched, kSets>>(plan, blocks, stream);
+  return LaunchFew<FewShape<Format, kTiles, FewX::kFetched, kSets, kTokens>>(plan, blocks, stream);
 }
 
 // Few tiles a block need few registers.
+template <typename Format, int kSets, int kTokens>
+cudaError_t LaunchFewRows(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
+  return plan.few_tiles <= 4 ? LaunchFewTiles<Format, 4, kSets, kTokens>(plan, blocks, stream)
+                             : LaunchFewTiles<Format, 8, kSets, kTokens>(plan, blocks, stream);
+}
+// What one row does not need is not in its code: there is no time to fetch it.
 template <typename Format>
 cudaError_t LaunchSkinnyFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
-  if constexpr (Format::kNumbers == SkinnyNumbers::kDigits) {
-    if (plan.rows > 4) {
-      return plan.few_tiles <= 4 ? LaunchFewTiles<Format, 4, 2>(plan, blocks, stream)
-                                 : LaunchFewTiles<Format, 8, 2>(plan, blocks, stream);
-    }
-  }
-  return plan.few_tiles <= 4 ? LaunchFewTiles<Format, 4, 1>(plan, blocks, stream)
-                             : LaunchFewTiles<Format, 8, 1>(plan, blocks, stream);
+  constexpr bool kIsDigits = Format::kNumbers == SkinnyNumbers::kDigits;
+  if (plan.rows <= (kIsDigits ? 4 : 1)) return LaunchFewRows<Format, 1, 1>(plan, blocks, stream);
+  return LaunchFewRows < Format, kIsDigits ? 2 : 1, 2 > (plan, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda

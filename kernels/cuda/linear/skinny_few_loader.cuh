@@ -19,12 +19,14 @@ inline constexpr int kFewMostScales = kSkinnyMostKept / 128 + 8;
 enum class FewX : uint8_t { kFetched, kCopied, kNormed };
 
 // What is fixed when a kernel is compiled: `kTiles_` is the most that a warp sums at a time;
-// `kSets_` the fours of rows of x that digits are of (of other numbers: 1).
-template <typename Format_, int kTiles_, FewX kX_, int kSets_>
+// `kSets_` the fours of rows of x that digits are of (of other numbers: 1); `kTokens_` of a row of
+// weights that a thread finishes at a time.
+template <typename Format_, int kTiles_, FewX kX_, int kSets_, int kTokens_>
 struct FewShape {
   using Format = Format_;
   static constexpr int kTiles = kTiles_;
   static constexpr int kSets = kSets_;
+  static constexpr int kTokens = kTokens_;
   static constexpr FewX kX = kX_;
   static constexpr bool kKeepsX = kX != FewX::kFetched;
   static constexpr bool kIsDigits = Format::kNumbers == SkinnyNumbers::kDigits;
@@ -51,7 +53,7 @@ struct FewShared {
 };
 
 inline constexpr uint32_t kFewHeadBytes = 4096;
-static_assert(sizeof(FewShared<FewShape<SkinnyBf16, 4, FewX::kNormed, 1>>) <= kFewHeadBytes);
+static_assert(sizeof(FewShared<FewShape<SkinnyBf16, 4, FewX::kNormed, 1, 1>>) <= kFewHeadBytes);
 
 // Bytes of a row of x in shared memory, whole units of it; rows begin in different banks.
 TESSERA_HOST_DEVICE uint32_t FewInputStride(int in) {
