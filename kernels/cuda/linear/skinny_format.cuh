@@ -265,7 +265,8 @@ struct SkinnyI8 : SkinnyByteCodes {
   static __device__ __forceinline__ int Join(int first, int second) { return first + second; }
 };
 
-// Packed records (skinny_int4.h). To few rows a code in the high half of a byte is 16 times itself.
+// Packed records (skinny_int4.h). To few rows a code is 16 times the code less 8, a signed byte; of
+// types with zero points it is itself, and 16 times itself from the high half of a byte.
 template <DType kType>
 struct SkinnyI4 {
   static constexpr DType kDType = kType;
@@ -273,13 +274,13 @@ struct SkinnyI4 {
   static constexpr SkinnyNumbers kNumbers = SkinnyNumbers::kDigits;
   static constexpr uint32_t kOrder = kInt4Order;
   static constexpr float kProducts = 16.0f;
-  static constexpr bool kStarts = true;
   static constexpr bool kRegisters = true;
   static constexpr bool kPacked = true;
   static constexpr SkinnyScale kScale = SkinnyScale::kGroup;
   static constexpr uint32_t kGroup =
       kType == DType::kI4G64 || kType == DType::kI4G64Zero ? 64 : 128;
   static constexpr bool kZeros = kType == DType::kI4G128Zero || kType == DType::kI4G64Zero;
+  static constexpr bool kStarts = kZeros;
   static constexpr Int4Record kRecord = Int4RecordOf(kGroup, kZeros);
   static constexpr uint32_t kRecordBytes = kRecord.bytes;
   static constexpr uint32_t kBlockBytes = 4 * kRecordBytes;
@@ -314,12 +315,24 @@ struct SkinnyI4 {
   static __device__ __forceinline__ void MultiplyDigits(const Codes& codes,
                                                         const uint32_t (&digits)[4],
                                                         int (&sums)[2][4]) {
-    constexpr uint32_t kLow = 0x0f0f0f0fu, kHigh = 0xf0f0f0f0u;
     const uint2 &v = codes.row[0], &w = codes.row[1];
-    MmaU8(sums[0], {v.x & kLow, w.x & kLow, v.y & kLow, w.y & kLow}, digits[0], digits[2]);
-    MmaU8(sums[1], {v.x & kHigh, w.x & kHigh, v.y & kHigh, w.y & kHigh}, digits[1], digits[3]);
+    if constexpr (kZeros) {
+      constexpr uint32_t kLow = 0x0f0f0f0fu, kHigh = 0xf0f0f0f0u;
+      MmaU8(sums[0], {v.x & kLow, w.x & kLow, v.y & kLow, w.y & kLow}, digits[0], digits[2]);
+      MmaU8(sums[1], {v.x & kHigh, w.x & kHigh, v.y & kHigh, w.y & kHigh}, digits[1], digits[3]);
+    } else {
+      MmaS8(sums[0], {Signed(v.x << 4), Signed(w.x << 4), Signed(v.y << 4), Signed(w.y << 4)},
+            digits[0], digits[2]);
+      MmaS8(sums[1], {Signed(v.x), Signed(w.x), Signed(v.y), Signed(w.y)}, digits[1], digits[3]);
+    }
   }
-  static __device__ __forceinline__ int Join(int first, int second) { return first * 16 + second; }
+  // Of the codes in the high halves of the bytes.
+  static __device__ __forceinline__ uint32_t Signed(uint32_t word) {
+    return (word & 0xf0f0f0f0u) ^ 0x80808080u;
+  }
+  static __device__ __forceinline__ int Join(int first, int second) {
+    return kZeros ? first * 16 + second : first + second;
+  }
   // What the sums of a group begin with, by the sum of its digits.
   static __device__ __forceinline__ int Start(const Codes& codes, int row, int digits) {
     return static_cast<int>(codes.zero[row]) * digits * -16;
