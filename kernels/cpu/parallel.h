@@ -29,6 +29,42 @@ void ForEachTaken(ExecContext& context, int64_t units, double total_ns, Body bod
   });
 }
 
+// The same where neighbouring units lie beside one another in memory: a thread has a share of the
+// units, one after another, and then takes what is left of the others' shares. Units rise within a
+// share; the next one may begin lower.
+template <typename Body>
+void ForEachNear(ExecContext& context, int64_t units, double total_ns, Body body) {
+  const int threads = context.pool().threads();
+  if (threads == 1 || units <= 1 || total_ns < kInlineNs) {
+    return ForEachTaken(context, units, total_ns, body);
+  }
+  struct alignas(64) Left {
+    std::atomic<int64_t> next;
+    int64_t end;
+  };
+  constexpr int kMostShares = 64;
+  Left left[kMostShares];
+  const int shares = std::min(threads, kMostShares);
+  for (int i = 0; i < shares; ++i) {
+    const auto [begin, end] = ShareOf(units, i, shares);
+    left[i].next.store(begin, std::memory_order_relaxed);
+    left[i].end = end;
+  }
+  context.pool().RunShared([&](int thread) {
+    int at = thread % shares, seen = 0;
+    body(
+        [&] {
+          for (; seen < shares; ++seen) {
+            const int64_t unit = left[at].next.fetch_add(1, std::memory_order_relaxed);
+            if (unit < left[at].end) return unit;
+            at = at + 1 == shares ? 0 : at + 1;
+          }
+          return units;
+        },
+        thread);
+  });
+}
+
 // body(begin, end, thread) over all of [0, units) in a few equal parts a thread.
 template <typename Body>
 void ForShares(ExecContext& context, int64_t units, double total_ns, Body body) {

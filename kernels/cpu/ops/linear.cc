@@ -125,7 +125,9 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
   if (units == 0) return;
   const size_t scratch = ScratchBytesOf<isa, dtype>(p.in);
   TESSERA_CHECK(scratch <= context.scratch_bytes());
-  ForEachTaken(context, units, ns, [&](auto next, int thread) {
+  // Weights that lie one behind the other are read by one thread: taken in turns they come 1.2
+  // to 1.4 times as slowly from memory.
+  ForEachNear(context, units, ns, [&](auto next, int thread) {
     int64_t before = 0;
     size_t at = 0;
     LinearWay way = WayOf<isa, dtype>(p.in, p.tasks[0].row_count, costs);
@@ -133,6 +135,12 @@ void Run(ExecContext& context, const LinearOp::Params& p) {
     LinearCall last = {};
     void (*ran)(const LinearCall&) = nullptr;  // what made `last`
     for (int64_t unit = next(); unit < units; unit = next()) {
+      if (unit < before) {
+        before = 0;
+        at = 0;
+        way = WayOf<isa, dtype>(p.in, p.tasks[0].row_count, costs);
+        u = LinearUnitsOf(p.tasks[0], tile_bytes, way);
+      }
       while (unit - before >= u.count) {
         before += u.count;
         way = WayOf<isa, dtype>(p.in, p.tasks[++at].row_count, costs);
