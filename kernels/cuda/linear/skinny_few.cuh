@@ -399,8 +399,9 @@ cudaError_t LaunchFewRows(const SkinnyPlan& plan, int blocks, cudaStream_t strea
 template <typename Format>
 cudaError_t LaunchSkinnyFew(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
   constexpr bool kIsDigits = Format::kNumbers == SkinnyNumbers::kDigits;
+  constexpr int kMostSets = kIsDigits ? 2 : 1;
   if (plan.rows <= (kIsDigits ? 4 : 1)) return LaunchFewRows<Format, 1, 1>(plan, blocks, stream);
-  return LaunchFewRows < Format, kIsDigits ? 2 : 1, 2 > (plan, blocks, stream);
+  return LaunchFewRows<Format, kMostSets, 2>(plan, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda
