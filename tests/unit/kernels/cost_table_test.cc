@@ -168,7 +168,8 @@ TEST(CostTableTest, RefusesTablesOfOtherConditions) {
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_EQ(PartsOf(status).where, "line 5");
   EXPECT_TRUE(absl::IsFailedPrecondition(
-      CostTable::Parse(absl::StrReplaceAll(text, {{"costs 3", "costs 2"}}), kKey).status()));
+      CostTable::Parse(absl::StrReplaceAll(text, {{"product costs ", "product costs 1"}}), kKey)
+          .status()));
 }
 
 TEST(CostTableTest, RefusesDamagedText) {
