@@ -10,30 +10,6 @@
 
 namespace tessera::kernels::cuda {
 
-// Channel scales of this lane's rows; 1 where the type has none.
-template <typename Tile>
-__device__ __forceinline__ SkinnyRowScales LoadRowScales(const SkinnyPlan& plan,
-                                                         const SkinnyPlanTask& task, int tile,
-                                                         int group) {
-  SkinnyRowScales scales{{{1, 1}, {1, 1}}};
-  if constexpr (Tile::Format::kScale == SkinnyScale::kChannel) {
-    const int first_row = FirstRow<Tile>(plan, task, tile, group);
-#pragma unroll
-    for (int b = 0; b < 2; ++b) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const int row = first_row + 8 * r + (plan.gated ? 0 : 64 * b);
-        if (row >= task.out) continue;
-        // Volatile: the compiler would move a plain load behind the sums, where it is waited for.
-        asm volatile("ld.global.nc.f32 %0, [%1];"
-                     : "=f"(scales.scale[b][r])
-                     : "l"(task.scales[plan.gated ? b : 0] + row));
-      }
-    }
-  }
-  return scales;
-}
-
 // Where a piece's codes and group scales come from. Scales of 128 x 128 blocks are read 32 units at
 // a time, one a lane.
 template <typename Tile>

@@ -3,10 +3,13 @@
 // its own through the workspace, keeps its own ones in shared memory, adds the others' pieces to
 // them in the order of `in`, and writes y.
 //
-// Words of the workspace validate themselves: 0 means not written yet, a sum is stored with its
-// bits inverted (all ones, which no arithmetic yields, would be 0), and who reads it puts 0 back.
-// That takes one trip through L2, where a counter would take three. Only blocks that have nothing
-// left to stream own groups, and what they wait for waits for nothing.
+// Words of the workspace validate themselves: 0 means not written yet, a sum of 0 is sent as -0,
+// and who reads a word puts 0 back. That takes one trip through L2, where a counter would take
+// three. Only blocks that have nothing left to stream own groups, and what they wait for waits for
+// nothing.
+//
+// All of this lies between two streams and runs once a block: it is straight code without
+// divisions, and a block of one consumer warpgroup has its producer warps add and write half.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +45,30 @@ __device__ __forceinline__ int FirstRow(const SkinnyPlan& plan, const SkinnyPlan
   const int first = (tile - task.first_tile) * Tile::kGroups + group;
   return first * (plan.gated ? 64 : kSkinnyGroupRows) + (threadIdx.x >> 5 & 3) * 16 +
          Tile::Format::RowOf(LaneId() >> 2);
+}
+
+// Channel scales of this lane's rows; 1 where the type has none.
+template <typename Tile>
+__device__ __forceinline__ SkinnyRowScales LoadRowScales(const SkinnyPlan& plan,
+                                                         const SkinnyPlanTask& task, int tile,
+                                                         int group) {
+  SkinnyRowScales scales{{{1, 1}, {1, 1}}};
+  if constexpr (Tile::Format::kScale == SkinnyScale::kChannel) {
+    const int first_row = FirstRow<Tile>(plan, task, tile, group);
+#pragma unroll
+    for (int b = 0; b < 2; ++b) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        const int row = first_row + 8 * r + (plan.gated ? 0 : 64 * b);
+        if (row >= task.out) continue;
+        // Volatile: the compiler would move a plain load behind the sums, where it is waited for.
+        asm volatile("ld.global.nc.f32 %0, [%1];"
+                     : "=f"(scales.scale[b][r])
+                     : "l"(task.scales[plan.gated ? b : 0] + row));
+      }
+    }
+  }
+  return scales;
 }
 
 __device__ __forceinline__ float GatedValue(float gate, float up, SkinnyEpilogue epilogue) {
@@ -127,14 +154,10 @@ __device__ __forceinline__ void WriteTokens(const SkinnyPlan& plan, const Skinny
   }
 }
 
-__device__ __forceinline__ float4* Inverted(float4* v) {
-  uint32_t* bits = reinterpret_cast<uint32_t*>(v);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) bits[i] = ~(bits[i] == 0xffffffffu ? 0x7fffffffu : bits[i]);
-  return v;
-}
 __device__ __forceinline__ void SendWords(float4* to, float4 v) {
-  Inverted(&v);
+  uint32_t* bits = reinterpret_cast<uint32_t*>(&v);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) bits[i] = bits[i] == 0 ? 0x80000000u : bits[i];
   __stcg(to, v);
 }
 __device__ __forceinline__ uint4 PollWords(const float4* from) {
@@ -146,118 +169,129 @@ __device__ __forceinline__ uint4 PollWords(const float4* from) {
   return v;
 }
 // The words that were sent to `from`, first polled as `v`; leaves zeros.
-__device__ __forceinline__ void ReceiveWords(float4* from, uint4 v, float (&words)[4]) {
+__device__ __forceinline__ float4 ReceiveWords(float4* from, uint4 v) {
   while (min(min(v.x, v.y), min(v.z, v.w)) == 0) v = PollWords(from);
   __stcg(from, make_float4(0, 0, 0, 0));
-  words[0] = __uint_as_float(~v.x);
-  words[1] = __uint_as_float(~v.y);
-  words[2] = __uint_as_float(~v.z);
-  words[3] = __uint_as_float(~v.w);
+  return make_float4(__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z),
+                     __uint_as_float(v.w));
 }
-
-// Words of this thread in a block's piece, counted in the workspace: for tokens 8 j ..., `part` is
-// the block of 64 rows. A block's two pieces follow one another.
-template <typename Tile>
-__device__ __forceinline__ int PieceWords(int block, bool is_first, int group, int j, int part) {
-  const int piece = (block * 2 + (is_first ? 0 : 1)) * Tile::kGroups + group;
-  return ((piece * (Tile::kColumns / 8) + j) * 2 + part) * 128 + (threadIdx.x & 127);
+__device__ __forceinline__ void AddWords(float (&sum)[4], float4 v) {
+  sum[0] += v.x;
+  sum[1] += v.y;
+  sum[2] += v.z;
+  sum[3] += v.w;
 }
 
 // The blocks that have pieces of a tile.
 struct TileBlocks {
   int first, count;
-  bool first_begins;  // the tile is the first block's first piece
-  int place;          // of this block
+  int place;  // of this block
 
-  __device__ __forceinline__ TileBlocks(const SkinnyPlan& plan, int tile) {
+  __device__ __forceinline__ TileBlocks(const SkinnyPlan& plan, int tile, int block) {
     const int unit = tile * plan.tile_units;
     first = plan.BlockOf(unit);
     count = plan.BlockOf(unit + plan.tile_units - 1) - first + 1;
-    first_begins = plan.UnitBegin(first) == unit;
-    place = static_cast<int>(blockIdx.x) - first;
+    place = block - first;
   }
 };
 
-__device__ __forceinline__ void TakeFloats(float4 v, float (&to)[4]) {
-  to[0] = v.x;
-  to[1] = v.y;
-  to[2] = v.z;
-  to[3] = v.w;
-}
-
-// Which groups of tokens a block finishes: `place`, place + owners, ... of kTokenGroups. An item is
-// a group and a block of 64 rows (`part`), in that order.
-struct OwnedItems {
-  int place, owners;
-  int count;  // of items
-
-  __device__ __forceinline__ OwnedItems(const TileBlocks& blocks, int token_groups)
-      : place(blocks.place), owners(min(blocks.count - 1, token_groups)) {
-    count = place < owners ? (token_groups - place + owners - 1) / owners * 2 : 0;
-  }
-  __device__ __forceinline__ bool Has(int j) const { return j % owners == place; }
-  __device__ __forceinline__ int Group(int item) const { return place + (item >> 1) * owners; }
-};
-
-// Where a thread keeps the words of an item: in the slots of its warpgroup. Who owns items has read
-// the last of them.
+// Where a thread's words of a tile lie in the workspace: [block][the tile that it begins, or
+// not][group][8 tokens][block of 64 rows][128 threads], in units of 4 words.
 template <typename Tile>
-__device__ __forceinline__ float4* KeptWords(SkinnyShared<Tile>& shared, int group, int item) {
-  constexpr int kPerSlot = Tile::kSlotBytes / (128 * 16);
-  static_assert((Tile::kColumns / 4 + kPerSlot - 1) / kPerSlot * Tile::kGroups <= Tile::kSlots);
-  uint8_t* const slot = shared.weights[group + Tile::kGroups * (item / kPerSlot)];
-  return reinterpret_cast<float4*>(slot) + item % kPerSlot * 128 + (threadIdx.x & 127);
+struct PieceWords {
+  static constexpr int kPart = 128;
+  static constexpr int kTokens = 2 * kPart;
+  static constexpr int kGroup = Tile::kColumns / 8 * kTokens;
+  static constexpr int kPiece = Tile::kGroups * kGroup;
+  static constexpr int kBlock = 2 * kPiece;
+
+  float4* at;  // of the tile's first block
+
+  __device__ __forceinline__ PieceWords(const SkinnyPlan& plan, const TileBlocks& blocks, int group)
+      : at(reinterpret_cast<float4*>(plan.pieces) + blocks.first * kBlock + group * kGroup +
+           (threadIdx.x & 127)) {}
+  // Of the tile's `place`-th block and tokens 8 j ...; those of the second 64 rows are kPart on.
+  __device__ __forceinline__ float4* Of(int place, int j) const {
+    return at + (place == 0 ? kPiece : place * kBlock) + j * kTokens;
+  }
+};
+
+// Which groups of tokens a block finishes: `place`, place + owners, ...
+struct OwnedTokens {
+  int place, owners;
+  int count;
+
+  __device__ __forceinline__ OwnedTokens(const TileBlocks& blocks, int token_groups)
+      : place(blocks.place), owners(min(blocks.count - 1, token_groups)) {
+    count = place < owners ? (token_groups - place + owners - 1) / owners : 0;
+  }
+  __device__ __forceinline__ int Group(int index) const { return place + index * owners; }
+};
+
+// Where a thread keeps the words of an owned group of tokens (`index`) and a block of rows: in the
+// slots of its warpgroup. Who owns tokens has read the last of them.
+template <typename Tile>
+__device__ __forceinline__ float4* KeptWords(SkinnyShared<Tile>& shared, int group, int index,
+                                             int part) {
+  constexpr int kPerSlot = Tile::kSlotBytes / (2 * 128 * 16);
+  static_assert((Tile::kColumns / 8 + kPerSlot - 1) / kPerSlot * Tile::kGroups <= Tile::kSlots);
+  uint8_t* const slot = shared.weights[group + Tile::kGroups * (index / kPerSlot)];
+  return reinterpret_cast<float4*>(slot) + (index % kPerSlot * 2 + part) * 128 +
+         (threadIdx.x & 127);
 }
 
-// Adds the other blocks' pieces to the kept words, each item's in the order of `in`. A trip through
-// L2 takes longer than all else here: many pieces, of several items, are asked for at a time.
+// Adds the other blocks' pieces to the kept words, each in the order of `in`, of the owned tokens
+// `helper`, helper + kHelpers, ... A trip through L2 takes longer than all else here: many pieces
+// are asked for at a time.
 template <typename Tile>
 __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
-                                          const TileBlocks& blocks, int group,
-                                          const OwnedItems& items) {
+                                          const TileBlocks& blocks, int group, int helper,
+                                          const OwnedTokens& owned) {
   // As many as registers hold: where blocks share a multiprocessor, spilled ones cost more.
-  constexpr int kBatch = Tile::kGeometry.resident == 1 ? 8
-                         : Tile::kGroups == 1          ? 6
-                         : Tile::kColumns == 16        ? (Tile::kGrouped ? 4 : 6)
-                                                       : 2;
-  auto* const pieces = reinterpret_cast<float4*>(plan.pieces);
-  float sum[4] = {0, 0, 0, 0};
-  int item = 0, block = 0;        // the next piece to be added
-  int asked_item = 0, asked = 0;  // to be asked for
+  constexpr int kBatch = Tile::kGroups == 1 || Tile::kGeometry.resident == 1 ? 4
+                         : Tile::kColumns == 32                              ? 1
+                         : Tile::kGrouped                                    ? 2
+                                                                             : 3;
+  const PieceWords<Tile> pieces(plan, blocks, group);
+  float sum[2][4] = {};
+  int index = helper, place = 0;        // the next piece to be added
+  int asked_index = helper, asked = 0;  // to be asked for
 #pragma unroll 1
-  while (item < items.count) {
-    uint4 polled[kBatch];
-    int from[kBatch];
+  while (index < owned.count) {
+    uint4 polled[kBatch][2];
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      from[i] = PieceWords<Tile>(blocks.first + asked, asked > 0 || blocks.first_begins, group,
-                                 items.Group(asked_item), asked_item & 1);
-      if (asked_item < items.count && asked != blocks.place) {
-        polled[i] = PollWords(pieces + from[i]);
+      if (asked_index < owned.count && asked != owned.place) {
+        const float4* from = pieces.Of(asked, owned.Group(asked_index));
+        polled[i][0] = PollWords(from);
+        polled[i][1] = PollWords(from + PieceWords<Tile>::kPart);
       }
       if (++asked == blocks.count) {
         asked = 0;
-        ++asked_item;
+        asked_index += Tile::kHelpers;
       }
     }
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      if (item >= items.count) break;
-      float4* const kept = KeptWords<Tile>(shared, group, item);
-      float piece[4];
-      if (block == blocks.place) {
-        TakeFloats(*kept, piece);
-      } else {
-        ReceiveWords(pieces + from[i], polled[i], piece);
+      if (index >= owned.count) break;
+      float4* const from = pieces.Of(place, owned.Group(index));
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        AddWords(sum[part],
+                 place == owned.place
+                     ? *KeptWords<Tile>(shared, group, index, part)
+                     : ReceiveWords(from + part * PieceWords<Tile>::kPart, polled[i][part]));
       }
+      if (++place < blocks.count) continue;
+      place = 0;
 #pragma unroll
-      for (int k = 0; k < 4; ++k) sum[k] += piece[k];
-      if (++block < blocks.count) continue;
-      *kept = make_float4(sum[0], sum[1], sum[2], sum[3]);
-#pragma unroll
-      for (int k = 0; k < 4; ++k) sum[k] = 0;
-      block = 0;
-      ++item;
+      for (int part = 0; part < 2; ++part) {
+        float(&words)[4] = sum[part];
+        *KeptWords<Tile>(shared, group, index, part) =
+            make_float4(words[0], words[1], words[2], words[3]);
+        words[0] = words[1] = words[2] = words[3] = 0;
+      }
+      index += Tile::kHelpers;
     }
   }
 }
@@ -291,29 +325,63 @@ __device__ __forceinline__ void RotateTokens(SkinnySums<Tile>& sums) {
 // Sends what other blocks own of a tile, and keeps what this one does.
 template <typename Tile>
 __device__ __forceinline__ void DealPieces(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
-                                           bool is_first, int group, const OwnedItems& items,
-                                           SkinnySums<Tile>& sums) {
-  int item = 0;
-#pragma unroll 1
+                                           const TileBlocks& blocks, int group,
+                                           const OwnedTokens& owned, const SkinnySums<Tile>& sums) {
+  float4* const to = PieceWords<Tile>(plan, blocks, group).Of(blocks.place, 0);
+  int index = 0;           // of the next owned tokens
+  int next = owned.place;  // and which those are
+  if (owned.count == 0) next = Tile::kColumns / 8;
+#pragma unroll
   for (int j = 0; j < Tile::kColumns / 8; ++j) {
-    TokenWords words;
-    TakeTokens<Tile>(sums, words);
-    const bool owns = items.Has(j);
+    const bool owns = j == next;
 #pragma unroll
     for (int part = 0; part < 2; ++part) {
-      const float4 v = make_float4(words[part][0], words[part][1], words[part][2], words[part][3]);
+      const float* words = &sums.acc[part][4 * j];
+      const float4 v = make_float4(words[0], words[1], words[2], words[3]);
       if (owns) {
-        *KeptWords<Tile>(shared, group, item + part) = v;
+        *KeptWords<Tile>(shared, group, index, part) = v;
       } else {
-        SendWords(reinterpret_cast<float4*>(plan.pieces) +
-                      PieceWords<Tile>(blockIdx.x, is_first, group, j, part),
-                  v);
+        SendWords(to + j * PieceWords<Tile>::kTokens + part * PieceWords<Tile>::kPart, v);
       }
     }
-    if (owns) item += 2;
-    RotateTokens<Tile>(sums);
+    if (owns) {
+      ++index;
+      next += owned.owners;
+    }
   }
 }
+
+// What a block owns of its last tile, which it finishes when it has nothing left to stream.
+template <typename Tile>
+struct LastTile {
+  const int tile;
+  const TileBlocks blocks;
+  const OwnedTokens owned;
+
+  __device__ __forceinline__ explicit LastTile(const SkinnyPlan& plan)
+      : tile((plan.UnitBegin(blockIdx.x + 1) - 1) / plan.tile_units),
+        blocks(plan, tile, blockIdx.x),
+        owned(blocks, Tile::kColumns / 8) {}
+
+  // Adds and writes a warpgroup's share. `helper`: which of those of the group's rows it is.
+  __device__ __forceinline__ void Finish(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
+                                         int group, int helper) const {
+    int index;
+    const SkinnyPlanTask& task = plan.TaskOf(tile, &index);
+    const SkinnyRowScales scales = LoadRowScales<Tile>(plan, task, tile, group);
+    AddPieces<Tile>(plan, shared, blocks, group, helper, owned);
+    const int first_row = FirstRow<Tile>(plan, task, tile, group);
+#pragma unroll 1
+    for (int i = helper; i < owned.count; i += Tile::kHelpers) {
+      TokenWords words = {};
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        AddWords(words[part], *KeptWords<Tile>(shared, group, i, part));
+      }
+      WriteTokens<Tile>(plan, task, first_row, owned.Group(i), words, scales);
+    }
+  }
+};
 
 template <typename Tile>
 __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
@@ -321,12 +389,12 @@ __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared
                                             int group, SkinnySums<Tile>& sums,
                                             const SkinnyRowScales& scales) {
   constexpr int kTokenGroups = Tile::kColumns / 8;
-  const TileBlocks blocks(plan, piece.tile);
-  const int first_row = FirstRow<Tile>(plan, task, piece.tile, group);
-  TokenWords words;
+  const TileBlocks blocks(plan, piece.tile, blockIdx.x);
   if (blocks.count == 1) {
+    const int first_row = FirstRow<Tile>(plan, task, piece.tile, group);
 #pragma unroll 1
     for (int j = 0; j < kTokenGroups; ++j) {
+      TokenWords words;
       TakeTokens<Tile>(sums, words);
       WriteTokens<Tile>(plan, task, first_row, j, words, scales);
       RotateTokens<Tile>(sums);
@@ -335,22 +403,12 @@ __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared
   }
   // The last block may have more tiles to stream and owns nothing. All that others wait for is sent
   // before this waits for others.
-  const OwnedItems items(blocks, kTokenGroups);
-  if (items.count > 0) {
+  const OwnedTokens owned(blocks, kTokenGroups);
+  if (owned.count > 0) {
     // Other warps of the group may still read the slots.
     group == 0 ? SyncNamed(1, 128) : SyncNamed(2, 128);
   }
-  DealPieces<Tile>(plan, shared, piece.is_first, group, items, sums);
-  if (items.count == 0) return;
-  AddPieces<Tile>(plan, shared, blocks, group, items);
-#pragma unroll 1
-  for (int item = 0; item < items.count; item += 2) {
-#pragma unroll
-    for (int part = 0; part < 2; ++part) {
-      TakeFloats(*KeptWords<Tile>(shared, group, item + part), words[part]);
-    }
-    WriteTokens<Tile>(plan, task, first_row, items.Group(item), words, scales);
-  }
+  DealPieces<Tile>(plan, shared, blocks, group, owned, sums);
 }
 
 }  // namespace tessera::kernels::cuda

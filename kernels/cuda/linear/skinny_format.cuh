@@ -404,6 +404,8 @@ struct SkinnyTile {
   static constexpr int kColumns = kColumns_;
   static constexpr int kGroups = kGeometry.groups;
   static constexpr int kThreads = 128 * (1 + kGroups);
+  // Warpgroups that finish a consumer warpgroup's rows: with two of those, registers were divided.
+  static constexpr int kHelpers = kGroups == 1 ? 2 : 1;
   static constexpr int kRegisters = kColumns / 2;  // accumulators a thread and block
   static constexpr bool kGrouped =
       Format::kScale == SkinnyScale::kBlock || Format::kScale == SkinnyScale::kGroup;

@@ -42,7 +42,7 @@ struct SkinnyGeometry {
 constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
   SkinnyGeometry geometry{rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64, 2, 128, 2};
   if (dtype == DType::kBF16) {
-    geometry.groups = geometry.columns == 64 ? 2 : 1;
+    geometry.groups = 1;
     geometry.resident = geometry.columns == 64 ? 1 : 2;
     geometry.unit_k = 64;
   } else if (dtype == DType::kF8Block128 && geometry.columns <= 16) {

@@ -162,6 +162,10 @@ __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Til
     }
     FinishPiece<Tile>(plan, shared, piece, task, group, sums, scales);
   });
+  if constexpr (Tile::kHelpers == 1) {
+    const LastTile<Tile> last(plan);
+    if (last.owned.count > 0) last.Finish(plan, shared, group, 0);
+  }
 }
 
 template <typename Tile>
@@ -188,6 +192,13 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
   } else {
     if constexpr (Tile::kGroups == 2) RaiseRegisters<Tile::kConsumerRegisters>();
     Consume<Tile>(plan, shared, (threadIdx.x >> 7) - 1);
+  }
+  if constexpr (Tile::kHelpers == 2) {
+    const LastTile<Tile> last(plan);
+    if (last.owned.count == 0) return;
+    if (threadIdx.x < 128) WaitForPrior();
+    __syncthreads();
+    last.Finish(plan, shared, 0, threadIdx.x < 128 ? 1 : 0);
   }
 }
 
