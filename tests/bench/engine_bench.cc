@@ -303,12 +303,18 @@ class Bench {
   }
 
   void Serve(const std::string& name, uint32_t requests, uint32_t prompt, uint32_t output) {
+    const scheduler::EngineStats before = engine_->Stats();
     const auto start = std::chrono::steady_clock::now();
     WaitAll(SubmitAll(requests, prompt, output));
     const double seconds = Seconds(std::chrono::steady_clock::now() - start).count();
-    std::printf("%s seconds %.4f output_tokens_per_s %.1f prompt_tokens_per_s %.1f\n", name.c_str(),
-                seconds, requests * output / seconds,
-                static_cast<double>(requests) * prompt / seconds);
+    const scheduler::EngineStats after = engine_->Stats();
+    std::printf(
+        "%s seconds %.4f output_tokens_per_s %.1f prompt_tokens_per_s %.1f steps %llu idle_ms "
+        "%.2f\n",
+        name.c_str(), seconds, requests * output / seconds,
+        static_cast<double>(requests) * prompt / seconds,
+        static_cast<unsigned long long>(after.steps - before.steps),
+        static_cast<double>(after.device_idle_ns - before.device_idle_ns) / 1e6);
   }
 
   void Mixed(const std::string& name, uint32_t requests, uint32_t prompt, uint32_t output) {
