@@ -133,9 +133,11 @@ __device__ __forceinline__ void Produce(const SkinnyPlan& plan, SkinnyShared<Til
   const int warp = threadIdx.x >> 5;
   if (warp == 0) {
     if (ElectOne()) StreamWeights<Tile>(plan, shared);
-    return;
+  } else if (warp == 1) {
+    if (ElectOne()) CopyInput<Tile>(plan, shared);
   }
-  if (warp == 1 && ElectOne()) CopyInput<Tile>(plan, shared);
+  // Whole warps meet the block's barrier.
+  __syncwarp();
 }
 
 // Constants of a piece are loaded before earlier kernels have ended.
