@@ -53,7 +53,7 @@ class Product {
   }
   void RunTrial(const TrialLaunch& launch) {
     if (launch.coded) coded_ = {x(), rows(), p_.in};
-    RunWay(launch.way);
+    RunWay(*launch.way);
   }
 
  private:
@@ -369,9 +369,14 @@ ProductGroup GroupOf(const LinearGroup& group) {
 
 Status LaunchProducts(const TrialLaunch& launch, CudaContext& cuda) {
   const std::span<const LinearTask> tasks = launch.params.tasks;
-  Product(cuda, launch.params, tasks, launch.dtype, 0, tasks[0].row_count).RunTrial(launch);
-  (void)cuda.TakeCodedRows();
-  (void)cuda.TakeRoomyRows();
+  Product product(cuda, launch.params, tasks, launch.dtype, 0, tasks[0].row_count);
+  if (launch.way.has_value()) {
+    product.RunTrial(launch);
+    (void)cuda.TakeCodedRows();
+    (void)cuda.TakeRoomyRows();
+  } else {
+    product.Run(true);
+  }
   return cuda.TakeError();
 }
 

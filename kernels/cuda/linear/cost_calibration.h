@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 
 #include "config/foundation/status.h"
@@ -18,13 +19,13 @@ namespace tessera::kernels::cuda {
 
 [[nodiscard]] CostKey CostKeyOf(const DeviceInfo& device, const GemmEngine& gemm);
 
-// A group's launch as a step makes it, all tasks with the same rows, but for the way, which is
-// given.
+// A group's launch as a step makes it, all tasks with the same rows.
 struct TrialLaunch {
   const LinearOp::Params& params;
   DType dtype = DType::kBF16;
-  ProductWay way = ProductWay::kGemm;
-  // The product before left x as codes, too.
+  // Nothing: as the table says, behind whatever product was launched before.
+  std::optional<ProductWay> way;
+  // With a way: the product before left x as codes, too.
   bool coded = false;
 };
 
@@ -41,16 +42,15 @@ struct ProductTools {
 
 // Brings `gemm` and `table` to where products of `groups` with 1..max_rows rows are known: gives
 // the engine the table's algorithms, has it find those that are missing, measures groups that the
-// table lacks, and takes the engine's algorithms into the table. With all of them known it takes a
-// millisecond or so and no device memory; else one or two seconds for an 8B model, and memory for
-// weights of 256 MB (or the largest group's, if more), twice while algorithms are sought, and for
-// up to 512 rows of inputs and outputs. Waits for the device.
+// table lacks, each alone (ProductTrial) and then those of a layer together (MeasureLayers), and
+// takes the engine's algorithms into the table. With all of them known it takes a millisecond or so
+// and no device memory; else two or three seconds for an 8B model, and memory for weights of 256 MB
+// (or 128 MB and the largest group's, if more), twice while algorithms are sought, and for up to
+// 512 rows of inputs and outputs. Waits for the device.
 //
-// A measurement is some launches of the group as a step makes them, with weights that are not in
-// the cache, as one graph; the best of five runs that follow one another. All is in it that the
-// group costs a step: the norm in front (of all but residual products), making rows e4m3, gating.
-// Once the streaming kernels take half as long again as the library they are not tried with more
-// rows.
+// All is in a group's cost that it costs a step: the norm in front (of all but residual products),
+// making rows e4m3, gating. Once the streaming kernels take half as long again as the library they
+// are not tried with more rows.
 //
 // RESOURCE_EXHAUSTED where memory is short: the table is as good as before. Groups that the library
 // does not take (MissingGemm) are left out.

@@ -3,12 +3,13 @@
 // it. A plain value without a header of CUDA; its text outlives the process.
 //
 // A group is the products of one launch: q, k and v of a block, or gate and up. Its costs are known
-// for some numbers of rows; others cost what the next of these does. A group that was not measured
-// follows a rule by its type.
+// for some numbers of rows; others cost what the next of these does; between the two ways of a
+// group of a layer lies what the layer loses with the slower (layer_mixtures.h). A group that was
+// not measured follows a rule by its type.
 //
 // Text: a line each for the version, the key, every group and number of rows ("-": not tried), and
 // every algorithm of the fast and of the row-invariant numerics; then "end".
-//   tessera product costs 5
+//   tessera product costs 6
 //   device NVIDIA H200
 //   capability 9.0
 //   driver 13000

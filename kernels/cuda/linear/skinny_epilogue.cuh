@@ -383,6 +383,17 @@ struct LastTile {
   }
 };
 
+// Waits for the warps of a consumer warpgroup, and for the producer warps where they help: then all
+// barriers between a word's writer and its reader are the block's.
+template <typename Tile>
+__device__ __forceinline__ void SyncGroup(int group) {
+  if constexpr (Tile::kHelpers == 2) {
+    __syncthreads();
+  } else {
+    group == 0 ? SyncNamed(1, 128) : SyncNamed(2, 128);
+  }
+}
+
 template <typename Tile>
 __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
                                             const SkinnyPiece& piece, const SkinnyPlanTask& task,
@@ -404,10 +415,8 @@ __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared
   // The last block may have more tiles to stream and owns nothing. All that others wait for is sent
   // before this waits for others.
   const OwnedTokens owned(blocks, kTokenGroups);
-  if (owned.count > 0) {
-    // Other warps of the group may still read the slots.
-    group == 0 ? SyncNamed(1, 128) : SyncNamed(2, 128);
-  }
+  // Other warps of the group may still read the slots.
+  if (owned.count > 0) SyncGroup<Tile>(group);
   DealPieces<Tile>(plan, shared, blocks, group, owned, sums);
 }
 

@@ -422,7 +422,7 @@ struct SkinnyTile {
   static constexpr uint32_t kSharedLimit = (kGeometry.resident == 2 ? 113 : 200) * 1024;
   static constexpr uint32_t kBudget = kSharedLimit - 1024;
   // Whether a block may take more than half, with another beside it.
-  static constexpr bool kMayBeAlone = kGeometry.resident == 2 && kColumns == 16;
+  static constexpr bool kMayBeAlone = kGeometry.resident == 2;
   // A slot always serves the same group: a parity tells two rounds apart, not three.
   static constexpr int kSlots =
       (kBudget - kInputSlots * kInputBytes) / kSlotBytes / kGroups * kGroups;

@@ -31,6 +31,10 @@ inline constexpr int kSkinnyMaxMultiprocessors = 256;
 // Shared memory of a block, by its place.
 inline constexpr size_t kSkinnyAloneBytes = 116 * 1024;
 inline constexpr size_t kSkinnyBesideBytes = 110 * 1024;
+// Of two blocks that share a multiprocessor: 228 KB, of which the device keeps 1 KB a block.
+inline constexpr size_t kSkinnyPairBytes = 226 * 1024;
+// What a block of more than 8 rows takes so that no two of them share one, but it and a smaller do.
+inline constexpr size_t kSkinnyTileAloneBytes = kSkinnyPairBytes / 2 + 128;
 
 // How a weight type and number of rows are run.
 struct SkinnyGeometry {

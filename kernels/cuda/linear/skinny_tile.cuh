@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/launch.cuh"
@@ -198,7 +199,10 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
   if constexpr (Tile::kHelpers == 2) {
     const LastTile<Tile> last(plan);
     if (last.owned.count == 0) return;
-    if (threadIdx.x < 128) WaitForPrior();
+    if (threadIdx.x < 128) {
+      SyncGroup<Tile>(0);
+      WaitForPrior();
+    }
     __syncthreads();
     last.Finish(plan, shared, 0, threadIdx.x < 128 ? 1 : 0);
   }
@@ -206,9 +210,11 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
 
 template <typename Tile>
 cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t stream) {
-  constexpr size_t kBytes = sizeof(SkinnyShared<Tile>);
+  // Without the padding behind its last member: it would be the few bytes that two blocks lack.
+  constexpr size_t kBytes = offsetof(SkinnyShared<Tile>, input_empty) + 8 * Tile::kInputSlots;
   static_assert(kBytes <= Tile::kSharedLimit);
-  constexpr size_t kMostBytes = std::max(kBytes, Tile::kMayBeAlone ? kSkinnyAloneBytes : 0);
+  constexpr size_t kMostBytes = std::max(kBytes, Tile::kMayBeAlone ? kSkinnyTileAloneBytes : 0);
+  static_assert(!Tile::kMayBeAlone || kMostBytes + kBytes <= kSkinnyPairBytes);
   static std::atomic<uint64_t> prepared{0};  // a bit a device
   const cudaError_t error = PrepareKernel(reinterpret_cast<const void*>(&SkinnyKernel<Tile>),
                                           static_cast<int>(kMostBytes), prepared);

@@ -1,10 +1,12 @@
 // Checks kernels/cuda/linear/skinny.h against a float64 reference, and with --bench times it.
+// Arguments: weight types (BF16 ...; none: all), or --bench [TYPE [ROWS]] with a type's number.
 #include <cuda_fp16.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -460,9 +462,28 @@ void CheckInvariance(DType dtype, SkinnyMethod method, std::byte* workspace, Rep
               across ? ", and in any launch" : "");
 }
 
-void Checks(std::byte* workspace, Report& report) {
-  const DType types[] = {DType::kBF16,   DType::kF8Channel, DType::kF8Block128, DType::kI8Channel,
-                         DType::kI4G128, DType::kI4G64,     DType::kI4G128Zero, DType::kI4G64Zero};
+constexpr DType kTypes[] = {DType::kBF16,       DType::kF8Channel, DType::kF8Block128,
+                            DType::kI8Channel,  DType::kI4G128,    DType::kI4G64,
+                            DType::kI4G128Zero, DType::kI4G64Zero};
+
+// The types of these names; all without any.
+std::vector<DType> TypesOf(std::span<char*> names) {
+  if (names.empty()) return {std::begin(kTypes), std::end(kTypes)};
+  std::vector<DType> types;
+  for (const char* name : names) {
+    const auto* const type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](DType known) {
+      return std::strcmp(kernels::InfoOf(known).name, name) == 0;
+    });
+    if (type == std::end(kTypes)) {
+      std::fprintf(stderr, "skinny_check: no weight type %s here\n", name);
+      std::exit(2);
+    }
+    types.push_back(*type);
+  }
+  return types;
+}
+
+void Checks(std::span<const DType> types, std::byte* workspace, Report& report) {
   for (const DType dtype : types) {
     const bool wide = ScaleGroup(dtype) == 128 && dtype != DType::kF8Block128;
     const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704, deep = wide ? 4224 : 4160;
@@ -514,7 +535,7 @@ int main(int argc, char** argv) {
     return BenchSkinny(bytes, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoi(argv[3]) : 0);
   }
   Report report;
-  Checks(bytes, report);
+  Checks(TypesOf({argv + 1, argv + argc}), bytes, report);
   report.Case(workspace.CanaryIntact(), "workspace");
   return report.Finish();
 }
