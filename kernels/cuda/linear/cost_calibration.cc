@@ -103,7 +103,12 @@ Status CalibrateCosts(std::span<const ProductGroup> groups, int32_t max_rows,
   for (const ProductGroup& group : missing) {
     TESSERA_RETURN_IF_ERROR(MeasureGroup(group, max_rows, tools, trial, table));
   }
-  return tools.streams ? MeasureLayers(groups, missing, max_rows, trial, table) : absl::OkStatus();
+  if (!tools.streams) return absl::OkStatus();
+  const auto measure = [&](const ProductLayer& layer, int32_t rows) {
+    return trial.Measure(layer, rows);
+  };
+  MeasureLayers(groups, missing, max_rows, measure, table);
+  return StatusOf(cudaDeviceSynchronize(), "measuring a layer");
 }
 
 }  // namespace tessera::kernels::cuda

@@ -109,7 +109,7 @@ ProductCost ProductTrial::Measure(const ProductGroup& group, int32_t rows, bool 
   return cost;
 }
 
-uint32_t ProductTrial::MeasureLayer(const ProductLayer& layer, int32_t rows) {
+uint32_t ProductTrial::Measure(const ProductLayer& layer, int32_t rows) {
   uint64_t at = 0;
   const auto launch = [&](const ProductGroup& group, std::optional<ProductWay> way) {
     if (at >= kColdBytes / 2) at = 0;

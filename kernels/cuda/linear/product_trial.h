@@ -13,6 +13,7 @@
 #include "config/foundation/status.h"
 #include "kernels/cuda/linear/cost_calibration.h"
 #include "kernels/cuda/linear/cost_table.h"
+#include "kernels/cuda/linear/layer_mixtures.h"
 #include "kernels/memory.h"
 
 namespace tessera::kernels::cuda {
@@ -20,10 +21,6 @@ namespace tessera::kernels::cuda {
 [[nodiscard]] inline bool IsGated(const ProductGroup& group) {
   return group.form == ProductForm::kGated;
 }
-// The products of a layer in a step's order: q, k and v; the output of attention; gate and up;
-// down.
-using ProductLayer = std::array<ProductGroup, 4>;
-
 // Those that are not 0.
 [[nodiscard]] std::span<const int32_t> OutsOf(const ProductGroup& group);
 // Their sum.
@@ -48,7 +45,7 @@ class ProductTrial {
 
   // Nanoseconds of a layer whose products go as the table says, with a streaming product in the
   // place of attention; 0 where one fails.
-  [[nodiscard]] uint32_t MeasureLayer(const ProductLayer& layer, int32_t rows);
+  [[nodiscard]] uint32_t Measure(const ProductLayer& layer, int32_t rows);
 
  private:
   static constexpr int kRuns = 5;

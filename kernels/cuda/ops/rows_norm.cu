@@ -2,9 +2,11 @@
 #include <cuda_fp8.h>
 
 #include <algorithm>
+#include <atomic>
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/ops/row_math.cuh"
+#include "kernels/cuda/ops/row_ring.cuh"
 #include "kernels/cuda/ops/rows.h"
 #include "kernels/cuda/ptx.cuh"
 
@@ -42,9 +44,8 @@ struct NormSource {
   const float* weight;
   float epsilon;
   int32_t width;
-  __device__ float4 Load(int row, int column) const {
-    const int64_t from = x_rows != nullptr ? x_rows[row] : row;
-    return *reinterpret_cast<const float4*>(x + from * width + column);
+  __device__ const float* Row(int row) const {
+    return x + int64_t{x_rows != nullptr ? x_rows[row] : row} * width;
   }
 };
 
@@ -104,16 +105,6 @@ __device__ __forceinline__ uint32_t Largest(uint32_t largest, float4 v) {
   return Larger(Larger(Larger(Larger(largest, v.x), v.y), v.z), v.w);
 }
 
-template <int kUnits>
-__device__ __forceinline__ void LoadRow(const NormSource& source, int row, int rows,
-                                        float4 (&v)[kUnits]) {
-#pragma unroll
-  for (int j = 0; j < kUnits; ++j) {
-    const int column = 4 * (threadIdx.x + j * blockDim.x);
-    v[j] = row < rows && column < source.width ? source.Load(row, column) : make_float4(0, 0, 0, 0);
-  }
-}
-
 template <int kUnits, bool kToF8>
 __device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int width,
                                          const float4 (&v)[kUnits], BlockReducer& reduce) {
@@ -137,50 +128,90 @@ __device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int widt
   }
 }
 
-// Each thread holds kUnits runs of four columns of a row; blocks take rows in turn, and read the
-// next one before they reduce this one where registers allow.
+// Each thread holds kUnits runs of four columns of a row: `v` those of the row, weight(j) those of
+// the norm's weight.
+template <int kUnits, bool kToF8, typename Weight>
+__device__ __forceinline__ void NormRow(const NormSource& source, const RowOutput& out, int row,
+                                        float4 (&v)[kUnits], Weight weight, BlockReducer& reduce) {
+  float squares = 0;
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) {
+    squares += v[j].x * v[j].x + v[j].y * v[j].y + v[j].z * v[j].z + v[j].w * v[j].w;
+  }
+  const float mean = reduce(squares, WarpSum) / static_cast<float>(source.width);
+  const float scale = 1.0f / sqrtf(mean + source.epsilon);
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) {
+    const float4 w = weight(j);
+    v[j] = make_float4(v[j].x * scale * w.x, v[j].y * scale * w.y, v[j].z * scale * w.z,
+                       v[j].w * scale * w.w);
+  }
+  StoreRow<kUnits, kToF8>(out, row, source.width, v, reduce);
+}
+
+__device__ __forceinline__ int UnitColumn(int j) { return 4 * (threadIdx.x + j * blockDim.x); }
+__device__ __forceinline__ float4 LoadUnit(const float* from, int j, int width) {
+  const int column = UnitColumn(j);
+  return column < width ? *reinterpret_cast<const float4*>(from + column) : make_float4(0, 0, 0, 0);
+}
+
+// A row a block.
 template <int kUnits, bool kToF8>
 __global__ void __launch_bounds__(kMaxThreads)
-    NormKernel(const NormSource source, const RowOutput out, int rows) {
+    NormKernel(const NormSource source, const RowOutput out) {
   __shared__ float buffers[2][32];
   BlockReducer reduce(buffers);
+  // Before the rows are there, unless registers are short.
   constexpr bool kRoom = kUnits <= 2;
-  // A plain load, so that for wide rows it stays behind the reduction, where registers are free.
-  const auto weight_at = [&](int j) {
-    const int column = 4 * (threadIdx.x + j * blockDim.x);
-    return column < source.width ? *reinterpret_cast<const float4*>(source.weight + column)
-                                 : make_float4(0, 0, 0, 0);
-  };
-  float4 weight[kRoom ? kUnits : 1], v[kUnits], next[kRoom ? kUnits : 1];
+  float4 weight[kRoom ? kUnits : 1], v[kUnits];
   if constexpr (kRoom) {
 #pragma unroll
-    for (int j = 0; j < kUnits; ++j) weight[j] = weight_at(j);
+    for (int j = 0; j < kUnits; ++j) weight[j] = LoadUnit(source.weight, j, source.width);
   }
   LetNextStart();
   WaitForPrior();
-  if constexpr (kRoom) LoadRow<kUnits>(source, blockIdx.x, rows, next);
+  const float* from = source.Row(blockIdx.x);
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) v[j] = LoadUnit(from, j, source.width);
+  const auto weight_of = [&](int j) {
+    return kRoom ? weight[kRoom ? j : 0] : LoadUnit(source.weight, j, source.width);
+  };
+  NormRow<kUnits, kToF8>(source, out, blockIdx.x, v, weight_of, reduce);
+}
+
+// Many rows: blocks take them in turn, with the next ones on their way.
+template <int kUnits, bool kToF8>
+__global__ void __launch_bounds__(kMaxThreads)
+    NormRowsKernel(const NormSource source, const RowOutput out, int rows) {
+  __shared__ float buffers[2][32];
+  extern __shared__ uint4 memory[];
+  BlockReducer reduce(buffers);
+  float4 weight[kUnits], v[kUnits];
+#pragma unroll
+  for (int j = 0; j < kUnits; ++j) weight[j] = LoadUnit(source.weight, j, source.width);
+  LetNextStart();
+  WaitForPrior();
+  RowRing<kUnits> ring(memory);
+  const auto ask = [&](int row) {
+#pragma unroll
+    for (int j = 0; j < kUnits; ++j) {
+      const bool inside = row < rows && UnitColumn(j) < source.width;
+      ring.Ask(j, inside ? source.Row(row) + UnitColumn(j) : source.x, inside);
+    }
+    ring.Asked();
+  };
+  ring.Fill(blockIdx.x, ask);
   for (int row = blockIdx.x; row < rows; row += gridDim.x) {
-    if constexpr (kRoom) {
-#pragma unroll
-      for (int j = 0; j < kUnits; ++j) v[j] = next[j];
-      LoadRow<kUnits>(source, row + gridDim.x, rows, next);
-    } else {
-      LoadRow<kUnits>(source, row, rows, v);
-    }
-    float squares = 0;
+    ring.Wait();
 #pragma unroll
     for (int j = 0; j < kUnits; ++j) {
-      squares += v[j].x * v[j].x + v[j].y * v[j].y + v[j].z * v[j].z + v[j].w * v[j].w;
+      const uint4 bits = ring.Take(j);
+      v[j] = make_float4(__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
+                         __uint_as_float(bits.w));
     }
-    const float mean = reduce(squares, WarpSum) / static_cast<float>(source.width);
-    const float scale = 1.0f / sqrtf(mean + source.epsilon);
-#pragma unroll
-    for (int j = 0; j < kUnits; ++j) {
-      const float4 w = kRoom ? weight[kRoom ? j : 0] : weight_at(j);
-      v[j] = make_float4(v[j].x * scale * w.x, v[j].y * scale * w.y, v[j].z * scale * w.z,
-                         v[j].w * scale * w.w);
-    }
-    StoreRow<kUnits, kToF8>(out, row, source.width, v, reduce);
+    ring.Next(row, ask);
+    NormRow<kUnits, kToF8>(
+        source, out, row, v, [&](int j) { return weight[j]; }, reduce);
   }
 }
 
@@ -190,9 +221,17 @@ cudaError_t LaunchNormUnits(const RmsNormArgs& args, cudaStream_t stream) {
   const NormSource source = {args.x, args.x_rows, args.weight, args.epsilon, args.width};
   const int units = (args.width / 4 + kUnits - 1) / kUnits;
   const int threads = (units + 31) / 32 * 32;
-  const int resident = std::min(32, 2048 / threads) * CurrentDeviceFacts().multiprocessors;
-  return LaunchDependent(NormKernel<kUnits, kToF8>, dim3(std::min(args.rows, resident)),
-                         dim3(threads), 0, 1, stream, source, args.out, args.rows);
+  if constexpr (kUnits <= 2) {
+    static std::atomic<uint64_t> prepared{0};
+    const auto kernel = NormRowsKernel<kUnits, kToF8>;
+    const int blocks = RingBlocks(kernel, threads, kUnits, args.rows, prepared);
+    if (blocks > 0) {
+      return LaunchDependent(kernel, dim3(blocks), dim3(threads), RingBytes(threads, kUnits), 1,
+                             stream, source, args.out, args.rows);
+    }
+  }
+  return LaunchDependent(NormKernel<kUnits, kToF8>, dim3(args.rows), dim3(threads), 0, 1, stream,
+                         source, args.out);
 }
 template <bool kToF8>
 cudaError_t LaunchNorm(const RmsNormArgs& args, cudaStream_t stream) {

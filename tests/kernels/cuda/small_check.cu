@@ -95,8 +95,9 @@ struct RowsOut {
 
 void CheckNorm(Report& report) {
   Rng rng(1);
-  const int shapes[][2] = {{1, 8},     {1, 4096},  {3, 576},   {17, 2056},  {64, 8192},
-                           {5, 16384}, {2, 28672}, {3, 32768}, {1500, 1024}};
+  const int shapes[][2] = {{1, 8},       {1, 4096},    {3, 576},    {17, 2056},
+                           {64, 8192},   {5, 16384},   {2, 28672},  {3, 32768},
+                           {1500, 1024}, {3300, 1000}, {1700, 4104}};
   for (const auto& shape : shapes) {
     const int rows = shape[0], width = shape[1];
     for (const bool f8 : {false, true}) {
@@ -133,7 +134,8 @@ double Activated(ActivationKind kind, double x) {
 
 void CheckGated(Report& report) {
   Rng rng(2);
-  const int shapes[][2] = {{1, 8}, {1, 14336}, {3, 1536}, {70, 14336}, {2, 28672}, {130, 200}};
+  const int shapes[][2] = {{1, 8},     {1, 14336}, {3, 1536},   {70, 14336},
+                           {2, 28672}, {130, 200}, {1027, 1544}};
   for (const auto& shape : shapes) {
     const int rows = shape[0], width = shape[1], gs = width + 8, us = 2 * width;
     for (const ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGeluTanh}) {
@@ -171,8 +173,8 @@ void CheckGated(Report& report) {
 // Rows and codes of one launch, in place, have the bits of a launch each.
 void CheckGatedCodes(Report& report) {
   Rng rng(12);
-  const int shapes[][2] = {{1, 8},     {3, 1000},  {70, 4096},  {64, 14336},
-                           {2, 16384}, {5, 28672}, {37, 32776}, {3, 65536}};
+  const int shapes[][2] = {{1, 8},     {3, 1000},   {70, 4096}, {64, 14336},  {2, 16384},
+                           {5, 28672}, {37, 32776}, {3, 65536}, {1700, 4096}, {900, 14336}};
   for (const auto& shape : shapes) {
     const int rows = shape[0], width = shape[1];
     for (const ActivationKind kind : {ActivationKind::kSilu, ActivationKind::kGeluTanh}) {
@@ -253,6 +255,7 @@ void CheckQuantize(Report& report, int rows, int width, Rng& rng) {
 void CheckConversions(Report& report) {
   Rng rng(3);
   for (const int width : {4104, 65536}) CheckQuantize(report, 37, width, rng);
+  CheckQuantize(report, 3300, 4104, rng);
   std::vector<float> f(8 * 12345);
   for (float& v : f) v = rng.Normal();
   const DeviceBuffer<float> df(f);
