@@ -21,7 +21,7 @@ struct Avx2 {
   };
   // One row: a second tile's stream of memory costs more than what it shares (measured: 4.5 GB/s of
   // Q4_1 with two, 7.2 with one, 9.1 with one that is asked for ahead, where reading takes 8.4).
-  static constexpr int kIntTiles1 = 1, kIntTiles = 1, kIntRows = 4, kNibbleRows = 4;
+  static constexpr int kIntTiles = 1, kIntRows = 4;
   static constexpr int kAhead = 1024;  // bytes
   static constexpr int kFloatTiles1 = 4, kFloatTiles = 2, kFloatRows = 3;
   static constexpr int kItems = 6, kVecs = 1;
@@ -335,6 +335,11 @@ struct Avx2 {
     const __m256i bias = _mm256_set1_epi8(-128);
     return {DotSigned(acc.lo, _mm256_xor_si256(w.lo, bias), x.lo),
             DotSigned(acc.hi, _mm256_xor_si256(w.hi, bias), x.hi)};
+  }
+  // The same with the 4 bytes at `x` in each lane.
+  TESSERA_SIMD I DotShortAt(I acc, I w, const int8_t* x) { return DotShort(acc, w, Broadcast4(x)); }
+  TESSERA_SIMD I DotBiasedAt(I acc, I w, const int8_t* x) {
+    return DotBiased(acc, w, Broadcast4(x));
   }
 };
 
