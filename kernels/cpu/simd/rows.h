@@ -1,6 +1,8 @@
 // Row-wise arithmetic: norms, the int8 activation grid, activations, soft caps.
 #pragma once
 
+#include <immintrin.h>
+
 #include "kernels/cpu/micro.h"
 #include "kernels/cpu/simd/math.h"
 
