@@ -69,7 +69,8 @@ struct AttentionOp {
     float softcap = 0;  // > 0; 0: none
     int32_t window = 0;
     std::span<const AttentionSinks> sinks;  // every row's, or none
-    // With Desc::append: what that op would do before this one, but that `q` may stay unrotated.
+    // With Desc::append: what that op would do before this one, but that `q` may stay unrotated. A
+    // page that takes a row is read by the one plan row alone that the row belongs to.
     const RopeAppendOp::Params* append = nullptr;
     const void* q = nullptr;  // [rows, q_heads, head_dim] activations, rows q_stride elements apart
     int64_t q_stride = 0;

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import tempfile
 
+import cpu_bound
 import daemon
 import programs
 from spine import Row
@@ -71,17 +72,19 @@ def engine(arguments, isa, chains, cases, folder):
                                  "--cache-gib", 1, before=pinned(arguments))
 
 
-def ours(arguments, isa, kind, figure):
-    """Tokens a second of our engine."""
+def measured(arguments, isa, kind, figure):
+    """Tokens a second of our engine, and what bounds them, measured in the same run."""
     what, size = figure
-    if what == "prompt":
-        case = f"prompt:1:{size}"
-        cases = (case, case) if size <= WARMED else ("prompt:1:128", case)
-        return engine(arguments, isa, "model", cases, zoo(model(arguments, kind)))[case]["prompt_tokens_per_s"]
-    context = 1 if size == 1 else 128
-    case = f"decode:{size}:{context}:{steps(arguments)}"
-    found = engine(arguments, isa, "model", (case,), zoo(model(arguments, kind)))
-    return size * 1e3 / found[f"decode:{size}:{context}"]["step_ms"]
+    path = model(arguments, kind)
+    shape = cpu_bound.shape_of(path)
+    context = 1 if what == "decode" and size == 1 else 128
+    case = f"prompt:1:{size}" if what == "prompt" else f"decode:{size}:{context}:{steps(arguments)}"
+    warm = () if what == "decode" else (case if size <= WARMED else "prompt:1:128",)
+    found = engine(arguments, isa, "model", (f"read:{round(shape.size / 2**20)}", "peak", *warm, case), zoo(path))
+    line = found[case.rsplit(":", 1)[0] if what == "decode" else case]
+    rate = size * 1e3 / line["step_ms"] if what == "decode" else line["prompt_tokens_per_s"]
+    return rate, cpu_bound.bound(shape, figure, context + steps(arguments) / 2, found["read"]["gb_s"] * 1e9,
+                                 found["peak"])
 
 
 def peer_run(arguments, build, program, *words):
@@ -113,13 +116,13 @@ _pairs = {}
 
 
 def pair(arguments, isa, build, kind, figure):
-    """(median ratio, ours, peer's) of a figure, measured once."""
+    """(median ratio, ours, peer's, the bound of the fastest memory and arithmetic seen) of a figure, measured once."""
     key = (isa, build, kind, figure)
     if key not in _pairs:
-        found = [(ours(arguments, isa, kind, figure), peer(arguments, build, kind, figure))
+        found = [(*measured(arguments, isa, kind, figure), peer(arguments, build, kind, figure))
                  for _ in range(runs(arguments))]
-        _pairs[key] = (statistics.median(a / b for a, b in found), statistics.median(a for a, _ in found),
-                       statistics.median(b for _, b in found))
+        _pairs[key] = (statistics.median(a / b for a, _, b in found), statistics.median(a for a, _, _ in found),
+                       statistics.median(b for _, _, b in found), max((c for _, c, _ in found), key=lambda c: c.rate))
     return _pairs[key]
 
 
@@ -138,8 +141,9 @@ def beside_rows(arguments, row, isa, build, figure, least):
         if lack:
             yield Row(name, lack, f"llama.cpp ({build})", None, target, None)
             continue
-        ratio, mine, theirs = pair(arguments, isa, build, kind, figure)
-        yield Row(name, f"{mine:.1f} tokens/s", f"llama.cpp ({build}) {theirs:.1f}", ratio, target, ratio >= least)
+        ratio, mine, theirs, bound = pair(arguments, isa, build, kind, figure)
+        beside = f"llama.cpp ({build}) {theirs:.1f}; {bound}: {bound.rate / theirs:.1f}x, {mine / bound.rate:.0%} reached"
+        yield Row(name, f"{mine:.1f} tokens/s", beside, ratio, target, ratio >= least)
 
 
 def one_stream(arguments):

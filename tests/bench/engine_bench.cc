@@ -9,7 +9,8 @@
 // of output), mixed:REQUESTS:PROMPT:OUTPUT (of lengths up to these, greedy and sampled, all at once
 // and then each alone: how many answers are equal), link (what the link to the device takes from
 // the ring that loads go through), read:MEGABYTES (what as many threads read from so much host
-// memory). Requests take the chains in turn. Each case prints one line of
+// memory), peak (operations a second of as many threads, by type, of the processor's instruction
+// set). Requests take the chains in turn. Each case prints one line of
 // `name value` pairs; times are medians of the engine's own steps or wall time of the whole. A
 // line `load` comes first: from the first look at the zoo until the weights are on the device, and
 // what was brought there over the link (weights that the device makes itself are not).
@@ -215,10 +216,15 @@ class Bench {
       Mixed(text, number(1), number(2), number(3));
     } else if (words[0] == "link") {
       std::printf("link gb_s %.2f\n", Need(backend_->memory().MeasureLink()) * 1e-9);
+    } else if (words[0] == "peak") {
+      kernels::ThreadPool pool({.threads = Threads()});
+      std::printf("peak");
+      for (const auto& peak : kernels::MeasurePeaks(pool, IsaNamed(options_.isa))) {
+        std::printf(" %s %.4g", peak.name, peak.ops_per_s);
+      }
+      std::printf("\n");
     } else if (words[0] == "read") {
-      kernels::ThreadPool pool({.threads = options_.threads > 0
-                                               ? options_.threads
-                                               : kernels::ThreadPool::UsableCores()});
+      kernels::ThreadPool pool({.threads = Threads()});
       std::printf("read megabytes %u gb_s %.2f\n", number(1),
                   kernels::MeasureReadRate(pool, uint64_t{number(1)} << 20) * 1e-9);
     } else {
@@ -229,6 +235,10 @@ class Bench {
 
  private:
   using Readers = std::vector<std::unique_ptr<CountingReader>>;
+
+  [[nodiscard]] int Threads() const {
+    return options_.threads > 0 ? options_.threads : kernels::ThreadPool::UsableCores();
+  }
 
   // The `i`th request of a case.
   scheduler::GenerationRequest MakeRequest(uint32_t i, uint32_t prompt, uint32_t output) {

@@ -51,6 +51,6 @@ def engine_lines(zoo, chains, cases, *flags, before=()):
             found[f"decode:{words[2]}:{words[4]}"] = pairs(line)
         elif ":" in words[0]:
             found[words[0]] = pairs(line)
-        elif words[0] in ("load", "link", "read"):
+        elif words[0] in ("load", "link", "read", "peak"):
             found[words[0]] = pairs(line)
     return found

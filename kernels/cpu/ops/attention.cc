@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "absl/strings/str_cat.h"
+#include "kernels/cpu/ops/append_row.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/registry.h"
 
@@ -118,7 +119,10 @@ std::string Missing(const AttentionOp::Desc& desc) {
   if (desc.q_heads <= 0 || desc.q_heads % desc.kv.kv_heads != 0) {
     return absl::StrCat("q_heads ", desc.q_heads, " (a multiple of kv_heads)");
   }
-  if (desc.append.has_value()) return "appending";
+  if (desc.append.has_value()) {
+    const std::string append = MissingAppend(*desc.append);
+    if (!append.empty()) return append;
+  }
   return desc.window >= 0 ? "" : absl::StrCat("window ", desc.window);
 }
 
@@ -146,8 +150,12 @@ class Walk {
       ++at_;
       row_ = RowUnits();
     }
-    return CallOf(p_, p_.plan.rows[at_], row_, unit - before_);
+    index_ = unit - before_;
+    return CallOf(p_, p_.plan.rows[at_], row_, index_);
   }
+  // Of the unit asked for, where the rows decode: its row of the launch, and its KV head.
+  [[nodiscard]] int32_t row() const { return p_.plan.rows[at_].q_begin; }
+  [[nodiscard]] int64_t kv_head() const { return index_ / row_.head_parts; }
 
  private:
   [[nodiscard]] AttentionUnits RowUnits() const {
@@ -157,9 +165,21 @@ class Walk {
   const AttentionOp::Params& p_;
   const int32_t items_;
   int64_t before_ = 0;  // units of rows before at_
+  int64_t index_ = 0;   // of the row's units
   size_t at_ = 0;
   AttentionUnits row_;
 };
+
+// Whether units append what they read last: each row decodes, and a unit has all heads that read
+// its keys.
+bool AppendsByUnit(const AttentionOp::Params& p, int32_t items) {
+  if (static_cast<int64_t>(p.plan.rows.size()) != p.append->rows) return false;
+  return std::all_of(p.plan.rows.begin(), p.plan.rows.end(), [&](const AttentionRow& row) {
+    return row.page_table != nullptr && row.q_rows == 1 &&
+           row.kv_head == AttentionRow::kAllKvHeads &&
+           AttentionUnitsOf(p, row, items).head_parts == 1;
+  });
+}
 
 // Neighbours that one thread takes at a time, so that it can fetch what it needs next: where units
 // are short, so that their beginnings count, and enough are left to share.
@@ -292,22 +312,38 @@ void RunAttention(ExecContext& context, const AttentionOp::Params& p,
     units += AttentionUnitsOf(p, row, items).count();
     ns += CostNs(p, row);
   }
-  if (SplitLaunch split(context, p, kernels); split.worth()) return split.Run(ns);
+  SplitLaunch split(context, p, kernels);
+  const bool appends = p.append != nullptr && !split.worth() && AppendsByUnit(p, items);
+  if (p.append != nullptr && !appends) AppendRows(context, *p.append, kernels);
+  if (split.worth()) return split.Run(ns);
   const int64_t each = Together(units, ns, context.pool().threads());
   const int64_t parts = (units + each - 1) / each;
+  const int32_t group = p.q_heads / static_cast<int32_t>(p.kv.kv_heads);
   ForEachTaken(context, parts, ns, [&](auto next, int thread) {
     Walk walk(p, items);
+    float* const scratch = reinterpret_cast<float*>(context.scratch(thread));
+    const auto append = [&] {
+      AppendRow row(kernels, *p.append, walk.row());
+      row.RotateQueries(walk.kv_head() * group, group);
+      row.Store(walk.kv_head(), scratch);
+    };
     for (int64_t part = next(); part < parts; part = next()) {
       const int64_t end = std::min(units, (part + 1) * each);
       AttentionCall call = walk.To(part * each);
+      if (appends) {
+        AppendRow(kernels, *p.append, walk.row()).AskForKeys(walk.kv_head(), 1);
+        append();
+      }
       for (int64_t unit = part * each; unit < end; ++unit) {
         AttentionCall after = {};
         if (unit + 1 < end) {
           after = walk.To(unit + 1);
           Precede(call, after);
+          if (appends) AppendRow(kernels, *p.append, walk.row()).AskForKeys(walk.kv_head(), 1);
         }
-        call.scratch = reinterpret_cast<float*>(context.scratch(thread));
+        call.scratch = scratch;
         kernels.attend[type](call);
+        if (appends && unit + 1 < end) append();
         call = after;
       }
     }

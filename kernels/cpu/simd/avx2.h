@@ -21,7 +21,7 @@ struct Avx2 {
   };
   // One row: a second tile's stream of memory costs more than what it shares (measured: 4.5 GB/s of
   // Q4_1 with two, 7.2 with one, 9.1 with one that is asked for ahead, where reading takes 8.4).
-  static constexpr int kIntTiles1 = 1, kIntTiles = 1, kIntRows = 4, kNibbleRows = 4;
+  static constexpr int kIntTiles = 1, kIntRows = 4;
   static constexpr int kAhead = 1024;  // bytes
   static constexpr int kFloatTiles1 = 4, kFloatTiles = 2, kFloatRows = 3;
   static constexpr int kItems = 6, kVecs = 1;
@@ -103,6 +103,17 @@ struct Avx2 {
     return _mm_cvtss_f32(_mm_min_ss(c, _mm_movehdup_ps(c)));
   }
 
+  TESSERA_SIMD F LoadTwice(const float* p) {
+    const __m256 x = _mm256_loadu_ps(p);
+    const __m256 low = _mm256_unpacklo_ps(x, x), high = _mm256_unpackhi_ps(x, x);
+    return {_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31)};
+  }
+  TESSERA_SIMD F SwapPairs(F x) {
+    return {_mm256_permute_ps(x.lo, 0xb1), _mm256_permute_ps(x.hi, 0xb1)};
+  }
+  TESSERA_SIMD F SubAdd(F a, F b) {
+    return {_mm256_addsub_ps(a.lo, b.lo), _mm256_addsub_ps(a.hi, b.hi)};
+  }
   TESSERA_SIMD F RoundUp(F x) { return {_mm256_round_ps(x.lo, 10), _mm256_round_ps(x.hi, 10)}; }
   TESSERA_SIMD F MaxOfEach(const F (&v)[16]) {
     float largest[16];
@@ -226,24 +237,26 @@ struct Avx2 {
   TESSERA_SIMD I ToInt(F a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
   TESSERA_SIMD I Bits(F a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
   TESSERA_SIMD F FromBits(I a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
-  TESSERA_SIMD int32_t IReduceAdd(I v) {
-    const __m256i a = _mm256_add_epi32(v.lo, v.hi);
-    __m128i b = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-    b = _mm_add_epi32(b, _mm_shuffle_epi32(b, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
-  }
   TESSERA_SIMD int32_t IReduceMax(I v) {
     const __m256i a = _mm256_max_epi32(v.lo, v.hi);
     __m128i b = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
     b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4e));
     return _mm_cvtsi128_si32(_mm_max_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
   }
-  TESSERA_SIMD void ToBytes(int8_t* p, I v) {
-    const __m128i lo =
-        _mm_packs_epi32(_mm256_castsi256_si128(v.lo), _mm256_extracti128_si256(v.lo, 1));
-    const __m128i hi =
-        _mm_packs_epi32(_mm256_castsi256_si128(v.hi), _mm256_extracti128_si256(v.hi, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi16(lo, hi));
+  TESSERA_SIMD __m128i IMaxOfFour(const I (&v)[4]) {
+    const auto both = [](I a, I b) __attribute__((always_inline)) {
+      const __m256i x = _mm256_max_epi32(a.lo, a.hi), y = _mm256_max_epi32(b.lo, b.hi);
+      return _mm256_max_epi32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
+    };
+    const __m256i ab = both(v[0], v[1]), cd = both(v[2], v[3]);
+    const __m256i all =
+        _mm256_max_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd));
+    return _mm_max_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+  }
+  TESSERA_SIMD __m256i ToBytes(I a, I b) {
+    const __m256i all =
+        _mm256_packs_epi16(_mm256_packs_epi32(a.lo, a.hi), _mm256_packs_epi32(b.lo, b.hi));
+    return _mm256_permutevar8x32_epi32(all, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
   }
   template <int kShift>
   TESSERA_SIMD __m256i ShiftRight16(__m256i v) {
@@ -322,6 +335,11 @@ struct Avx2 {
     const __m256i bias = _mm256_set1_epi8(-128);
     return {DotSigned(acc.lo, _mm256_xor_si256(w.lo, bias), x.lo),
             DotSigned(acc.hi, _mm256_xor_si256(w.hi, bias), x.hi)};
+  }
+  // The same with the 4 bytes at `x` in each lane.
+  TESSERA_SIMD I DotShortAt(I acc, I w, const int8_t* x) { return DotShort(acc, w, Broadcast4(x)); }
+  TESSERA_SIMD I DotBiasedAt(I acc, I w, const int8_t* x) {
+    return DotBiased(acc, w, Broadcast4(x));
   }
 };
 

@@ -19,9 +19,9 @@ namespace tessera::kernels::cpu {
 struct Avx512 {
   using F = __m512;   // 16 float32
   using I = __m512i;  // 16 int32, or 64 bytes: 4 for each lane
-  // Register blocks of the integer products (tiles for one row, tiles, rows), the float ones,
+  // Register blocks of the integer products (tiles of one row; rows of one tile), the float ones,
   // attention.
-  static constexpr int kIntTiles1 = 4, kIntTiles = 2, kIntRows = 6, kNibbleRows = 8;
+  static constexpr int kIntTiles = 4, kIntRows = 8;
   static constexpr int kAhead = 1024;  // bytes
   static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;
   static constexpr int kItems = 6, kVecs = 4;
@@ -82,6 +82,14 @@ struct Avx512 {
   }
 
   TESSERA_SIMD F RoundUp(F x) { return _mm512_roundscale_ps(x, 10); }
+  // p[0], p[0], p[1], p[1], ...: 8 floats.
+  TESSERA_SIMD F LoadTwice(const float* p) {
+    const __m512i place = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    return _mm512_permutexvar_ps(place, _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+  }
+  TESSERA_SIMD F SwapPairs(F x) { return _mm512_permute_ps(x, 0xb1); }
+  // a - b in even lanes, a + b in odd ones.
+  TESSERA_SIMD F SubAdd(F a, F b) { return _mm512_mask_sub_ps(_mm512_add_ps(a, b), 0x5555, a, b); }
   // Lane i is the largest of v[i]. No vector holds what is not a number.
   TESSERA_SIMD F MaxOfEach(const F (&v)[16]) {
     F pairs[8], fours[4], eights[2];
@@ -186,11 +194,21 @@ struct Avx512 {
   TESSERA_SIMD I ToInt(F a) { return _mm512_cvtps_epi32(a); }
   TESSERA_SIMD I Bits(F a) { return _mm512_castps_si512(a); }
   TESSERA_SIMD F FromBits(I a) { return _mm512_castsi512_ps(a); }
-  TESSERA_SIMD int32_t IReduceAdd(I v) { return _mm512_reduce_add_epi32(v); }
   TESSERA_SIMD int32_t IReduceMax(I v) { return _mm512_reduce_max_epi32(v); }
-  // 16 int32 in [-128, 127] to bytes.
-  TESSERA_SIMD void ToBytes(int8_t* p, I v) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
+  // Lane i is the largest lane of v[i].
+  TESSERA_SIMD __m128i IMaxOfFour(const I (&v)[4]) {
+    const auto both = [](I a, I b) __attribute__((always_inline)) {
+      return _mm512_max_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    };
+    const I ab = both(v[0], v[1]), cd = both(v[2], v[3]);
+    const I all = _mm512_max_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __m256i half =
+        _mm256_max_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return _mm_max_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  }
+  // 32 int32 in [-128, 127] to bytes.
+  TESSERA_SIMD __m256i ToBytes(I a, I b) {
+    return _mm256_set_m128i(_mm512_cvtepi32_epi8(b), _mm512_cvtepi32_epi8(a));
   }
   // The bits of kMask of each byte, after it is shifted right (left where kShift is negative).
   template <int kShift, int kMask>
@@ -234,6 +252,16 @@ struct Avx512 {
   // acc + sum of 4 products a lane: w = signed byte + 128; exact after 128 * sum(x) is taken off
   // when kBiasedDot.
   TESSERA_SIMD I DotBiased(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
+  // The same with the 4 bytes at `x` in each lane. The instruction reads them itself, which GCC
+  // does not see: a load less for each product.
+  TESSERA_SIMD I DotAt(I acc, I w, const int8_t* x) {
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0"
+            : "+v"(acc)
+            : "v"(w), "m"(*reinterpret_cast<const int8_t(*)[4]>(x)));
+    return acc;
+  }
+  TESSERA_SIMD I DotShortAt(I acc, I w, const int8_t* x) { return DotAt(acc, w, x); }
+  TESSERA_SIMD I DotBiasedAt(I acc, I w, const int8_t* x) { return DotAt(acc, w, x); }
 };
 
 }  // namespace tessera::kernels::cpu

@@ -70,36 +70,49 @@ struct KvPlane {
 
 template <class S>
 struct Rope {
+  using F = typename S::F;
+
   // Both of a pair are read before either is written: `to` may be `from`.
   static void Rotate(const RopeCall& c, const float* from, float* to) {
     const int32_t half = c.rotary_dim / 2;
+    const int32_t step = c.interleaved != 0 ? 2 : 1;      // floats from pair to pair
+    const int32_t other = c.interleaved != 0 ? 1 : half;  // from the first of a pair to the second
     for (int32_t h = 0; h < c.heads; ++h, from += c.head_dim, to += c.head_dim) {
-      if (c.interleaved != 0) {
-        for (int32_t i = 0; i < half; ++i) {
-          const float a = from[2 * i];
-          const float b = from[2 * i + 1];
-          to[2 * i] = a * c.cosine[i] - b * c.sine[i];
-          to[2 * i + 1] = a * c.sine[i] + b * c.cosine[i];
-        }
-      } else {
-        int32_t i = 0;
-        for (; i + 16 <= half; i += 16) {
-          const typename S::F a = S::Load(from + i), b = S::Load(from + half + i);
-          const typename S::F cosine = S::Load(c.cosine + i), sine = S::Load(c.sine + i);
-          S::Store(to + i, S::Sub(S::Mul(a, cosine), S::Mul(b, sine)));
-          S::Store(to + half + i, S::Add(S::Mul(a, sine), S::Mul(b, cosine)));
-        }
-        for (; i < half; ++i) {
-          const float a = from[i];
-          const float b = from[half + i];
-          to[i] = a * c.cosine[i] - b * c.sine[i];
-          to[half + i] = a * c.sine[i] + b * c.cosine[i];
-        }
+      int32_t i = c.interleaved != 0 ? Neighbours(c, from, to) : Halves(c, from, to);
+      for (; i < half; ++i) {
+        const float a = from[step * i];
+        const float b = from[step * i + other];
+        to[step * i] = a * c.cosine[i] - b * c.sine[i];
+        to[step * i + other] = a * c.sine[i] + b * c.cosine[i];
       }
       if (to != from) {
-        for (int32_t i = c.rotary_dim; i < c.head_dim; ++i) to[i] = from[i];
+        for (i = c.rotary_dim; i < c.head_dim; ++i) to[i] = from[i];
       }
     }
+  }
+
+  // Pairs (2i, 2i + 1) of a head, as far as they fill vectors: how many.
+  TESSERA_SIMD int32_t Neighbours(const RopeCall& c, const float* from, float* to) {
+    int32_t i = 0;
+    for (; i + 8 <= c.rotary_dim / 2; i += 8) {
+      const F x = S::Load(from + 2 * i);
+      const F cosine = S::LoadTwice(c.cosine + i), sine = S::LoadTwice(c.sine + i);
+      S::Store(to + 2 * i, S::SubAdd(S::Mul(x, cosine), S::Mul(S::SwapPairs(x), sine)));
+    }
+    return i;
+  }
+
+  // The same of pairs (i, i + rotary_dim / 2).
+  TESSERA_SIMD int32_t Halves(const RopeCall& c, const float* from, float* to) {
+    const int32_t half = c.rotary_dim / 2;
+    int32_t i = 0;
+    for (; i + 16 <= half; i += 16) {
+      const F a = S::Load(from + i), b = S::Load(from + half + i);
+      const F cosine = S::Load(c.cosine + i), sine = S::Load(c.sine + i);
+      S::Store(to + i, S::Sub(S::Mul(a, cosine), S::Mul(b, sine)));
+      S::Store(to + half + i, S::Add(S::Mul(a, sine), S::Mul(b, cosine)));
+    }
+    return i;
   }
 };
 

@@ -1,8 +1,8 @@
 // Products of block formats (tile16 layout, cpu/layout.h) with int8 activations.
 //
-// A register block is kTiles x kRows: per group of 32, exact integer sums in the lanes (16
-// outputs), then one fused multiply-add a lane, and one for the minimum. Groups go in order
-// whatever the block, so every block shape gives a row the same bits.
+// A register block is one tile of 16 outputs and some rows, or of one row some tiles: per group of
+// 32, exact integer sums in the lanes, then one fused multiply-add a lane, and one for the minimum.
+// Groups go in order whatever the block, so every block shape gives a row the same bits.
 #pragma once
 
 #include "kernels/cpu/simd/block_scales.h"
@@ -46,11 +46,6 @@ struct Int8Linear {
   static constexpr bool kScaledSums = Scales::kMin && !Scales::kHalves;
   static constexpr bool kStarts = kZero != 0 && !Scales::kHalves;
   static_assert(!kScaledSums || !kStarts);
-  // Rows of a register block. Where a code is unpacked, more rows share that, though some of the
-  // block is then kept in memory.
-  static constexpr bool kNibbles = kTile.low.bits == 4 && kTile.high.bits == 0 && !Scales::kHalves;
-  static constexpr int kRows = kNibbles ? S::kNibbleRows : S::kIntRows;
-
   template <int T, int R>
   struct Block {
     F acc[T][R];
@@ -93,13 +88,15 @@ struct Int8Linear {
     for (int t = 0; t < T; ++t) w[t] = Stored<kStep>(b.tile[t] + offset, table);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const I x = S::Broadcast4(q + r * b.in + kStep * 4);
+      const int8_t* const x = q + r * b.in + kStep * 4;
+      if constexpr (T == 1) {
+        sum[0][r] = kWide ? S::DotBiasedAt(sum[0][r], w[0], x) : S::DotShortAt(sum[0][r], w[0], x);
+      } else {
+        const I all = S::Broadcast4(x);
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        if constexpr (kWide) {
-          sum[t][r] = S::DotBiased(sum[t][r], w[t], x);
-        } else {
-          sum[t][r] = S::DotShort(sum[t][r], w[t], x);
+        for (int t = 0; t < T; ++t) {
+          sum[t][r] =
+              kWide ? S::DotBiased(sum[t][r], w[t], all) : S::DotShort(sum[t][r], w[t], all);
         }
       }
     }
@@ -281,21 +278,21 @@ struct Int8Linear {
     }
   }
 
-  // `rows` <= kMost rows from `row` on, which divide into equal passes of at most kMost.
-  template <int T, int kMost>
+  // `rows` <= kMost rows of a tile.
+  template <int kMost>
   static void Rows(const LinearCall& c, int32_t tile, int32_t row, int32_t rows) {
     if constexpr (kMost > 1) {
-      if (rows < kMost) return Rows<T, kMost - 1>(c, tile, row, rows);
+      if (rows < kMost) return Rows<kMost - 1>(c, tile, row, rows);
     }
-    Run<T, kMost>(c, tile, row);
+    Run<1, kMost>(c, tile, row);
   }
-  template <int T, int kMost>
+  // All rows of a tile, in passes of about as many.
   static void Passes(const LinearCall& c, int32_t tile) {
     const int32_t rows = c.row_end - c.row_begin;
-    const int32_t passes = (rows + kMost - 1) / kMost;
+    const int32_t passes = (rows + S::kIntRows - 1) / S::kIntRows;
     for (int32_t p = 0; p < passes; ++p) {
-      const int32_t begin = c.row_begin + rows * p / passes;
-      Rows<T, kMost>(c, tile, begin, c.row_begin + rows * (p + 1) / passes - begin);
+      const int32_t begin = rows * p / passes, end = rows * (p + 1) / passes;
+      Rows<S::kIntRows>(c, tile, c.row_begin + begin, end - begin);
     }
   }
 
@@ -313,20 +310,13 @@ struct Int8Linear {
       if constexpr (kScaledSums) ScaledSums<S>(c, reinterpret_cast<float*>(c.scratch));
       if constexpr (kStarts) Starts(c, reinterpret_cast<int32_t*>(c.scratch));
     }
-    // A tile that is left over is rare: fewer instances of it are worth their compilation.
-    constexpr int kRowsLeft = S::kIntRows < 3 ? S::kIntRows : 3;
-    for (int32_t tile = c.tile_begin; tile < c.tile_end;) {
-      if (rows == 1 && tile + S::kIntTiles1 <= c.tile_end) {
-        Run<S::kIntTiles1, 1>(c, tile, c.row_begin);
-        tile += S::kIntTiles1;
-      } else if (tile + S::kIntTiles <= c.tile_end) {
-        Passes<S::kIntTiles, kRows>(c, tile);
-        tile += S::kIntTiles;
-      } else {
-        Passes<1, kRowsLeft>(c, tile);
-        tile += 1;
+    int32_t tile = c.tile_begin;
+    if (rows == 1) {
+      for (; tile + S::kIntTiles <= c.tile_end; tile += S::kIntTiles) {
+        Run<S::kIntTiles, 1>(c, tile, c.row_begin);
       }
     }
+    for (; tile < c.tile_end; ++tile) Passes(c, tile);
   }
 };
 

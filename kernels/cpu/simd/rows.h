@@ -1,6 +1,8 @@
 // Row-wise arithmetic: norms, the int8 activation grid, activations, soft caps.
 #pragma once
 
+#include <immintrin.h>
+
 #include "kernels/cpu/micro.h"
 #include "kernels/cpu/simd/math.h"
 
@@ -68,27 +70,67 @@ struct RowOps {
   }
 
   static void Quantize(const float* x, int8_t* q, float* scale, int16_t* sum, int32_t width) {
-    const I magnitude = S::ISet1(0x7fffffff);
-    for (int32_t g = 0; g < width / 32; ++g, x += 32, q += 32) {
-      const F a = S::Load(x);
-      const F b = S::Load(x + 16);
-      // Ordered as integers, so that one not-a-number is the largest and reaches the scale.
-      const I bits = S::IMax(S::IAnd(S::Bits(a), magnitude), S::IAnd(S::Bits(b), magnitude));
-      const int32_t largest = S::IReduceMax(bits);
-      float amax;
-      __builtin_memcpy(&amax, &largest, 4);
-      // Below this 127 / amax is no finite float: the group rounds to zero.
-      if (amax < 1e-36f) amax = 0;
-      const F inverse = S::Set1(amax > 0 ? 127.0f / amax : 0.0f);
-      const I low = S::ISet1(-127);
-      const I qa = S::IMax(S::ToInt(S::Mul(a, inverse)), low);
-      const I qb = S::IMax(S::ToInt(S::Mul(b, inverse)), low);
-      S::ToBytes(q, qa);
-      S::ToBytes(q + 16, qb);
-      scale[g] = amax / 127.0f;
-      sum[2 * g] = static_cast<int16_t>(S::IReduceAdd(qa));
-      sum[2 * g + 1] = static_cast<int16_t>(S::IReduceAdd(qb));
+    int32_t g = 0;
+    for (; g + 4 <= width / 32; g += 4) {
+      QuantizeGroups<4>(x + g * 32, q + g * 32, scale + g, sum + 2 * g);
     }
+    for (; g < width / 32; ++g) {
+      QuantizeGroups<1>(x + g * 32, q + g * 32, scale + g, sum + 2 * g);
+    }
+  }
+
+  // Four groups or one; what is found across a group's lanes is found for all of them at a time.
+  template <int kGroups>
+  TESSERA_SIMD void QuantizeGroups(const float* x, int8_t* q, float* scale, int16_t* sum) {
+    const I magnitude = S::ISet1(0x7fffffff);
+    // Ordered as integers, so that one not-a-number is the largest and reaches the scale.
+    I largest[4];
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) {
+      largest[g] = S::IMax(S::IAnd(S::Bits(S::Load(x + g * 32)), magnitude),
+                           S::IAnd(S::Bits(S::Load(x + g * 32 + 16)), magnitude));
+    }
+    for (int g = kGroups; g < 4; ++g) largest[g] = S::IZero();
+    __m128 amax = _mm_castsi128_ps(S::IMaxOfFour(largest));
+    // Below this 127 / amax is no finite float: the group rounds to zero.
+    amax = _mm_and_ps(_mm_cmpnlt_ps(amax, _mm_set1_ps(1e-36f)), amax);
+    const __m128 most = _mm_set1_ps(127.0f);
+    alignas(16) float inverse[4], d[4];
+    _mm_store_ps(inverse, _mm_and_ps(_mm_cmpgt_ps(amax, _mm_setzero_ps()), _mm_div_ps(most, amax)));
+    _mm_store_ps(d, _mm_div_ps(amax, most));
+    __builtin_memcpy(scale, d, kGroups * 4);
+
+    const I low = S::ISet1(-127);
+    // Of each group the sums of eight bytes + 128.
+    __m256i eights[4];
+#pragma GCC unroll 4
+    for (int g = 0; g < kGroups; ++g) {
+      const F by = S::Set1(inverse[g]);
+      const __m256i bytes =
+          S::ToBytes(S::IMax(S::ToInt(S::Mul(S::Load(x + g * 32), by)), low),
+                     S::IMax(S::ToInt(S::Mul(S::Load(x + g * 32 + 16), by)), low));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + g * 32), bytes);
+      eights[g] =
+          _mm256_sad_epu8(_mm256_xor_si256(bytes, _mm256_set1_epi8(-128)), _mm256_setzero_si256());
+    }
+    for (int g = kGroups; g < 4; ++g) eights[g] = _mm256_setzero_si256();
+    StoreSums<kGroups>(eights, sum);
+  }
+
+  template <int kGroups>
+  TESSERA_SIMD void StoreSums(const __m256i (&eights)[4], int16_t* sum) {
+    const auto halves = [](__m256i a, __m256i b) __attribute__((always_inline)) {
+      return _mm256_add_epi64(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    };
+    // The first half of each group in the lower four lanes of 32 bits, the second in the upper.
+    const __m256i all = _mm256_or_si256(halves(eights[0], eights[2]),
+                                        _mm256_slli_epi64(halves(eights[1], eights[3]), 32));
+    const __m128i biased = _mm_or_si128(_mm256_castsi256_si128(all),
+                                        _mm_slli_epi32(_mm256_extracti128_si256(all, 1), 16));
+    alignas(16) int16_t out[8];
+    _mm_store_si128(reinterpret_cast<__m128i*>(out),
+                    _mm_sub_epi16(biased, _mm_set1_epi16(16 * 128)));
+    __builtin_memcpy(sum, out, kGroups * 4);
   }
 
   template <ActivationKind kKind>
