@@ -105,6 +105,9 @@ __device__ __forceinline__ uint32_t Largest(uint32_t largest, float4 v) {
   return Larger(Larger(Larger(Larger(largest, v.x), v.y), v.z), v.w);
 }
 
+// The first of a thread's `j`th run of four columns.
+__device__ __forceinline__ int UnitColumn(int j) { return 4 * (threadIdx.x + j * blockDim.x); }
+
 template <int kUnits, bool kToF8>
 __device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int width,
                                          const float4 (&v)[kUnits], BlockReducer& reduce) {
@@ -117,7 +120,7 @@ __device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int widt
   }
 #pragma unroll
   for (int j = 0; j < kUnits; ++j) {
-    const int column = 4 * (threadIdx.x + j * blockDim.x);
+    const int column = UnitColumn(j);
     if (column >= width) continue;
     const int64_t at = row * out.stride + column;
     if constexpr (kToF8) {
@@ -149,7 +152,6 @@ __device__ __forceinline__ void NormRow(const NormSource& source, const RowOutpu
   StoreRow<kUnits, kToF8>(out, row, source.width, v, reduce);
 }
 
-__device__ __forceinline__ int UnitColumn(int j) { return 4 * (threadIdx.x + j * blockDim.x); }
 __device__ __forceinline__ float4 LoadUnit(const float* from, int j, int width) {
   const int column = UnitColumn(j);
   return column < width ? *reinterpret_cast<const float4*>(from + column) : make_float4(0, 0, 0, 0);
@@ -174,7 +176,11 @@ __global__ void __launch_bounds__(kMaxThreads)
 #pragma unroll
   for (int j = 0; j < kUnits; ++j) v[j] = LoadUnit(from, j, source.width);
   const auto weight_of = [&](int j) {
-    return kRoom ? weight[kRoom ? j : 0] : LoadUnit(source.weight, j, source.width);
+    if constexpr (kRoom) {
+      return weight[j];
+    } else {
+      return LoadUnit(source.weight, j, source.width);
+    }
   };
   NormRow<kUnits, kToF8>(source, out, blockIdx.x, v, weight_of, reduce);
 }
