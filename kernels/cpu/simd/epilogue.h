@@ -27,4 +27,25 @@ TESSERA_SIMD void Epilogue16(const LinearCall& c, int32_t tile, int32_t row, typ
   }
 }
 
+// The same of `rows` rows whose sums lie one after the other.
+template <class S>
+void EpilogueRows(const LinearCall& c, int32_t tile, int32_t row, int32_t rows, const float* sums) {
+  const bool plain = c.bias == nullptr && c.addend == nullptr && c.y_rows == nullptr;
+  if (!plain || (tile + 1) * kTileRows > c.out) {
+    for (int32_t r = 0; r < rows; ++r) {
+      Epilogue16<S>(c, tile, row + r, S::Load(sums + r * kTileRows));
+    }
+    return;
+  }
+  const int64_t stride = c.y_stride;
+  float* y = c.y + row * stride + tile * kTileRows;
+  if (c.accumulate != 0) {
+    for (int32_t r = 0; r < rows; ++r, y += stride) {
+      S::Store(y, S::Add(S::Load(y), S::Load(sums + r * kTileRows)));
+    }
+    return;
+  }
+  for (int32_t r = 0; r < rows; ++r, y += stride) S::Store(y, S::Load(sums + r * kTileRows));
+}
+
 }  // namespace tessera::kernels::cpu
