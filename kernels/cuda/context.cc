@@ -139,6 +139,13 @@ Status CudaContext::AllocateAttention(const Backend::ContextNeeds& needs) {
         {bytes, bytes_of(decode_partials_, kMaxDecodeQueries), bytes_of(sequence_partials_, 1)});
   }
   TESSERA_ASSIGN_OR_RETURN(decode_workspace_, memory_.Allocate(bytes, "attention's workspace"));
+  uint64_t prefill_bytes = 0;
+  for (const AttentionShape& shape : needs.attention) {
+    prefill_bytes = std::max<uint64_t>(
+        prefill_bytes, PrefillWorkspaceBytes(PrefillOptions(shape).partials, shape.kv.head_dim));
+  }
+  TESSERA_ASSIGN_OR_RETURN(prefill_workspace_,
+                           memory_.Allocate(prefill_bytes, "attention's workspace"));
   // "Not there yet", to its kernels.
   TESSERA_RETURN_IF_ERROR(
       StatusOf(cudaMemsetAsync(decode_workspace_->data(), 0xff, decode_workspace_->size(), stream_),
@@ -255,6 +262,17 @@ DecodePlanOptions CudaContext::PlanOptions(const AttentionShape& shape, DecodeSp
           .splits = splits};
 }
 
+PrefillPlanOptions CudaContext::PrefillOptions(const AttentionShape& shape) const {
+  const uint32_t blocks = PrefillBlocks(shape.kv.head_dim, shape.kv.dtype);
+  // Where a context is cut depends on the step's other rows.
+  const uint32_t partials = numerics_ == Numerics::kFast ? PrefillPartials(blocks) : 0;
+  return {.q_heads = static_cast<uint32_t>(shape.q_heads),
+          .kv_heads = shape.kv.kv_heads,
+          .window = shape.window,
+          .blocks = blocks,
+          .partials = partials};
+}
+
 uint64_t CudaContext::AttentionPlanBytes(const AttentionShape& shape, uint32_t rows) const {
   uint64_t decode = DecodePlanBytes(max_sequences_, kMaxDecodeQueries,
                                     PlanOptions(shape, DecodeSplits::kBalanced));
@@ -262,8 +280,7 @@ uint64_t CudaContext::AttentionPlanBytes(const AttentionShape& shape, uint32_t r
     decode = std::max<uint64_t>(
         decode, DecodePlanBytes(max_sequences_, 1, PlanOptions(shape, DecodeSplits::kBySequence)));
   }
-  const uint64_t prefill = PrefillPlanBytes(
-      max_sequences_, rows, static_cast<uint32_t>(shape.q_heads), shape.kv.kv_heads);
+  const uint64_t prefill = PrefillPlanBytes(max_sequences_, rows, PrefillOptions(shape));
   return decode + prefill + 128;
 }
 
@@ -308,11 +325,10 @@ void CudaContext::PrepareAttention(const AttentionShape& shape, AttentionPlan& p
     prepared.most_decode_rows = most;
   }
   if (!prefill_rows_.empty()) {
-    const auto q_heads = static_cast<uint32_t>(shape.q_heads);
-    const Mirrored<std::byte> bytes = inputs.Take<std::byte>(
-        PrefillPlanBytes(prefill_rows_.size(), queries, q_heads, shape.kv.kv_heads));
-    prepared.prefill = BuildPrefillPlan(prefill_rows_, q_heads, shape.kv.kv_heads,
-                                        static_cast<uint32_t>(device_.multiprocessors), bytes.host);
+    const PrefillPlanOptions options = PrefillOptions(shape);
+    const Mirrored<std::byte> bytes =
+        inputs.Take<std::byte>(PrefillPlanBytes(prefill_rows_.size(), queries, options));
+    prepared.prefill = BuildPrefillPlan(prefill_rows_, options, bytes.host);
     prepared.prefill_plan = bytes.device;
   }
   prepared.one_query_each =

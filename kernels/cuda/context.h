@@ -84,6 +84,7 @@ class CudaContext final : public ExecContext {
   [[nodiscard]] size_t decode_partials() const {
     return numerics_ == Numerics::kDecodeRows ? sequence_partials_ : decode_partials_;
   }
+  [[nodiscard]] std::byte* prefill_workspace() const { return prefill_workspace_->data(); }
   [[nodiscard]] std::byte* sample_workspace() const { return sample_workspace_->data(); }
   // The slots that sample rows name, as the sampler wants them.
   [[nodiscard]] std::span<const SampleSlots> SlotsOf(std::span<const SampleRow> rows) {
@@ -159,6 +160,7 @@ class CudaContext final : public ExecContext {
   [[nodiscard]] Status PrepareDeterministic(const Backend::ContextNeeds& needs);
   [[nodiscard]] DecodePlanOptions PlanOptions(const AttentionShape& shape,
                                               DecodeSplits splits) const;
+  [[nodiscard]] PrefillPlanOptions PrefillOptions(const AttentionShape& shape) const;
   void Record(Recorded& recorded, absl::FunctionRef<void()> launch);
   void DropOldest();
 
@@ -175,7 +177,8 @@ class CudaContext final : public ExecContext {
   uint64_t ring_used_ = 0;
   cudaEvent_t ring_half_[2] = {nullptr, nullptr};  // what was launched from each half
 
-  std::shared_ptr<Buffer> skinny_workspace_, decode_workspace_, sample_workspace_, gemm_workspace_;
+  std::shared_ptr<Buffer> skinny_workspace_, decode_workspace_, prefill_workspace_,
+      sample_workspace_, gemm_workspace_;
   std::shared_ptr<Buffer> row_codes_, row_scales_;
   ActivationRows coded_rows_, roomy_rows_;
   size_t decode_partials_ = 0;

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/attention/decode_loader.cuh"
 #include "kernels/cuda/attention/decode_tile.cuh"
+#include "kernels/cuda/attention/part_sum.cuh"
 
 namespace tessera::kernels::cuda {
 
@@ -44,17 +45,6 @@ __device__ __forceinline__ void StoreWord(float4* at, const float4& v) {
 __device__ __forceinline__ void StoreWord(float2* at, const float2& v) {
   asm volatile("st.relaxed.gpu.global.v2.f32 [%0], {%1, %2};" ::"l"(at), "f"(v.x), "f"(v.y)
                : "memory");
-}
-
-__device__ __forceinline__ float WeightOf(float maximum, float top) {
-  return maximum == -INFINITY ? 0.f : Exp2(maximum - top);
-}
-
-__device__ __forceinline__ void AddScaled(float4& total, const float4& value, float weight) {
-  total.x = fmaf(value.x, weight, total.x);
-  total.y = fmaf(value.y, weight, total.y);
-  total.z = fmaf(value.z, weight, total.z);
-  total.w = fmaf(value.w, weight, total.w);
 }
 
 // Four neighbouring dimensions of one column's result.
@@ -146,72 +136,29 @@ __device__ __forceinline__ bool CompletesRow(const DecodeItem& item) {
   return item.split_count > 1 && item.split + 1 == item.split_count;
 }
 
-// Parts of up to kParts splits, for one column and four dimensions, read together.
-template <int kParts>
-struct SplitParts {
-  float2 statistics[kParts];
-  float4 values[kParts];
-
-  // Reads until every word of the first `count` parts is there; parts lie `stride` columns apart.
-  template <int kQuads>
-  __device__ __forceinline__ void Await(const float2* statistics_at, const float4* values_at,
-                                        int64_t stride, int count) {
-    bool missing = true;
-    while (missing) {
-#pragma unroll
-      for (int s = 0; s < kParts; ++s) {
-        statistics[s] = make_float2(-INFINITY, 0);
-        values[s] = make_float4(0, 0, 0, 0);
-        if (s >= count) continue;
-        statistics[s] = LoadWord(statistics_at + s * stride);
-        values[s] = LoadWord(values_at + s * stride * kQuads);
-      }
-      missing = false;
-#pragma unroll
-      for (int s = 0; s < kParts; ++s) {
-        missing |= IsMissing(statistics[s].x) || IsMissing(statistics[s].y) ||
-                   IsMissing(values[s].x) || IsMissing(values[s].y) || IsMissing(values[s].z) ||
-                   IsMissing(values[s].w);
-      }
-    }
-  }
-};
-
-// A running sum of parts.
-struct PartSum {
-  float top = -INFINITY;
-  float sum = 0;
-  float4 total = {0, 0, 0, 0};
-
-  __device__ __forceinline__ void Rescale(float new_top) {
-    const float factor = WeightOf(top, new_top);
-    sum *= factor;
-    total = make_float4(total.x * factor, total.y * factor, total.z * factor, total.w * factor);
-    top = new_top;
-  }
-  template <int kParts>
-  __device__ __forceinline__ void Add(const SplitParts<kParts>& parts) {
-    float new_top = top;
-#pragma unroll
-    for (int s = 0; s < kParts; ++s) new_top = fmaxf(new_top, parts.statistics[s].x);
-    Rescale(new_top);
+// Reads until every word of the first `count` parts is there; parts lie `stride` columns apart.
+template <int kQuads, int kParts>
+__device__ __forceinline__ void AwaitParts(SplitParts<kParts>& parts, const float2* statistics_at,
+                                           const float4* values_at, int64_t stride, int count) {
+  bool missing = true;
+  while (missing) {
 #pragma unroll
     for (int s = 0; s < kParts; ++s) {
-      const float weight = WeightOf(parts.statistics[s].x, top);
-      sum = fmaf(parts.statistics[s].y, weight, sum);
-      AddScaled(total, parts.values[s], weight);
+      parts.statistics[s] = make_float2(-INFINITY, 0);
+      parts.values[s] = make_float4(0, 0, 0, 0);
+      if (s >= count) continue;
+      parts.statistics[s] = LoadWord(statistics_at + s * stride);
+      parts.values[s] = LoadWord(values_at + s * stride * kQuads);
+    }
+    missing = false;
+#pragma unroll
+    for (int s = 0; s < kParts; ++s) {
+      missing |= IsMissing(parts.statistics[s].x) || IsMissing(parts.statistics[s].y) ||
+                 IsMissing(parts.values[s].x) || IsMissing(parts.values[s].y) ||
+                 IsMissing(parts.values[s].z) || IsMissing(parts.values[s].w);
     }
   }
-  // Adds the neighbouring lane's sum; both lanes get the same bits.
-  __device__ __forceinline__ void AddNeighbour() {
-    Rescale(fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1)));
-    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    total.x += __shfl_xor_sync(0xffffffffu, total.x, 1);
-    total.y += __shfl_xor_sync(0xffffffffu, total.y, 1);
-    total.z += __shfl_xor_sync(0xffffffffu, total.z, 1);
-    total.w += __shfl_xor_sync(0xffffffffu, total.w, 1);
-  }
-};
+}
 
 // Adds the splits of a row in a fixed order, even ones and odd ones by neighbouring lanes, and
 // leaves the workspace as it was. Blocks wait for blocks before them only, which have been started.
@@ -240,8 +187,8 @@ __device__ __forceinline__ void CombineSplits(const DecodeKernelArgs& args,
     PartSum sum;
     for (int first = 0; first < mine; first += kParts) {
       SplitParts<kParts> parts;
-      parts.template Await<kQuads>(statistics_at + first * stride,
-                                   values_at + first * stride * kQuads, stride, mine - first);
+      AwaitParts<kQuads>(parts, statistics_at + first * stride, values_at + first * stride * kQuads,
+                         stride, mine - first);
       sum.Add(parts);
       for (int s = first; s < min(mine, first + kParts); ++s) {
         values_at[s * stride * kQuads] = missing;

@@ -73,12 +73,6 @@ __device__ __forceinline__ uint32_t TransposeMatrix(uint32_t fragment) {
   return transposed;
 }
 
-__device__ __forceinline__ float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 // Two e4m3 in the low 16 bits to two f16.
 __device__ __forceinline__ uint32_t HalfFromE4m3(uint32_t pair) {
   uint32_t result;

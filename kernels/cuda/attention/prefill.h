@@ -1,12 +1,16 @@
 // Causal attention of runs of queries over the pages of their sequences, chunked or whole.
 //
-// A step has one plan, which serves every block: BuildPrefillPlan writes it on the host, the caller
-// copies it to the device. A launch reads it there, so that a captured launch serves any plan that
-// fits the plan's memory.
+// A step has one plan, which serves every block of one shape: BuildPrefillPlan writes it on the
+// host, the caller copies it to the device. A launch reads it there, so that a captured launch
+// serves any plan that fits the plan's memory and merges no more than the launch says.
+//
+// Where a plan has too few tiles of queries for the device, contexts are cut: the parts' sums
+// (float32) meet in a workspace, and a second kernel adds them in the context's order.
 //
 // What a row's bits depend on: its query and the keys and values that it sees, in tiles that begin
-// at multiples of 128 tokens (64 for heads of 256 and with mma.sync) from the sequence's start.
-// They do not depend on the batch, on the run that the query came in, or on the order of work.
+// at multiples of 128 tokens (64 for heads of 256 and with mma.sync) from the sequence's start, and
+// how its context is cut. Without partials (PrefillPlanOptions) nothing is: then bits do not depend
+// on the batch, on the run that the query came in, or on the order of work.
 // Exception: a value that is not finite, written for a later query of the same run, may reach an
 // earlier query of that run.
 #pragma once
@@ -32,20 +36,37 @@ struct PrefillRow {
   int32_t position = 0;                // of the first query; position + q_rows < 2^31 - 128
 };
 
-struct PrefillPlan {
-  uint32_t items = 0;
-  size_t bytes = 0;  // to copy to the device
+struct PrefillPlanOptions {
+  uint32_t q_heads = 0;  // a multiple of kv_heads
+  uint32_t kv_heads = 0;
+  int32_t window = 0;     // as the launches'
+  uint32_t blocks = 0;    // that run at a time: PrefillBlocks
+  uint32_t partials = 0;  // slots that contexts may be cut for; 0: none is cut
 };
 
+struct PrefillPlan {
+  uint32_t items = 0;
+  uint32_t merges = 0;    // tiles whose context is cut
+  uint32_t partials = 0;  // slots of the workspace in use
+  size_t bytes = 0;       // to copy to the device
+};
+
+// Thread blocks of a launch that the current device runs at a time.
+[[nodiscard]] uint32_t PrefillBlocks(uint32_t head_dim, DType kv_dtype);
+// Slots that a plan for so many blocks makes good use of, and bytes of a workspace of `partials`.
+// The workspace's contents mean nothing between launches.
+[[nodiscard]] uint32_t PrefillPartials(uint32_t blocks);
+[[nodiscard]] size_t PrefillWorkspaceBytes(uint32_t partials, uint32_t head_dim);
+
 // Bytes that a plan of at most `runs` rows with `queries` queries together may take.
-[[nodiscard]] size_t PrefillPlanBytes(size_t runs, size_t queries, uint32_t q_heads,
-                                      uint32_t kv_heads);
+[[nodiscard]] size_t PrefillPlanBytes(size_t runs, size_t queries,
+                                      const PrefillPlanOptions& options);
 
 // Writes the plan to `host_out` (16-byte aligned): tiles of 128 (query, query head) pairs that
 // share a KV head, those with the longest history first, grouped so that the keys in use at one
-// time stay in the L2 cache. `q_heads` is a multiple of `kv_heads`; allocates nothing.
-PrefillPlan BuildPrefillPlan(std::span<const PrefillRow> rows, uint32_t q_heads, uint32_t kv_heads,
-                             uint32_t multiprocessors, std::byte* host_out);
+// time stay in the L2 cache. Contexts are cut only where that makes the launch an eighth shorter.
+PrefillPlan BuildPrefillPlan(std::span<const PrefillRow> rows, const PrefillPlanOptions& options,
+                             std::byte* host_out);
 
 struct PrefillArgs {
   std::byte* plan = nullptr;  // device; counters in it are used by a launch and zero after it, so
@@ -59,8 +80,11 @@ struct PrefillArgs {
   uint32_t head_dim = 0;
   int64_t q_stride = 0;  // a multiple of 8
   DType kv_dtype = DType::kBF16;
-  float scale = 0;     // of scores; positive and finite
-  int32_t window = 0;  // a query at p sees p - window + 1 .. p; 0: everything up to p
+  float scale = 0;            // of scores; positive and finite
+  int32_t window = 0;         // a query at p sees p - window + 1 .. p; 0: everything up to p
+  uint32_t merges = 0;        // as the plan's, or more; 0: no second kernel
+  void* workspace = nullptr;  // of one stream's launches; with merges
+  uint32_t partials = 0;      // slots of the workspace: the plan's, or more
 };
 
 // What this device lacks for such a launch ("head_dim 48"), or "". Supported: heads of 64, 80, 96,
@@ -72,8 +96,10 @@ struct PrefillArgs {
 cudaError_t LaunchPrefill(const PrefillArgs& args, cudaStream_t stream);
 
 // The two kernels that LaunchPrefill chooses from, for its use and for checks: wgmma (bf16 pages,
-// compute capability 9.0) and mma.sync.
+// compute capability 9.0) and mma.sync. Parts stay unmerged.
 cudaError_t LaunchPrefillWgmma(const PrefillArgs& args, cudaStream_t stream);
 cudaError_t LaunchPrefillMma(const PrefillArgs& args, cudaStream_t stream);
+// Adds the parts that either left.
+cudaError_t LaunchPrefillMerge(const PrefillArgs& args, cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

@@ -186,16 +186,21 @@ __device__ __forceinline__ void RunItem(const KernelArgs& args, const Item& item
     MultiplyValues<kDim>(output, score, shared + S::kValuesAt);
     __syncthreads();
   }
-  __nv_bfloat16* row[2];
-  prefill::FindRows(args, item, 16 * warp, row);
-  float factor[2];
-  softmax.Normalisers(factor);
-  prefill::ScaleRows(output, factor);
-  prefill::StoreRows(output, row, 0);
+  const prefill::RowEnds ends = softmax.End(args, item);
+  if (item.partial == PrefillPlanItem::kWhole) {
+    __nv_bfloat16* row[2];
+    prefill::FindRows(args, item, 16 * warp, row);
+    prefill::ScaleRows(output, ends.factor);
+    prefill::StoreRows(output, row, 0);
+  } else {
+    float* row[2];
+    prefill::StoreStatistics(args, item, 16 * warp, ends, row);
+    prefill::StoreRows(output, row, 0);
+  }
 }
 
 template <int kDim, bool kE4m3>
-__global__ void __launch_bounds__(kThreads, kDim <= 64 ? 2 : 1)
+__global__ void __launch_bounds__(kThreads, PrefillMmaBlocks(kDim))
     PrefillMmaKernel(const __grid_constant__ KernelArgs args) {
   extern __shared__ __align__(1024) std::byte shared[];
   WaitForPrior();

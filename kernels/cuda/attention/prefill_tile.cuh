@@ -43,9 +43,24 @@ struct Item {
   int32_t pairs;        // 0: no work is left
   int32_t position;     // of the run's first query
   int32_t kv_head;
-  int32_t first_key;  // that any row sees
+  int32_t first_key;  // that any row sees of this part of its context
   int32_t last_key;
+  int32_t partial;  // slot that takes the sums, or PrefillPlanItem::kWhole
 };
+
+// The part of an item that its tile of a run says.
+__device__ __forceinline__ void FindTile(const KernelArgs& args, uint32_t run_index, uint32_t tile,
+                                         uint32_t kv_head, Item& item) {
+  const auto* header = reinterpret_cast<const PrefillPlanHeader*>(args.call.plan);
+  const auto* runs = reinterpret_cast<const PrefillPlanRun*>(header + 1);
+  const PrefillPlanRun run = runs[run_index];
+  item.pages = run.page_table + uint64_t{args.call.table} * run.table_stride;
+  item.q_begin = run.q_begin;
+  item.pair_begin = static_cast<int>(tile) * kPrefillTileRows;
+  item.pairs = min(kPrefillTileRows, run.q_rows * args.group - item.pair_begin);
+  item.position = run.position;
+  item.kv_head = static_cast<int>(kv_head);
+}
 
 __device__ __forceinline__ Item FindItem(const KernelArgs& args, uint32_t index) {
   const auto* header = reinterpret_cast<const PrefillPlanHeader*>(args.call.plan);
@@ -54,18 +69,10 @@ __device__ __forceinline__ Item FindItem(const KernelArgs& args, uint32_t index)
   const auto* items =
       reinterpret_cast<const PrefillPlanItem*>(args.call.plan + header->items_offset);
   const PrefillPlanItem found = items[index];
-  const auto* runs = reinterpret_cast<const PrefillPlanRun*>(header + 1);
-  const PrefillPlanRun run = runs[found.run];
-  item.pages = run.page_table + uint64_t{args.call.table} * run.table_stride;
-  item.q_begin = run.q_begin;
-  item.pair_begin = static_cast<int>(found.tile) * kPrefillTileRows;
-  item.pairs = min(kPrefillTileRows, run.q_rows * args.group - item.pair_begin);
-  item.position = run.position;
-  item.kv_head = static_cast<int>(found.kv_head);
-  item.last_key = static_cast<int>(found.keys) - 1;
-  if (args.call.window > 0) {
-    item.first_key = max(0, run.position + QueryOf(args, item.pair_begin) - args.call.window + 1);
-  }
+  FindTile(args, found.run, found.tile, found.kv_head, item);
+  item.first_key = static_cast<int>(found.first_key);
+  item.last_key = static_cast<int>(found.past_key) - 1;
+  item.partial = found.partial;
   return item;
 }
 
@@ -97,11 +104,11 @@ __device__ __forceinline__ void LoadQueries(const KernelArgs& args, const Item& 
   }
 }
 
-__device__ __forceinline__ float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+// Of a lane's two rows in the end.
+struct RowEnds {
+  float factor[2];  // of the accumulators; 0 for a row that saw nothing, 1 for parts
+  float2 statistics[2];
+};
 
 // The online softmax of a lane's two rows.
 struct Softmax {
@@ -161,14 +168,18 @@ struct Softmax {
     }
   }
 
-  // What the rows' accumulators must be multiplied by in the end; 0 for a row that saw nothing.
-  __device__ __forceinline__ void Normalisers(float (&factor)[2]) const {
+  // What ends the rows of `item`.
+  __device__ __forceinline__ RowEnds End(const KernelArgs& args, const Item& item) const {
+    RowEnds ends;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       float total = sum[half] + __shfl_xor_sync(0xffffffffu, sum[half], 1);
       total += __shfl_xor_sync(0xffffffffu, total, 2);
-      factor[half] = total == 0 ? 0.0f : 1.0f / total;
+      ends.statistics[half] = make_float2(maximum[half] * args.scale_log2, total);
+      const float factor = total == 0 ? 0.0f : 1.0f / total;
+      ends.factor[half] = item.partial == PrefillPlanItem::kWhole ? factor : 1.0f;
     }
+    return ends;
   }
 };
 
@@ -250,6 +261,21 @@ __device__ __forceinline__ void StoreRows(const float (&value)[kCount],
   }
 }
 
+// The same of a part's sums, as they are.
+template <int kCount>
+__device__ __forceinline__ void StoreRows(const float (&value)[kCount], float* const (&row)[2],
+                                          int column) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (row[half] == nullptr) continue;
+#pragma unroll
+    for (int block = 0; block < kCount / 4; ++block) {
+      *reinterpret_cast<float2*>(row[half] + column + 8 * block + 2 * (LaneId() & 3)) =
+          make_float2(value[4 * block + 2 * half], value[4 * block + 2 * half + 1]);
+    }
+  }
+}
+
 // Where a lane's two rows go in out; null for rows past the item's.
 __device__ __forceinline__ void FindRows(const KernelArgs& args, const Item& item, int first_row,
                                          __nv_bfloat16* (&row)[2]) {
@@ -260,6 +286,35 @@ __device__ __forceinline__ void FindRows(const KernelArgs& args, const Item& ite
                     ? static_cast<__nv_bfloat16*>(args.call.out) +
                           RowOffset(args, item, at, int64_t{args.call.q_heads} * args.call.head_dim)
                     : nullptr;
+  }
+}
+
+// Where the sums of parts lie, by slot and row of the tile.
+struct Partials {
+  float2* statistics;  // maximum of scaled scores times log2(e), sum of weights
+  float* values;       // [head_dim], not divided by the sum
+
+  __device__ __forceinline__ explicit Partials(const PrefillArgs& call)
+      : statistics(static_cast<float2*>(call.workspace)),
+        values(reinterpret_cast<float*>(statistics + size_t{call.partials} * kPrefillTileRows)) {}
+  __device__ __forceinline__ static int64_t At(uint32_t slot, int row) {
+    return int64_t{slot} * kPrefillTileRows + row;
+  }
+};
+
+// Stores the statistics of a lane's two rows of a part; `row`: where their values go.
+__device__ __forceinline__ void StoreStatistics(const KernelArgs& args, const Item& item,
+                                                int first_row, const RowEnds& ends,
+                                                float* (&row)[2]) {
+  const Partials partials(args.call);
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int at = first_row + LaneId() / 4 + 8 * half;
+    row[half] = nullptr;
+    if (at >= item.pairs) continue;
+    const int64_t place = Partials::At(static_cast<uint32_t>(item.partial), at);
+    row[half] = partials.values + place * args.call.head_dim;
+    if ((LaneId() & 3) == 0) partials.statistics[place] = ends.statistics[half];
   }
 }
 

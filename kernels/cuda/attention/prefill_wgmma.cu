@@ -28,11 +28,22 @@ struct Output {
     ScaleRows(full, factor);
     if constexpr (Shape<kDim>::kTail > 0) ScaleRows(tail, factor);
   }
-  __device__ __forceinline__ void Store(const KernelArgs& args, const Item& item, int first_row) {
-    __nv_bfloat16* row[2];
-    FindRows(args, item, first_row, row);
+  template <typename Element>
+  __device__ __forceinline__ void StoreTo(Element* const (&row)[2]) {
     StoreRows(full, row, 0);
     if constexpr (Shape<kDim>::kTail > 0) StoreRows(tail, row, 64 * Shape<kDim>::kFullPanels);
+  }
+  __device__ __forceinline__ void Store(const KernelArgs& args, const Item& item, int first_row,
+                                        const RowEnds& ends) {
+    if (item.partial == PrefillPlanItem::kWhole) {
+      __nv_bfloat16* row[2];
+      FindRows(args, item, first_row, row);
+      StoreTo(row);
+    } else {
+      float* row[2];
+      StoreStatistics(args, item, first_row, ends, row);
+      StoreTo(row);
+    }
   }
 };
 
@@ -224,21 +235,19 @@ struct Consumer {
   __device__ __forceinline__ void Change(uint32_t queries, const Item& item, const Item& next,
                                          bool accumulate) {
     Start(queries, item, item.last_key / S::kKeys, accumulate);
-    float factor[2];
-    softmax.Normalisers(factor);
+    const RowEnds ends = softmax.End(args, item);
     Begin(next);
     float correction[2];
     FinishScores<1>(next.first_key / S::kKeys, correction);
-    FinishValues(factor);
+    FinishValues(ends.factor);
     PackScores();
-    output.Store(args, item, first_row);
+    output.Store(args, item, first_row, ends);
   }
   __device__ __forceinline__ void Last(const Item& item, bool accumulate) {
     StartValues(item, item.last_key / S::kKeys, accumulate);
-    float factor[2];
-    softmax.Normalisers(factor);
-    FinishValues(factor);
-    output.Store(args, item, first_row);
+    const RowEnds ends = softmax.End(args, item);
+    FinishValues(ends.factor);
+    output.Store(args, item, first_row, ends);
   }
 };
 

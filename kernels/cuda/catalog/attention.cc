@@ -73,6 +73,9 @@ void Run(ExecContext& context, const AttentionOp::Params& p) {
   if (prepared.prefill_plan != nullptr) {
     PrefillArgs prefill = PrefillOf(p);
     prefill.plan = prepared.prefill_plan;
+    prefill.merges = prepared.prefill.merges;
+    prefill.workspace = cuda.prefill_workspace();
+    prefill.partials = prepared.prefill.partials;
     cuda.Check(LaunchPrefill(prefill, cuda.stream()), "prefill attention");
   }
 }

@@ -1,15 +1,20 @@
-// Checks the prefill attention kernels against a float64 reference, and with --bench times them.
+// Checks the prefill attention kernels against a float64 reference, and their plans; with --plans
+// the plans alone, which needs no device, with --bench times the kernels (--bench-long: whole
+// prompts; --bench-few: few rows of long contexts).
 //
 // Pages lie in random order in an arena of bytes 0xff (not a number in each type), so slots that
 // were never written, pages of other tables and pages before the window are poison. A row passes if
 // the L2 norm of its error is below 2% of its own, a case if that of all rows is below 0.4%.
 #include <cuda_fp8.h>
 
+#include <map>
 #include <memory>
 #include <numeric>
 #include <span>
+#include <tuple>
 
 #include "kernels/cuda/attention/prefill.h"
+#include "kernels/cuda/attention/prefill_plan.h"
 #include "kernels/cuda/kv_layout.h"
 #include "tests/kernels/cuda/check_util.cuh"
 
@@ -18,6 +23,8 @@ namespace {
 
 using kernels::DType;
 using kernels::cuda::PrefillArgs;
+using kernels::cuda::PrefillPlan;
+using kernels::cuda::PrefillPlanOptions;
 using kernels::cuda::PrefillRow;
 
 constexpr int kPageTokens = 64;
@@ -35,12 +42,6 @@ struct Case {
   int window;
   std::vector<Run> runs;
 };
-
-int Multiprocessors() {
-  int count;
-  CHECK_CUDA(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, 0));
-  return count;
-}
 
 uint16_t ToBf16(float value) {
   const __nv_bfloat16 rounded = __float2bfloat16(value);
@@ -141,9 +142,11 @@ class Batch {
     for (const PrefillRow& row : rows_) {
       if (row.q_rows > 0) {
         // One weight more than is used: the compiler loads them in pairs.
-        ReferenceKernel<<<dim3(row.q_rows, case_.q_heads), 128,
-                          (row.position + row.q_rows + 1) * sizeof(double)>>>(
-            reference, row.q_begin, row.position, token);
+        const size_t bytes = (row.position + row.q_rows + 1) * sizeof(double);
+        CHECK_CUDA(cudaFuncSetAttribute(
+            ReferenceKernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+        ReferenceKernel<<<dim3(row.q_rows, case_.q_heads), 128, bytes>>>(reference, row.q_begin,
+                                                                         row.position, token);
         CHECK_CUDA(cudaGetLastError());
       }
       token += row.position + row.q_rows;
@@ -248,41 +251,74 @@ void Batch::FillPages() {
 
 using Launcher = cudaError_t (*)(const PrefillArgs&, cudaStream_t);
 
-// A plan on the device.
-std::unique_ptr<DeviceBuffer<uint8_t>> UploadPlan(std::span<const PrefillRow> rows,
-                                                  const PrefillArgs& args) {
-  size_t queries = 0;
-  for (const PrefillRow& row : rows) queries += row.q_rows;
-  std::vector<uint8_t> plan(
-      kernels::cuda::PrefillPlanBytes(rows.size(), queries, args.q_heads, args.kv_heads));
-  const auto built =
-      kernels::cuda::BuildPrefillPlan(rows, args.q_heads, args.kv_heads, Multiprocessors(),
-                                      reinterpret_cast<std::byte*>(plan.data()));
-  if (built.bytes > plan.size()) std::exit(3);
-  auto uploaded = std::make_unique<DeviceBuffer<uint8_t>>(plan);
-  CHECK_CUDA(cudaDeviceSynchronize());  // a copy from pageable memory may still be under way
-  return uploaded;
+cudaError_t Merged(cudaError_t error, const PrefillArgs& args, cudaStream_t stream) {
+  return error != cudaSuccess || args.merges == 0 ? error
+                                                  : kernels::cuda::LaunchPrefillMerge(args, stream);
+}
+cudaError_t Wgmma(const PrefillArgs& args, cudaStream_t stream) {
+  return Merged(kernels::cuda::LaunchPrefillWgmma(args, stream), args, stream);
+}
+cudaError_t Mma(const PrefillArgs& args, cudaStream_t stream) {
+  return Merged(kernels::cuda::LaunchPrefillMma(args, stream), args, stream);
 }
 
+// For `blocks` that run at a time, 0: nothing is cut.
+PrefillPlanOptions OptionsOf(const PrefillArgs& args, uint32_t blocks) {
+  const bool cut = blocks > 0;
+  if (!cut) blocks = kernels::cuda::PrefillBlocks(args.head_dim, args.kv_dtype);
+  return {.q_heads = args.q_heads,
+          .kv_heads = args.kv_heads,
+          .window = args.window,
+          .blocks = blocks,
+          .partials = cut ? kernels::cuda::PrefillPartials(blocks) : 0};
+}
+
+// A plan on the device, and the workspace that it wants; `args` get to know of them.
+struct Prepared {
+  Prepared(std::span<const PrefillRow> rows, const PrefillPlanOptions& options, PrefillArgs& args) {
+    size_t queries = 0;
+    for (const PrefillRow& row : rows) queries += row.q_rows;
+    std::vector<uint8_t> bytes(kernels::cuda::PrefillPlanBytes(rows.size(), queries, options));
+    plan =
+        kernels::cuda::BuildPrefillPlan(rows, options, reinterpret_cast<std::byte*>(bytes.data()));
+    if (plan.bytes > bytes.size()) std::exit(3);
+    device = std::make_unique<DeviceBuffer<uint8_t>>(bytes);
+    workspace = std::make_unique<DeviceBuffer<uint8_t>>(
+        kernels::cuda::PrefillWorkspaceBytes(plan.partials, args.head_dim));
+    CHECK_CUDA(cudaDeviceSynchronize());  // a copy from pageable memory may still be under way
+    args.plan = reinterpret_cast<std::byte*>(device->get());
+    args.merges = plan.merges;
+    args.workspace = workspace->get();
+    args.partials = plan.partials;
+  }
+
+  PrefillPlan plan;
+  std::unique_ptr<DeviceBuffer<uint8_t>> device, workspace;
+};
+
 // The output of a launch over `rows`, and then of the same in a graph; empty if they differ.
-std::vector<uint16_t> Execute(const Batch& batch, std::span<const PrefillRow> rows,
-                              Launcher launch) {
+std::vector<uint16_t> Execute(const Batch& batch, std::span<const PrefillRow> rows, Launcher launch,
+                              uint32_t blocks = 0) {
   PrefillArgs args = batch.Args();
-  const auto plan = UploadPlan(rows, args);
+  const Prepared prepared(rows, OptionsOf(args, blocks), args);
   DeviceBuffer<uint16_t> out(batch.out_elements());
-  args.plan = reinterpret_cast<std::byte*>(plan->get());
   args.out = out.get();
   CHECK_CUDA(launch(args, nullptr));
   CHECK_CUDA(cudaDeviceSynchronize());
   const std::vector<uint16_t> first = out.Download();
-  if (!out.CanaryIntact() || !plan->CanaryIntact()) return {};
+  const auto intact = [&] {
+    return out.CanaryIntact() && prepared.device->CanaryIntact() &&
+           prepared.workspace->CanaryIntact();
+  };
+  if (!intact()) return {};
   Graph graph([&](cudaStream_t stream) {
     CHECK_CUDA(launch(args, stream));
     CHECK_CUDA(launch(args, stream));
   });
   out.Poison();
+  prepared.workspace->Poison();
   graph.Run();
-  if (!out.CanaryIntact() || out.Download() != first) return {};
+  if (!intact() || out.Download() != first) return {};
   return first;
 }
 
@@ -364,30 +400,184 @@ std::vector<Case> Cases() {
   return cases;
 }
 
+// Few queries of long contexts, which are cut.
+std::vector<Case> CutCases() {
+  constexpr DType kB = DType::kBF16;
+  constexpr DType kE = DType::kF8E4M3;
+  const std::vector<Run> late = {{60, 5000}};
+  const std::vector<Run> mixed = {{37, 6000}, {500, 0}, {1, 3001}, {0, 50}, {129, 63}, {9, 2047}};
+  std::vector<Case> cases;
+  for (const uint32_t dim : {64u, 80u, 96u, 128u, 256u}) {
+    for (const DType dtype : {kB, kE}) {
+      cases.push_back({"late", dim, 8, 2, dtype, 0, late});
+      cases.push_back({"mixed", dim, 6, 2, dtype, 0, mixed});
+      cases.push_back({"window", dim, 8, 2, dtype, 3001, late});
+    }
+  }
+  for (const DType dtype : {kB, kE}) {
+    cases.push_back({"late", 128, 8, 2, dtype, 0, {{60, 16384}}});
+    cases.push_back({"mixed window", 128, 4, 2, dtype, 2000, mixed});
+    cases.push_back({"one KV head", 128, 8, 1, dtype, 0, {{16, 9001}}});
+    cases.push_back({"short parts", 128, 4, 1, dtype, 0, {{33, 2559}}});
+    cases.push_back({"at a boundary", 128, 4, 1, dtype, 0, {{32, 4064}, {64, 4096}}});
+  }
+  for (const uint32_t group : {1u, 5u, 7u, 16u}) {
+    cases.push_back({"group", 128, 2 * group, 2, kB, 0, {{45, 4001}}});
+  }
+  // Little more than a wave of whole tiles.
+  cases.push_back({"a wave and more", 64, 16, 16, kB, 0, {{1100, 6000}}});
+  return cases;
+}
+
+struct Kernel {
+  const char* name;
+  Launcher launch;
+};
+std::vector<Kernel> KernelsFor(const Case& c, bool wgmma) {
+  std::vector<Kernel> kernels = {{"mma", Mma}};
+  if (wgmma && c.dtype == DType::kBF16) kernels.insert(kernels.begin(), {"wgmma", Wgmma});
+  return kernels;
+}
+
+void ReportCase(const Case& c, const Kernel& kernel, const Distance& distance, bool right,
+                const char* more, Report& report) {
+  report.Case(right && distance.l2 < kCaseTolerance && distance.max < kRowTolerance,
+              "%-5s %-4s %-16s head %3u, %2u/%2u heads, window %4d: L2 %.2e, worst row %.2e%s",
+              kernel.name, c.dtype == DType::kBF16 ? "bf16" : "e4m3", c.name, c.head_dim, c.q_heads,
+              c.kv_heads, c.window, distance.l2, distance.max, more);
+}
+
 void CheckCase(const Case& c, uint64_t seed, bool wgmma, Report& report) {
   Batch batch(c, seed);
   const std::vector<double> want = batch.Want();
-  struct Kernel {
-    const char* name;
-    Launcher launch;
-  };
-  std::vector<Kernel> kernels = {{"mma", kernels::cuda::LaunchPrefillMma}};
-  if (wgmma && c.dtype == DType::kBF16) {
-    kernels.insert(kernels.begin(), {"wgmma", kernels::cuda::LaunchPrefillWgmma});
-  }
-  for (const Kernel& kernel : kernels) {
+  for (const Kernel& kernel : KernelsFor(c, wgmma)) {
     const std::vector<uint16_t> got = Execute(batch, batch.rows(), kernel.launch);
-    const Distance distance = Judge(c, batch, got, want);
-    report.Case(distance.l2 < kCaseTolerance && distance.max < kRowTolerance,
-                "%-5s %-4s %-16s head %3u, %2u/%2u heads, window %4d: L2 %.2e, worst row %.2e",
-                kernel.name, c.dtype == DType::kBF16 ? "bf16" : "e4m3", c.name, c.head_dim,
-                c.q_heads, c.kv_heads, c.window, distance.l2, distance.max);
+    ReportCase(c, kernel, Judge(c, batch, got, want), true, "", report);
     bool same = true;
     for (const int chunk : {37, 256}) {
       same &= !got.empty() && Execute(batch, Chunked(batch.rows(), chunk), kernel.launch) == got;
     }
     report.Case(same, "%-5s      the same bits in chunks of 37 and 256", kernel.name);
   }
+}
+
+// As the device would cut, and for few blocks.
+void CheckCutCase(const Case& c, uint64_t seed, bool wgmma, Report& report) {
+  Batch batch(c, seed);
+  const std::vector<double> want = batch.Want();
+  for (const Kernel& kernel : KernelsFor(c, wgmma)) {
+    const uint32_t own = kernels::cuda::PrefillBlocks(c.head_dim, c.dtype);
+    for (const uint32_t blocks : {own, 23u}) {
+      PrefillArgs args = batch.Args();
+      const PrefillPlan plan = Prepared(batch.rows(), OptionsOf(args, blocks), args).plan;
+      char more[64];
+      std::snprintf(more, sizeof(more), ", %u blocks: %u partials", blocks, plan.partials);
+      const Distance distance =
+          Judge(c, batch, Execute(batch, batch.rows(), kernel.launch, blocks), want);
+      ReportCase(c, kernel, distance, blocks != own || plan.merges > 0, more, report);
+    }
+  }
+}
+
+// "" or what is wrong with a plan of `rows`: each tile's keys must be in items once, in parts that
+// begin where both kernels' tiles of keys do, with slots in order for those that are merged.
+std::string FaultOf(std::span<const PrefillRow> rows, const PrefillPlanOptions& options,
+                    PrefillPlan& plan) {
+  using kernels::cuda::kPrefillTileRows;
+  using Item = kernels::cuda::PrefillPlanItem;
+  using Merge = kernels::cuda::PrefillPlanMerge;
+  constexpr size_t kGuard = 256;
+  size_t queries = 0;
+  for (const PrefillRow& row : rows) queries += row.q_rows;
+  const size_t room = kernels::cuda::PrefillPlanBytes(rows.size(), queries, options);
+  std::vector<std::byte> bytes(room + kGuard, std::byte{0xab});
+  plan = kernels::cuda::BuildPrefillPlan(rows, options, bytes.data());
+  if (plan.bytes > room) return "more bytes than it may have";
+  if (std::any_of(bytes.end() - kGuard, bytes.end(), [](auto b) { return b != std::byte{0xab}; })) {
+    return "it wrote behind its room";
+  }
+  const auto& header = *reinterpret_cast<const kernels::cuda::PrefillPlanHeader*>(bytes.data());
+  const std::span items(reinterpret_cast<const Item*>(bytes.data() + header.items_offset),
+                        header.items);
+  const std::span merges(reinterpret_cast<const Merge*>(bytes.data() + header.merges_offset),
+                         header.merges);
+  if (plan.partials > options.partials) return "more slots than there are";
+  std::map<std::tuple<uint32_t, uint32_t, uint32_t>, std::vector<Item>> parts;
+  for (const Item& item : items) parts[{item.run, item.tile, item.kv_head}].push_back(item);
+  std::map<std::tuple<uint32_t, uint32_t, uint32_t>, Merge> merge_of;
+  for (const Merge& merge : merges) merge_of[{merge.run, merge.tile, merge.kv_head}] = merge;
+  const uint32_t group = options.q_heads / options.kv_heads;
+  size_t tiles = 0, slots = 0;
+  for (uint32_t r = 0; r < rows.size(); ++r) {
+    const int pairs = rows[r].q_rows * static_cast<int>(group);
+    for (int tile = 0; tile * kPrefillTileRows < pairs; ++tile) {
+      const int last = std::min((tile + 1) * kPrefillTileRows, pairs) - 1;
+      const int past = rows[r].position + last / static_cast<int>(group) + 1;
+      const int query = tile * kPrefillTileRows / static_cast<int>(group);
+      const int first =
+          options.window > 0 ? std::max(0, rows[r].position + query + 1 - options.window) : 0;
+      for (uint32_t head = 0; head < options.kv_heads; ++head, ++tiles) {
+        const auto key = std::make_tuple(r, static_cast<uint32_t>(tile), head);
+        std::vector<Item>& own = parts[key];
+        std::sort(own.begin(), own.end(),
+                  [](const Item& a, const Item& b) { return a.first_key < b.first_key; });
+        int at = first;
+        for (size_t i = 0; i < own.size(); ++i) {
+          if (static_cast<int>(own[i].first_key) != at || own[i].past_key <= own[i].first_key) {
+            return "keys that no item has, or two";
+          }
+          if (i > 0 && at % 128 != 0) return "a part that begins inside a tile";
+          at = static_cast<int>(own[i].past_key);
+          const bool whole = own.size() == 1;
+          if (whole != (own[i].partial == Item::kWhole)) return "a wrong slot";
+          if (!whole && own[i].partial != static_cast<int>(merge_of[key].partial + i)) {
+            return "slots out of order";
+          }
+        }
+        if (at != past) return "keys that no item has";
+        if (own.size() > 1) slots += own.size();
+        if (own.size() > 1 && merge_of[key].parts != own.size()) return "a wrong merge";
+      }
+    }
+  }
+  if (parts.size() != tiles) return "items of no tile";
+  if (slots != plan.partials) return "slots of no part";
+  return "";
+}
+
+void CheckPlans(Report& report) {
+  Rng rng(99);
+  std::string fault;
+  int cut = 0;
+  constexpr int kPlans = 3000;
+  for (int i = 0; i < kPlans && fault.empty(); ++i) {
+    PrefillPlanOptions options;
+    options.kv_heads = std::vector<uint32_t>{1, 2, 8, 32}[rng.Below(4)];
+    options.q_heads = options.kv_heads * std::vector<uint32_t>{1, 3, 4, 8, 128}[rng.Below(5)];
+    options.window = std::vector<int>{0, 0, 100, 1000, 5000}[rng.Below(5)];
+    options.blocks = std::vector<uint32_t>{1, 7, 132, 264}[rng.Below(4)];
+    options.partials = rng.Below(8) == 0 ? 0 : kernels::cuda::PrefillPartials(options.blocks);
+    std::vector<PrefillRow> rows(1 + rng.Below(5));
+    for (PrefillRow& row : rows) {
+      row.q_rows = static_cast<int>(rng.Below(1u << rng.Below(11)));
+      row.position = static_cast<int>(rng.Below(1u << rng.Below(18)));
+    }
+    PrefillPlan plan;
+    fault = FaultOf(rows, options, plan);
+    cut += plan.merges > 0 ? 1 : 0;
+  }
+  report.Case(fault.empty() && cut > kPlans / 10, "%d plans, %d of them cut %s", kPlans, cut,
+              fault.c_str());
+  // What fills the device stays whole.
+  bool whole = true;
+  for (const int position : {0, 16384, 57344}) {
+    for (const int queries : {4096, 8192}) {
+      const PrefillRow row = {nullptr, 0, 0, queries, position};
+      PrefillPlan plan;
+      whole &= FaultOf({&row, 1}, {32, 8, 0, 132, 528}, plan).empty() && plan.merges == 0;
+    }
+  }
+  report.Case(whole, "plans of 4096 and 8192 queries are not cut");
 }
 
 __global__ void FillNormal(uint16_t* out, size_t count, uint64_t seed) {
@@ -406,26 +596,31 @@ __global__ void FillNormal(uint16_t* out, size_t count, uint64_t seed) {
 struct Shape {
   uint32_t head_dim, q_heads, kv_heads;
   int runs, q_rows, position, window;
+  DType dtype = DType::kBF16;
+  int layers = 1;  // that launches take in turn, each with pages of its own
 };
 
-// Milliseconds and the rate over the products that the mask leaves.
-void Time(const Shape& s, Launcher launch, const char* name) {
+// Milliseconds and the rate over the products that the mask leaves; with `bandwidth` also what
+// reading the keys and values once takes.
+void Time(const Shape& s, Launcher launch, const char* name, double bandwidth = 0) {
   const int length = s.position + s.q_rows;
   const int pages = (length + kPageTokens - 1) / kPageTokens;
-  const size_t page_bytes = size_t{4} * kPageTokens * s.kv_heads * s.head_dim;
+  const uint32_t bytes = s.dtype == DType::kBF16 ? 2 : 1;
+  const size_t page_bytes = size_t{2} * kPageTokens * s.kv_heads * s.head_dim * bytes;
   const size_t elements = size_t(s.runs) * s.q_rows * s.q_heads * s.head_dim;
-  DeviceBuffer<uint16_t> q(elements), out(elements), arena(pages * page_bytes / 2 * s.runs);
+  std::vector<PageId> table(size_t(pages) * s.runs * s.layers);
+  DeviceBuffer<uint16_t> q(elements), out(elements), arena(table.size() * page_bytes / 2);
   FillNormal<<<1024, 256>>>(q.get(), q.size(), 1);
-  FillNormal<<<1024, 256>>>(arena.get(), arena.size(), 2);
-  std::vector<PageId> table(size_t(pages) * s.runs);
+  if (s.dtype == DType::kBF16) FillNormal<<<1024, 256>>>(arena.get(), arena.size(), 2);
+  if (s.dtype != DType::kBF16) CHECK_CUDA(cudaMemset(arena.get(), 0x2c, arena.size() * 2));
   for (size_t i = 0; i < table.size(); ++i) {
     table[i] = PageId(static_cast<uint32_t>(i * 7919 % table.size() * (page_bytes / 512)));
   }
   DeviceBuffer<PageId> tables(table);
   std::vector<PrefillRow> rows;
   for (int r = 0; r < s.runs; ++r) {
-    rows.push_back({tables.get() + size_t(r) * pages, static_cast<uint32_t>(pages), r * s.q_rows,
-                    s.q_rows, s.position});
+    rows.push_back({tables.get() + size_t(r) * pages * s.layers, static_cast<uint32_t>(pages),
+                    r * s.q_rows, s.q_rows, s.position});
   }
   PrefillArgs args;
   args.q = q.get();
@@ -435,42 +630,69 @@ void Time(const Shape& s, Launcher launch, const char* name) {
   args.kv_heads = s.kv_heads;
   args.head_dim = s.head_dim;
   args.q_stride = int64_t{s.q_heads} * s.head_dim;
+  args.kv_dtype = s.dtype;
   args.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
   args.window = s.window;
-  const auto plan = UploadPlan(rows, args);
-  args.plan = reinterpret_cast<std::byte*>(plan->get());
+  const Prepared prepared(rows, OptionsOf(args, kernels::cuda::PrefillBlocks(s.head_dim, s.dtype)),
+                          args);
   double seen = 0;
   for (int i = 0; i < s.q_rows; ++i) {
     const int keys = s.position + i + 1;
     seen += s.window > 0 ? std::min(keys, s.window) : keys;
   }
   const double flops = 4 * seen * s.runs * s.q_heads * s.head_dim;
-  Graph graph([&](cudaStream_t stream) { CHECK_CUDA(launch(args, stream)); });
-  const double ms = graph.MedianMs(20);
+  Graph graph([&](cudaStream_t stream) {
+    for (int layer = 0; layer < s.layers; ++layer) {
+      args.table = static_cast<uint32_t>(layer);
+      CHECK_CUDA(launch(args, stream));
+    }
+  });
+  const double ms = graph.MedianMs(20) / s.layers;
   std::printf(
       "%-5s head %3u, %2u/%u heads, %2d x %5d queries at %5d, window %4d: %8.3f ms, "
-      "%5.0f TFLOP/s (%.2f of 750)\n",
+      "%5.0f TFLOP/s (%.2f of 750)",
       name, s.head_dim, s.q_heads, s.kv_heads, s.runs, s.q_rows, s.position, s.window, ms,
       flops / ms * 1e-9, flops / ms * 1e-9 / 750);
+  if (bandwidth > 0) {
+    const double read = 1e3 * static_cast<double>(page_bytes) * pages * s.runs / bandwidth;
+    std::printf(", %.3f ms to read (%.2f), %u parts", read, read / ms, prepared.plan.partials);
+  }
+  std::printf("\n");
 }
 
-// With `all` false, the three lengths that matter most.
-void Bench(bool all) {
-  const Launcher wgmma = kernels::cuda::LaunchPrefillWgmma;
-  for (const int length : {4096, 16384, 65536}) Time({128, 32, 8, 1, length, 0, 0}, wgmma, "wgmma");
-  if (!all) return;
-  Time({128, 32, 8, 1, 2048, 30720, 0}, wgmma, "wgmma");
-  Time({128, 32, 8, 1, 512, 32256, 0}, wgmma, "wgmma");
-  Time({128, 32, 8, 16, 1024, 0, 0}, wgmma, "wgmma");
-  Time({128, 32, 8, 1, 16384, 0, 1024}, wgmma, "wgmma");
-  Time({128, 32, 32, 1, 8192, 0, 0}, wgmma, "wgmma");
-  Time({64, 32, 8, 1, 16384, 0, 0}, wgmma, "wgmma");
-  Time({80, 32, 8, 1, 16384, 0, 0}, wgmma, "wgmma");
-  Time({96, 32, 8, 1, 16384, 0, 0}, wgmma, "wgmma");
-  Time({256, 16, 4, 1, 16384, 0, 0}, wgmma, "wgmma");
-  for (const uint32_t dim : {64u, 128u, 256u}) {
-    Time({dim, 32, 8, 1, 4096, 0, 0}, kernels::cuda::LaunchPrefillMma, "mma");
+// The last rows of a prompt whose others were cached, beside a chain of such launches.
+void BenchFew() {
+  const double bandwidth = CopyBandwidth();
+  for (const int context : {16384, 65536}) {
+    for (const int rows : {16, 60, 256}) {
+      Shape s = {128, 32, 8, 1, rows, context - rows, 0, DType::kBF16, 4};
+      Time(s, Wgmma, "wgmma", bandwidth);
+      s.dtype = DType::kF8E4M3;
+      Time(s, Mma, "e4m3", bandwidth);
+    }
   }
+  Time({128, 32, 8, 1, 528, 15856, 0, DType::kBF16, 4}, Wgmma, "wgmma", bandwidth);
+  Time({128, 32, 8, 1, 512, 32256, 0, DType::kBF16, 4}, Wgmma, "wgmma", bandwidth);
+}
+
+// The three lengths that matter most.
+void BenchLong() {
+  for (const int length : {4096, 16384, 65536}) Time({128, 32, 8, 1, length, 0, 0}, Wgmma, "wgmma");
+}
+
+void Bench() {
+  BenchLong();
+  Time({128, 32, 8, 1, 2048, 30720, 0}, Wgmma, "wgmma");
+  Time({128, 32, 8, 1, 512, 32256, 0}, Wgmma, "wgmma");
+  Time({128, 32, 8, 16, 1024, 0, 0}, Wgmma, "wgmma");
+  Time({128, 32, 8, 1, 16384, 0, 1024}, Wgmma, "wgmma");
+  Time({128, 32, 32, 1, 8192, 0, 0}, Wgmma, "wgmma");
+  Time({64, 32, 8, 1, 16384, 0, 0}, Wgmma, "wgmma");
+  Time({80, 32, 8, 1, 16384, 0, 0}, Wgmma, "wgmma");
+  Time({96, 32, 8, 1, 16384, 0, 0}, Wgmma, "wgmma");
+  Time({256, 16, 4, 1, 16384, 0, 0}, Wgmma, "wgmma");
+  for (const uint32_t dim : {64u, 128u, 256u}) Time({dim, 32, 8, 1, 4096, 0, 0}, Mma, "mma");
+  BenchFew();
 }
 
 }  // namespace
@@ -478,15 +700,19 @@ void Bench(bool all) {
 
 int main(int argc, char** argv) {
   using namespace tessera::check;
+  const std::string mode = argc > 1 ? argv[1] : "";
+  Report report;
+  if (mode.empty() || mode == "--plans") CheckPlans(report);
+  if (mode == "--plans") return report.Finish();
   cudaDeviceProp properties;
   CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
   std::printf("%s\n", properties.name);
-  if (argc > 1 && std::strncmp(argv[1], "--bench", 7) == 0) {
-    Bench(std::strcmp(argv[1], "--bench-long") != 0);
+  if (!mode.empty()) {
+    mode == "--bench-long" ? BenchLong() : mode == "--bench-few" ? BenchFew() : Bench();
     return 0;
   }
-  Report report;
   uint64_t seed = 1;
   for (const Case& c : Cases()) CheckCase(c, ++seed, properties.major == 9, report);
+  for (const Case& c : CutCases()) CheckCutCase(c, ++seed, properties.major == 9, report);
   return report.Finish();
 }
