@@ -67,7 +67,7 @@ inline constexpr int64_t kRowBlock = 252;
 inline constexpr int64_t kTilePair = 2;          // times 16 outputs that take an activation tile
 inline constexpr int64_t kTileChunk = 8;         // groups that are unpacked at a time
 inline constexpr int64_t kTileRing = 4;          // groups whose products wait to be added
-inline constexpr int64_t kTileGroupBytes = 512;  // of 16 outputs, unpacked
+inline constexpr int64_t kTileGroupBytes = 512;  // of 16 outputs, unpacked, or of 16 rows
 inline constexpr int64_t kTileDots = kTileRows * kTileRows;
 // Rows of a call: unpacking is paid once for all of them, and they stay in the second-level cache.
 [[nodiscard]] constexpr int64_t TileRowBlock(int64_t in) { return in <= 4096 ? 128 : 64; }
@@ -75,7 +75,7 @@ inline constexpr int64_t kTileDots = kTileRows * kTileRows;
   const int64_t passes = TileRowBlock(in) / kTileRows;
   const int64_t weights = kTileChunk * kTilePair * (kTileGroupBytes + 4 * 2 * kTileRows);
   const int64_t sums = 4 * (kTileRing + passes) * kTilePair * kTileDots;
-  return weights + sums + TileRowBlock(in) * (in / 32) * 4;
+  return weights + sums + passes * (in / 32) * (kTileGroupBytes + 4 * 2 * kTileRows);
 }
 
 inline constexpr uint64_t kPageUnit = 512;  // bytes; a page's number counts these

@@ -8,8 +8,9 @@
 //
 // The products of a group fill two of four C tiles while those of the group before are stored and
 // the float sums of the two before are added, some rows between each two products: what is
-// multiplied, moved and added at a time belongs to different groups. Few groups are unpacked at a
-// time, so that what a pass reads stays in the first-level cache.
+// multiplied, moved and added at a time belongs to different groups. All that a pass reads is small
+// enough for the first-level cache: rows are laid out by group, once for all calls of a thread that
+// follow each other with the same, and few groups are unpacked at a time.
 //
 // Beside tiles a core multiplies and converts vectors of floats on one of its two ports, but adds
 // them on both: that is why sums become floats by additions (Float).
@@ -24,25 +25,27 @@ namespace tessera::kernels::cpu {
 
 // What a thread has in LinearCall::scratch. Of kTilePair times 16 outputs: codes
 // [kTileChunk][pair][8][16][4] and the scales and minima of their groups [kTileChunk][pair][16]. Of
-// the rows of a call, 16 to a pass: sums [passes][pair][16 rows][16 outputs], and d_x * sum_x
-// [rows][groups].
+// the rows of a call, 16 to a pass: codes [passes][groups][16 rows][32], d_x and d_x * sum_x
+// [passes][groups][2][16 rows], sums [passes][pair][16 rows][16 outputs].
 template <class S>
 struct TileScratch {
   TileScratch(const LinearCall& c, int64_t passes)
       : groups(c.in / 32),
         codes(reinterpret_cast<int8_t*>(c.scratch)),
-        dots(reinterpret_cast<int32_t*>(codes + kTileChunk * kTilePair * kTileGroupBytes)),
+        q(codes + kTileChunk * kTilePair * kTileGroupBytes),
+        dots(reinterpret_cast<int32_t*>(q + passes * groups * kTileGroupBytes)),
         d(reinterpret_cast<float*>(dots + kTileRing * kTilePair * kTileDots)),
         m(d + kTileChunk * kTilePair * kTileRows),
         acc(m + kTileChunk * kTilePair * kTileRows),
-        sums(acc + passes * kTilePair * kTileDots) {}
+        x(acc + passes * kTilePair * kTileDots) {}
   int64_t groups;
   int8_t* codes;
+  int8_t* q;
   int32_t* dots;  // of the last groups: [kTileRing][pair][16 rows][16 outputs]
   float* d;
   float* m;
   float* acc;
-  float* sums;
+  float* x;
 };
 
 // One pass: `rows` <= 16 rows, the groups of a chunk, kTiles times 16 outputs. Of no weight type.
@@ -55,11 +58,8 @@ struct TilePass {
   const TileScratch<S>& s;
   int32_t rows;
   int64_t groups;
-  // Of the first row and group; rows are `in`, or `in` / 32, apart.
-  int64_t in;
-  const int8_t* q;
-  const float* scale;
-  const float* sum;
+  const int8_t* q;  // of the first group
+  const float* x;
   float* acc;
   // What is unpacked after this chunk, of those tiles that this pass brings into the cache, and
   // bytes of two of its groups.
@@ -81,7 +81,7 @@ struct TilePass {
 
   // C tiles 2 * kSet and the next are those of a group.
   TESSERA_SIMD void TakeRows(const TilePass& p, int64_t group) {
-    T::template Load<6>(p.q + group * 32, p.in);
+    T::template Load<6>(p.q + group * kTileGroupBytes, 32);
   }
   template <int kSet, int kTile>
   TESSERA_SIMD void Product(const TilePass& p, int64_t group) {
@@ -114,12 +114,12 @@ struct TilePass {
     }
 #pragma GCC unroll 2
     for (int64_t g = group; g < group + kCount; ++g) {
-      int64_t at = row * p.s.groups + g;
+      const float* x = p.x + g * 2 * kTileRows + row;
 #pragma GCC unroll 4
-      for (int r = 0; r < kRows; ++r, at += p.s.groups) {
-        const F scale = S::Set1(p.scale[at]);
+      for (int r = 0; r < kRows; ++r) {
+        const F scale = S::Set1(x[r]);
         F sum;
-        if constexpr (kMin) sum = S::Set1(p.sum[at]);
+        if constexpr (kMin) sum = S::Set1(x[kTileRows + r]);
 #pragma GCC unroll 2
         for (int t = 0; t < kTiles; ++t) {
           const int64_t place = (g * kTilePair + t) * kTileRows;
@@ -266,6 +266,27 @@ struct TileLinear {
     return from;
   }
 
+  // Lays out the call's rows by group.
+  static void TakeRows(const LinearCall& c, const Passes& passes, const Scratch& s) {
+    for (int32_t p = 0; p < passes.count; ++p) {
+      for (int32_t r = 0; r < passes.each; ++r) {
+        const int64_t row = c.row_begin + passes.Begin(p) + r;
+        const int8_t* q = c.q + row * c.in;
+        const float* scale = c.x_scale + row * s.groups;
+        const int16_t* sum = c.x_sum + row * s.groups * 2;
+        int8_t* to = s.q + p * s.groups * kTileGroupBytes + r * 32;
+        float* x = s.x + p * s.groups * 2 * kTileRows + r;
+        for (int64_t g = 0; g < s.groups; ++g, to += kTileGroupBytes, x += 2 * kTileRows) {
+          __builtin_memcpy(to, q + g * 32, 32);
+          x[0] = scale[g];
+          if constexpr (Scales::kMin) {
+            x[kTileRows] = scale[g] * static_cast<float>(sum[2 * g] + sum[2 * g + 1]);
+          }
+        }
+      }
+    }
+  }
+
   template <int kTiles>
   static void Finish(const LinearCall& c, const Passes& passes, const Scratch& s, int32_t tile) {
     for (int32_t p = 0; p < passes.count; ++p) {
@@ -292,18 +313,15 @@ struct TileLinear {
       // After a tile's last group the tiles after these go on.
       const int64_t skip = g + count == s.groups ? (kTiles - 1) * c.tile_bytes : 0;
       for (int32_t p = 0; p < passes.count; ++p) {
-        const int64_t row = passes.Begin(p);
-        TilePass<S, T, kTiles, Scales::kMin> pass = {
-            .s = s,
-            .rows = passes.each,
-            .groups = count,
-            .in = c.in,
-            .q = c.q + (c.row_begin + row) * c.in + g * 32,
-            .scale = c.x_scale + (c.row_begin + row) * s.groups + g,
-            .sum = s.sums + row * s.groups + g,
-            .acc = s.acc + p * kTilePair * kTileDots,
-            .ahead = {},
-            .ahead_bytes = 2 * kTile.unit_bytes / kUnit};
+        const int64_t at = p * s.groups + g;
+        TilePass<S, T, kTiles, Scales::kMin> pass = {.s = s,
+                                                     .rows = passes.each,
+                                                     .groups = count,
+                                                     .q = s.q + at * kTileGroupBytes,
+                                                     .x = s.x + at * 2 * kTileRows,
+                                                     .acc = s.acc + p * kTilePair * kTileDots,
+                                                     .ahead = {},
+                                                     .ahead_bytes = 2 * kTile.unit_bytes / kUnit};
         for (int t = p; t < kTiles; t += passes.count) pass.ahead[t] = from[t] + skip;
         pass.Run(pass);
       }
@@ -315,9 +333,7 @@ struct TileLinear {
   static void Call(const LinearCall& c) {
     const Passes passes(c);
     const Scratch s(c, passes.count);
-    if constexpr (Scales::kMin) {
-      if (c.rows_kept == 0) ScaledSums<S>(c, s.sums);
-    }
+    if (c.rows_kept == 0) TakeRows(c, passes, s);
     Configure(passes.each);
     int32_t tile = c.tile_begin;
     for (; tile + kTilePair <= c.tile_end; tile += kTilePair) {
