@@ -1,11 +1,12 @@
 """What a figure of the section `cpu` could be at most on this machine: bytes and operations over measured peaks.
 
 Counted: the weights once a step, and what decoding rows read of keys and values, over what as many threads read from so
-much memory; int8 products over the peak of the instruction set chosen (of tiles where there are some); the float steps
-of each group of 32, which the one arithmetic of every set asks for (a conversion, a product and a fused sum, and one more
-for a minimum), and attention's products, over the float peaks. An instruction is two operations, as a fused sum is. Tiles
-multiply beside the vectors; without tiles products and float steps share their ports and add up. Memory and arithmetic
-overlap. Not counted: unpacking, quantizing, exponentials, norms, gates, barriers, and what one core has in flight towards
+much memory; int8 products over the peak of the instruction set chosen (of tiles where there are some, whose products of 64 k a
+group fills by half); the float steps of each group of 32, which the one arithmetic of every set asks for (a conversion, a
+product and a fused sum, and one more for a minimum), and attention's products, over the float peaks. An instruction is
+two operations, as a fused sum is. Tiles multiply beside the vectors, which then convert by additions and make products
+and sums at a peak of their own (float32_tiles); without tiles products and float steps share their ports and add up.
+Memory and arithmetic overlap. Not counted: unpacking, quantizing, exponentials, norms, gates, barriers, and what one core has in flight towards
 memory. So it is a bound, not an estimate: nothing gets there.
 """
 
@@ -87,6 +88,12 @@ def bound(shape, figure, context, read_bytes_per_s, peaks):
     floats = sum(2 * FLOAT_STEPS[product.kind] * product.elements / GROUP * count for product, count in launches)
     attention = 4 * shape.q_width * seen * rows * shape.layers
     tiles = "bf16" in peaks
-    products_s = products / peaks["int8"] + (attention / peaks["bf16"] if tiles else 0)
-    floats_s = (floats + (0 if tiles else attention)) / peaks["float32"]
+    if tiles:
+        # Beside tiles, or in turns with them.
+        beside = sum(2 * (FLOAT_STEPS[product.kind] - 1) * product.elements / GROUP * count for product, count in launches)
+        products_s = 2 * products / peaks["int8"] + attention / peaks["bf16"]
+        floats_s = min(products_s + floats / peaks["float32"], beside / peaks["float32_tiles"])
+    else:
+        products_s = products / peaks["int8"]
+        floats_s = (floats + attention) / peaks["float32"]
     return Bound(rows, size / read_bytes_per_s, products_s, floats_s, tiles)
