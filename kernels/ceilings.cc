@@ -160,7 +160,7 @@ constexpr Loop kLoops[] = {
     {CpuIsa::kAmx, "int8", &AmxInt8, 4 * 16 * 16 * 64 * 2.0},
     {CpuIsa::kAmx, "bf16", &AmxBf16, 4 * 16 * 16 * 32 * 2.0},
     {CpuIsa::kAmx, "float32", &Avx512Float, kChains * 16 * 2.0},
-    {CpuIsa::kAmx, "float32_tiles", &AmxFloat, kTurns * kChains * 16 * 2.0},
+    {CpuIsa::kAmx, "float32_tiles", &AmxFloat, kTurns* kChains * 16 * 2.0},
     {CpuIsa::kAvx2, "int8", &Avx2Int8, kChains * 32 * 2.0},
     {CpuIsa::kAvx2, "float32", &Avx2Float, kChains * 8 * 2.0},
     {CpuIsa::kAvx512, "int8", &Avx512Int8, kChains * 64 * 2.0},
