@@ -265,7 +265,7 @@ cudaError_t Mma(const PrefillArgs& args, cudaStream_t stream) {
 // For `blocks` that run at a time, 0: nothing is cut.
 PrefillPlanOptions OptionsOf(const PrefillArgs& args, uint32_t blocks) {
   const bool cut = blocks > 0;
-  if (!cut) blocks = kernels::cuda::PrefillBlocks(args.head_dim, args.kv_dtype);
+  if (!cut) blocks = kernels::cuda::PrefillBlocks(args.head_dim);
   return {.q_heads = args.q_heads,
           .kv_heads = args.kv_heads,
           .window = args.window,
@@ -466,7 +466,7 @@ void CheckCutCase(const Case& c, uint64_t seed, bool wgmma, Report& report) {
   Batch batch(c, seed);
   const std::vector<double> want = batch.Want();
   for (const Kernel& kernel : KernelsFor(c, wgmma)) {
-    const uint32_t own = kernels::cuda::PrefillBlocks(c.head_dim, c.dtype);
+    const uint32_t own = kernels::cuda::PrefillBlocks(c.head_dim);
     for (const uint32_t blocks : {own, 23u}) {
       PrefillArgs args = batch.Args();
       const PrefillPlan plan = Prepared(batch.rows(), OptionsOf(args, blocks), args).plan;
@@ -633,8 +633,7 @@ void Time(const Shape& s, Launcher launch, const char* name, double bandwidth = 
   args.kv_dtype = s.dtype;
   args.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
   args.window = s.window;
-  const Prepared prepared(rows, OptionsOf(args, kernels::cuda::PrefillBlocks(s.head_dim, s.dtype)),
-                          args);
+  const Prepared prepared(rows, OptionsOf(args, kernels::cuda::PrefillBlocks(s.head_dim)), args);
   double seen = 0;
   for (int i = 0; i < s.q_rows; ++i) {
     const int keys = s.position + i + 1;
