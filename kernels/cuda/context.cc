@@ -263,7 +263,7 @@ DecodePlanOptions CudaContext::PlanOptions(const AttentionShape& shape, DecodeSp
 }
 
 PrefillPlanOptions CudaContext::PrefillOptions(const AttentionShape& shape) const {
-  const uint32_t blocks = PrefillBlocks(shape.kv.head_dim, shape.kv.dtype);
+  const uint32_t blocks = PrefillBlocks(shape.kv.head_dim);
   // Where a context is cut depends on the step's other rows.
   const uint32_t partials = numerics_ == Numerics::kFast ? PrefillPartials(blocks) : 0;
   return {.q_heads = static_cast<uint32_t>(shape.q_heads),

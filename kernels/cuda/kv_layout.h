@@ -34,6 +34,11 @@ TESSERA_HOST_DEVICE constexpr uint32_t PanelWidth(uint32_t left) {
   return left >= 128 ? 128 : left >= 64 ? 64 : left >= 32 ? 32 : 16;
 }
 
+// What the numbers of a token's 16-byte chunks are swizzled with in a panel of `width` bytes.
+TESSERA_HOST_DEVICE constexpr uint32_t PanelSwizzle(uint32_t token, uint32_t width) {
+  return width == 128 ? token & 7 : width == 64 ? token / 2 & 3 : width == 32 ? token / 4 & 1 : 0;
+}
+
 // Offset of byte `column` of token `token` in a plane whose rows have `row_bytes` bytes (a multiple
 // of 16).
 TESSERA_HOST_DEVICE constexpr uint32_t PlaneOffset(uint32_t token, uint32_t column,
@@ -44,8 +49,7 @@ TESSERA_HOST_DEVICE constexpr uint32_t PlaneOffset(uint32_t token, uint32_t colu
     panel += width;
     width = PanelWidth(row_bytes - panel);
   }
-  uint32_t chunk = (column - panel) / 16;
-  chunk ^= width == 128 ? token & 7 : width == 64 ? token / 2 & 3 : width == 32 ? token / 4 & 1 : 0;
+  const uint32_t chunk = (column - panel) / 16 ^ PanelSwizzle(token, width);
   return panel * 64 + token * width + chunk * 16 + column % 16;
 }
 

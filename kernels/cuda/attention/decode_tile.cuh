@@ -3,12 +3,11 @@
 // product and dimensions those of the second, so that few columns waste no tensor work.
 #pragma once
 
-#include <cuda_fp16.h>
-
 #include <cstdint>
 #include <type_traits>
 
 #include "kernels/cuda/attention/decode_ring.cuh"
+#include "kernels/cuda/attention/half.cuh"
 #include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/ptx.cuh"
 
@@ -73,23 +72,6 @@ __device__ __forceinline__ uint32_t TransposeMatrix(uint32_t fragment) {
   return transposed;
 }
 
-// Two e4m3 in the low 16 bits to two f16.
-__device__ __forceinline__ uint32_t HalfFromE4m3(uint32_t pair) {
-  uint32_t result;
-#if __CUDA_ARCH__ >= 890
-  asm("{\n.reg .b16 low;\ncvt.u16.u32 low, %1;\ncvt.rn.f16x2.e4m3x2 %0, low;\n}\n"
-      : "=r"(result)
-      : "r"(pair));
-#else
-  // The exponent bias differs by 8; subnormals come out right, not-a-number becomes 480.
-  const uint32_t spread = __byte_perm(pair, 0, 0x1404);
-  const uint32_t bits = (spread & 0x80008000u) | (spread & 0x7f007f00u) >> 1;
-  const __half2 scaled = __hmul2(*reinterpret_cast<const __half2*>(&bits), __float2half2_rn(256.f));
-  result = *reinterpret_cast<const uint32_t*>(&scaled);
-#endif
-  return result;
-}
-
 template <typename Shape>
 __device__ __forceinline__ void Mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
                                     uint32_t b1) {
@@ -104,16 +86,8 @@ __device__ __forceinline__ void Mma(float (&d)[4], const uint32_t (&a)[4], uint3
 template <typename Shape>
 __device__ __forceinline__ uint4 QueryBits(uint4 bits) {
   if constexpr (Shape::kIsE4m3) {
-    uint32_t* words = &bits.x;
-#pragma unroll
-    for (int w = 0; w < 4; ++w) {
-      float2 pair = __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&words[w]));
-      // Past f16's range a query saturates; comparisons leave not-a-number alone.
-      pair.x = pair.x > 65504.f ? 65504.f : pair.x < -65504.f ? -65504.f : pair.x;
-      pair.y = pair.y > 65504.f ? 65504.f : pair.y < -65504.f ? -65504.f : pair.y;
-      const __half2 halves = __float22half2_rn(pair);
-      words[w] = *reinterpret_cast<const uint32_t*>(&halves);
-    }
+    bits = make_uint4(HalfFromBf16(bits.x), HalfFromBf16(bits.y), HalfFromBf16(bits.z),
+                      HalfFromBf16(bits.w));
   }
   return bits;
 }

@@ -5,14 +5,12 @@
 namespace tessera::kernels::cuda {
 namespace {
 
-bool UsesWgmma(DType kv_dtype) {
-  return CurrentDeviceFacts().major == 9 && kv_dtype == DType::kBF16;
-}
+bool UsesWgmma() { return CurrentDeviceFacts().major == 9; }
 
 }  // namespace
 
-uint32_t PrefillBlocks(uint32_t head_dim, DType kv_dtype) {
-  const int of_each = UsesWgmma(kv_dtype) ? 1 : PrefillMmaBlocks(head_dim);
+uint32_t PrefillBlocks(uint32_t head_dim) {
+  const int of_each = UsesWgmma() ? 1 : PrefillMmaBlocks(head_dim);
   return static_cast<uint32_t>(CurrentDeviceFacts().multiprocessors * of_each);
 }
 
@@ -44,7 +42,7 @@ std::string MissingPrefill(const PrefillArgs& args) {
 
 cudaError_t LaunchPrefill(const PrefillArgs& args, cudaStream_t stream) {
   const cudaError_t error =
-      UsesWgmma(args.kv_dtype) ? LaunchPrefillWgmma(args, stream) : LaunchPrefillMma(args, stream);
+      UsesWgmma() ? LaunchPrefillWgmma(args, stream) : LaunchPrefillMma(args, stream);
   return error != cudaSuccess || args.merges == 0 ? error : LaunchPrefillMerge(args, stream);
 }
 

@@ -7,6 +7,10 @@
 // Where a plan has too few tiles of queries for the device, contexts are cut: the parts' sums
 // (float32) meet in a workspace, and a second kernel adds them in the context's order.
 //
+// Arithmetic: scores and sums in float32; softmax weights are rounded before they meet the values,
+// to bf16, or to f16 where wgmma reads e4m3 pages. There queries are rounded to f16 as well,
+// saturating beyond its range, as decode attention does.
+//
 // What a row's bits depend on: its query and the keys and values that it sees, in tiles that begin
 // at multiples of 128 tokens (64 for heads of 256 and with mma.sync) from the sequence's start, and
 // how its context is cut. Without partials (PrefillPlanOptions) nothing is: then bits do not depend
@@ -52,7 +56,7 @@ struct PrefillPlan {
 };
 
 // Thread blocks of a launch that the current device runs at a time.
-[[nodiscard]] uint32_t PrefillBlocks(uint32_t head_dim, DType kv_dtype);
+[[nodiscard]] uint32_t PrefillBlocks(uint32_t head_dim);
 // Slots that a plan for so many blocks makes good use of, and bytes of a workspace of `partials`.
 // The workspace's contents mean nothing between launches.
 [[nodiscard]] uint32_t PrefillPartials(uint32_t blocks);
@@ -95,8 +99,8 @@ struct PrefillArgs {
 // Asks for nothing but what MissingPrefill accepts. Capturable.
 cudaError_t LaunchPrefill(const PrefillArgs& args, cudaStream_t stream);
 
-// The two kernels that LaunchPrefill chooses from, for its use and for checks: wgmma (bf16 pages,
-// compute capability 9.0) and mma.sync. Parts stay unmerged.
+// The two kernels that LaunchPrefill chooses from, for its use and for checks: wgmma (compute
+// capability 9.0) and mma.sync. Parts stay unmerged.
 cudaError_t LaunchPrefillWgmma(const PrefillArgs& args, cudaStream_t stream);
 cudaError_t LaunchPrefillMma(const PrefillArgs& args, cudaStream_t stream);
 // Adds the parts that either left.

@@ -129,7 +129,7 @@ __device__ __forceinline__ void MultiplyValues(float (&output)[kDim / 2],
 #pragma unroll
   for (int step = 0; step < kKeys / 16; ++step) {
     uint32_t a[4];
-    prefill::PackWeights(weight, step, a);
+    prefill::PackWeights<__nv_bfloat16>(weight, step, a);
     const int key = step * 16 + lane % 16;
 #pragma unroll
     for (int pair = 0; pair < kDim / 16; ++pair) {
@@ -152,7 +152,7 @@ __device__ __forceinline__ void RunItem(const KernelArgs& args, const Item& item
   float output[kDim / 2] = {};
   float score[kKeys / 2];
 
-  prefill::LoadQueries<kDim, kThreads>(args, item, static_cast<int>(threadIdx.x), shared);
+  prefill::LoadQueries<kDim, kThreads>(args, item, threadIdx.x, shared);
   int page = item.first_key / kKeys;
   const int last = item.last_key / kKeys;
   LoadPlane<kDim, kE4m3>(args, item, page, 0, shared + S::kRawKeysAt);

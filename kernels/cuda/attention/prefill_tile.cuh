@@ -7,9 +7,12 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <cmath>
+#include <type_traits>
 
+#include "kernels/cuda/attention/half.cuh"
 #include "kernels/cuda/attention/prefill.h"
 #include "kernels/cuda/attention/prefill_plan.h"
 #include "kernels/cuda/kv_layout.h"
@@ -85,23 +88,51 @@ __device__ __forceinline__ int64_t RowOffset(const KernelArgs& args, const Item&
   return (item.q_begin + query) * stride + int64_t{head} * args.call.head_dim;
 }
 
-// Starts the copy of a tile's queries to `shared`: two planes of 64 rows, each as kv_layout.h has
-// them. Rows past the item's are zeros. `thread` counts from 0 to kThreads - 1.
+// Calls visit(row, chunk, offset) for a thread's chunks of 16 bytes of a tile's queries, which lie
+// in shared memory as two planes of 64 rows, each as kv_layout.h has them. `thread` counts from 0
+// to kThreads - 1.
+template <int kDim, int kThreads, int kColumn = 0, typename Visit>
+__device__ __forceinline__ void ForQueryChunks(uint32_t thread, const Visit& visit) {
+  constexpr int kWidth = PanelWidth(2 * kDim - kColumn);
+  constexpr int kPanels = kWidth == 128 ? (2 * kDim - kColumn) / 128 : 1;
+  constexpr int kChunks = kWidth / 16;
+  const uint32_t chunk = thread % kChunks;
+#pragma unroll 2
+  for (uint32_t row = thread / kChunks; row < kPrefillTileRows; row += kThreads / kChunks) {
+    const uint32_t offset = row / 64 * PlaneBytes(kDim, 2) + kColumn * 64 + row % 64 * kWidth +
+                            (chunk ^ PanelSwizzle(row, kWidth)) * 16;
+#pragma unroll
+    for (int panel = 0; panel < kPanels; ++panel) {
+      visit(static_cast<int>(row), static_cast<int>(kColumn / 16 + panel * kChunks + chunk),
+            offset + panel * kWidth * 64);
+    }
+  }
+  constexpr int kNext = kColumn + kPanels * kWidth;
+  if constexpr (kNext < 2 * kDim) ForQueryChunks<kDim, kThreads, kNext>(thread, visit);
+}
+
+// Starts the copy of a tile's queries to `shared`. Rows past the item's are zeros.
 template <int kDim, int kThreads>
-__device__ __forceinline__ void LoadQueries(const KernelArgs& args, const Item& item, int thread,
-                                            std::byte* shared) {
-  constexpr int kChunks = kDim / 8;  // of 16 bytes
+__device__ __forceinline__ void LoadQueries(const KernelArgs& args, const Item& item,
+                                            uint32_t thread, std::byte* shared) {
   const auto* q = static_cast<const __nv_bfloat16*>(args.call.q);
-  for (int i = thread; i < kPrefillTileRows * kChunks; i += kThreads) {
-    const int row = i / kChunks;
-    const int chunk = i % kChunks;
+  ForQueryChunks<kDim, kThreads>(thread, [&](int row, int chunk, uint32_t offset) {
     const bool inside = row < item.pairs;
     const __nv_bfloat16* from =
         inside ? q + RowOffset(args, item, row, args.call.q_stride) + chunk * 8 : q;
-    CopyAsync16(
-        shared + row / 64 * PlaneBytes(kDim, 2) + PlaneOffset(row % 64, chunk * 16, kDim * 2), from,
-        inside);
-  }
+    CopyAsync16(shared + offset, from, inside);
+  });
+}
+
+// The queries that the same thread copied, once they are there, to f16.
+template <int kDim, int kThreads>
+__device__ __forceinline__ void QueriesToHalf(uint32_t thread, std::byte* shared) {
+  ForQueryChunks<kDim, kThreads>(thread, [&](int, int, uint32_t offset) {
+    auto* chunk = reinterpret_cast<uint4*>(shared + offset);
+    const uint4 bits = *chunk;
+    *chunk = make_uint4(HalfFromBf16(bits.x), HalfFromBf16(bits.y), HalfFromBf16(bits.z),
+                        HalfFromBf16(bits.w));
+  });
 }
 
 // Of a lane's two rows in the end.
@@ -204,13 +235,16 @@ __device__ __forceinline__ bool AnyFactor(const float (&factor)[2]) {
   return __any_sync(0xffffffffu, factor[0] != 1.0f || factor[1] != 1.0f) != 0;
 }
 
-// The fragment of 16 keys' weights as operand a of the product with their values.
-template <int kCount>
+// The fragment of 16 keys' weights as operand a of the product with their values, of type T:
+// __nv_bfloat16 or __half.
+template <typename T, int kCount>
 __device__ __forceinline__ void PackWeights(const float (&weight)[kCount], int step,
                                             uint32_t (&fragment)[4]) {
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    fragment[i] = PackBf16(weight[8 * step + 2 * i], weight[8 * step + 2 * i + 1]);
+    const float low = weight[8 * step + 2 * i];
+    const float high = weight[8 * step + 2 * i + 1];
+    fragment[i] = std::is_same_v<T, __half> ? PackF16(low, high) : PackBf16(low, high);
   }
 }
 

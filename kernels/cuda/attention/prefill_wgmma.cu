@@ -1,11 +1,13 @@
-// Prefill attention with wgmma, for bf16 pages on compute capability 9.0. Compiled for sm_90a only.
+// Prefill attention with wgmma, on compute capability 9.0. Compiled for sm_90a only.
 //
 // A block stays on its multiprocessor and takes items until none is left. One warpgroup produces:
 // a warp takes items, a warp copies their keys and values, tile by tile, into a ring in shared
-// memory, two warps copy queries. Two warpgroups consume, 64 rows each, with scores,
-// weights and output in registers. Within a consumer the softmax of a tile runs beside the product
-// of the earlier tile's weights and values; between consumers, one issues its products while the
-// other does its softmax (the scheme of FlashAttention-3, arXiv 2407.08608, 3.1 and 3.2).
+// memory, two warps copy queries. For pages of e4m3 these two convert tiles instead: tiles are f16
+// then, and so are queries and weights (as in decode attention). Two warpgroups consume, 64 rows
+// each, with scores, weights and output in registers. Within a consumer the softmax of a tile runs
+// beside the product of the earlier tile's weights and values; between consumers, one issues its
+// products while the other does its softmax (the scheme of FlashAttention-3, arXiv 2407.08608, 3.1
+// and 3.2).
 #include "kernels/cuda/attention/prefill_wgmma_load.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/wgmma.cuh"
@@ -15,23 +17,23 @@ namespace prefill {
 namespace {
 
 // Output columns: full panels, and the tail.
-template <int kDim>
+template <typename S>
 struct Output {
-  float full[32 * Shape<kDim>::kFullPanels];
-  float tail[Shape<kDim>::kTail > 0 ? Shape<kDim>::kTail / 2 : 1];
+  float full[32 * S::kFullPanels];
+  float tail[S::kTail > 0 ? S::kTail / 2 : 1];
 
   __device__ __forceinline__ void Pin() {
     WgmmaPin(full);
-    if constexpr (Shape<kDim>::kTail > 0) WgmmaPin(tail);
+    if constexpr (S::kTail > 0) WgmmaPin(tail);
   }
   __device__ __forceinline__ void Scale(const float (&factor)[2]) {
     ScaleRows(full, factor);
-    if constexpr (Shape<kDim>::kTail > 0) ScaleRows(tail, factor);
+    if constexpr (S::kTail > 0) ScaleRows(tail, factor);
   }
   template <typename Element>
   __device__ __forceinline__ void StoreTo(Element* const (&row)[2]) {
     StoreRows(full, row, 0);
-    if constexpr (Shape<kDim>::kTail > 0) StoreRows(tail, row, 64 * Shape<kDim>::kFullPanels);
+    if constexpr (S::kTail > 0) StoreRows(tail, row, 64 * S::kFullPanels);
   }
   __device__ __forceinline__ void Store(const KernelArgs& args, const Item& item, int first_row,
                                         const RowEnds& ends) {
@@ -48,18 +50,18 @@ struct Output {
 };
 
 // score = queries keys^T; 64 rows from address `queries` on.
-template <int kDim>
-__device__ __forceinline__ void MultiplyKeys(float (&score)[Shape<kDim>::kKeys / 2],
-                                             uint32_t queries, uint32_t keys) {
-  using S = Shape<kDim>;
+template <typename S>
+__device__ __forceinline__ void MultiplyKeys(float (&score)[S::kKeys / 2], uint32_t queries,
+                                             uint32_t keys) {
+  using T = typename S::Product;
   const uint64_t a = WgmmaDescriptor<128>(queries, 1024);
   const uint64_t b = WgmmaDescriptor<128>(keys, 1024);
 #pragma unroll
   for (int step = 0; step < S::kFullPanels * 4; ++step) {
     const int panel = step / 4;
-    Wgmma<S::kKeys>::template Shared<__nv_bfloat16>(
-        score, WgmmaAdvance(a, panel * 64 * 128 + step % 4 * 32),
-        WgmmaAdvance(b, panel * S::kKeys * 128 + step % 4 * 32), step > 0);
+    Wgmma<S::kKeys>::template Shared<T>(score, WgmmaAdvance(a, panel * 64 * 128 + step % 4 * 32),
+                                        WgmmaAdvance(b, panel * S::kKeys * 128 + step % 4 * 32),
+                                        step > 0);
   }
   if constexpr (S::kTail > 0) {
     constexpr int kWidth = 2 * S::kTail;
@@ -69,22 +71,22 @@ __device__ __forceinline__ void MultiplyKeys(float (&score)[Shape<kDim>::kKeys /
         WgmmaDescriptor<kWidth>(keys + S::kFullPanels * S::kKeys * 128, 8 * kWidth);
 #pragma unroll
     for (int step = 0; step < S::kTail / 16; ++step) {
-      Wgmma<S::kKeys>::template Shared<__nv_bfloat16>(score, WgmmaAdvance(a_tail, step * 32),
-                                                      WgmmaAdvance(b_tail, step * 32), true);
+      Wgmma<S::kKeys>::template Shared<T>(score, WgmmaAdvance(a_tail, step * 32),
+                                          WgmmaAdvance(b_tail, step * 32), true);
     }
   }
 }
 
 // output (+)= weights values.
-template <int kDim>
-__device__ __forceinline__ void MultiplyValues(Output<kDim>& output,
-                                               const uint32_t (&weight)[Shape<kDim>::kKeys / 16][4],
+template <typename S>
+__device__ __forceinline__ void MultiplyValues(Output<S>& output,
+                                               const uint32_t (&weight)[S::kKeys / 16][4],
                                                uint32_t values, bool accumulate) {
-  using S = Shape<kDim>;
+  using T = typename S::Product;
   const uint64_t b = WgmmaDescriptor<128>(values, 1024, S::kKeys * 128);
 #pragma unroll
   for (int step = 0; step < S::kKeys / 16; ++step) {
-    Wgmma<64 * S::kFullPanels>::template Registers<__nv_bfloat16, 1>(
+    Wgmma<64 * S::kFullPanels>::template Registers<T, 1>(
         output.full, weight[step], WgmmaAdvance(b, step * 16 * 128), accumulate || step > 0);
   }
   if constexpr (S::kTail > 0) {
@@ -93,19 +95,18 @@ __device__ __forceinline__ void MultiplyValues(Output<kDim>& output,
         WgmmaDescriptor<kWidth>(values + S::kFullPanels * S::kKeys * 128, 8 * kWidth);
 #pragma unroll
     for (int step = 0; step < S::kKeys / 16; ++step) {
-      Wgmma<S::kTail>::template Registers<__nv_bfloat16, 1>(
-          output.tail, weight[step], WgmmaAdvance(b_tail, step * 16 * kWidth),
-          accumulate || step > 0);
+      Wgmma<S::kTail>::template Registers<T, 1>(output.tail, weight[step],
+                                                WgmmaAdvance(b_tail, step * 16 * kWidth),
+                                                accumulate || step > 0);
     }
   }
 }
 
 // Writes zeros over the values of keys that no row of the item sees, whatever they are: a weight of
 // 0 does not hide a value that is not a number. Both consumers do so, each before it reads.
-template <int kDim>
+template <typename S>
 __device__ __forceinline__ void ZeroUnseen(const Item& item, int tile, std::byte* values,
                                            int consumer) {
-  using S = Shape<kDim>;
   const int key = tile * S::kKeys;
   if (key >= item.first_key && key + S::kKeys - 1 <= item.last_key) return;
   const int thread = static_cast<int>(threadIdx.x) % 128;
@@ -124,17 +125,16 @@ __device__ __forceinline__ void ZeroUnseen(const Item& item, int tile, std::byte
 }
 
 // What a consumer warp keeps.
-template <int kDim>
+template <typename S>
 struct Consumer {
-  using S = Shape<kDim>;
   const KernelArgs& args;
-  const Shared<kDim> shared;
+  const Shared<S> shared;
   const int index;      // of the warpgroup
   const int first_row;  // of the warp
   Cursor<S::kRing> ring = {};
   int key_slot = 0;  // of the products under way
   int value_slot = 0;
-  Output<kDim> output;
+  Output<S> output;
   float score[S::kKeys / 2];
   uint32_t weight[S::kKeys / 16][4];
   Softmax softmax;
@@ -142,13 +142,13 @@ struct Consumer {
   int high;
 
   __device__ __forceinline__ int TakeTile() {
-    BarrierWait(&shared.control().full[ring.slot], ring.phase);
+    BarrierWait(&shared.control().tiles.full[ring.slot], ring.phase);
     const int slot = ring.slot;
     ring.Next();
     return slot;
   }
   __device__ __forceinline__ void Release(int slot) {
-    if (LaneId() == 0) BarrierArrive(&shared.control().empty[slot]);
+    if (LaneId() == 0) BarrierArrive(&shared.control().tiles.empty[slot]);
   }
   __device__ __forceinline__ void Begin(const Item& item) {
     softmax = MakeSoftmax(args, item, first_row);
@@ -159,14 +159,14 @@ struct Consumer {
   __device__ __forceinline__ void StartScores(uint32_t queries) {
     key_slot = TakeTile();
     WgmmaFence();
-    MultiplyKeys<kDim>(score, queries, SharedAddress(shared.Tile(key_slot)));
+    MultiplyKeys<S>(score, queries, SharedAddress(shared.Tile(key_slot)));
     WgmmaCommit();
   }
   __device__ __forceinline__ void StartValues(const Item& item, int tile, bool accumulate) {
     value_slot = TakeTile();
-    ZeroUnseen<kDim>(item, tile, shared.Tile(value_slot), index);
+    ZeroUnseen<S>(item, tile, shared.Tile(value_slot), index);
     WgmmaFence();
-    MultiplyValues<kDim>(output, weight, SharedAddress(shared.Tile(value_slot)), accumulate);
+    MultiplyValues<S>(output, weight, SharedAddress(shared.Tile(value_slot)), accumulate);
     WgmmaCommit();
   }
   // Both, in turn with the other consumer.
@@ -211,7 +211,9 @@ struct Consumer {
   }
   __device__ __forceinline__ void PackScores() {
 #pragma unroll
-    for (int step = 0; step < S::kKeys / 16; ++step) PackWeights(score, step, weight[step]);
+    for (int step = 0; step < S::kKeys / 16; ++step) {
+      PackWeights<typename S::Product>(score, step, weight[step]);
+    }
   }
 
   // The block's first scores: nothing to run beside them.
@@ -251,10 +253,9 @@ struct Consumer {
   }
 };
 
-template <int kDim>
-__device__ __forceinline__ void Consume(const KernelArgs& args, const Shared<kDim>& shared,
+template <typename S>
+__device__ __forceinline__ void Consume(const KernelArgs& args, const Shared<S>& shared,
                                         int index) {
-  using S = Shape<kDim>;
   Control& control = shared.control();
   Cursor<kItems> cursor;
   Cursor<S::kQuerySlots> query;
@@ -263,10 +264,10 @@ __device__ __forceinline__ void Consume(const KernelArgs& args, const Shared<kDi
     return control.items[cursor.slot];
   };
   const auto queries = [&] {
-    return SharedAddress(shared.Query(query.slot)) + index * PlaneBytes(kDim, 2);
+    return SharedAddress(shared.Query(query.slot)) + index * PlaneBytes(S::kDim, 2);
   };
-  Consumer<kDim> consumer{args, shared, index,
-                          64 * index + static_cast<int>(threadIdx.x) % 128 / 32 * 16};
+  Consumer<S> consumer{args, shared, index,
+                       64 * index + static_cast<int>(threadIdx.x) % 128 / 32 * 16};
   if (index == 1) ArriveNamed(kTurnBarrier, 256);
   Item item = take();
   if (item.pairs == 0) return;
@@ -295,24 +296,29 @@ __device__ __forceinline__ void Consume(const KernelArgs& args, const Shared<kDi
   }
 }
 
-template <int kDim>
+template <typename S>
 __global__ void __launch_bounds__(kThreads, 1)
     PrefillWgmmaKernel(const __grid_constant__ KernelArgs args) {
   extern __shared__ __align__(1024) std::byte memory[];
-  const Shared<kDim> shared{memory};
+  const Shared<S> shared{memory};
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
   if (threadIdx.x == 0) {
     Control& control = shared.control();
-    for (int i = 0; i < Shape<kDim>::kRing; ++i) {
-      BarrierInit(&control.full[i], 1);
-      BarrierInit(&control.empty[i], 4 * kConsumers);
+    constexpr int kConverters = kConverterThreads / 32;
+    for (int i = 0; i < S::kRing; ++i) {
+      BarrierInit(&control.tiles.full[i], S::kE4m3 ? kConverters : 1);
+      BarrierInit(&control.tiles.empty[i], 4 * kConsumers);
+    }
+    for (int i = 0; i < S::kCodeRing; ++i) {
+      BarrierInit(&control.codes.full[i], 1);
+      BarrierInit(&control.codes.empty[i], kConverters);
     }
     for (int i = 0; i < kItems; ++i) {
       BarrierInit(&control.item_full[i], 1);
       BarrierInit(&control.item_empty[i], 4 * kConsumers);
     }
-    for (int i = 0; i < Shape<kDim>::kQuerySlots; ++i) {
-      BarrierInit(&control.query_full[i], kQueryThreads);
+    for (int i = 0; i < S::kQuerySlots; ++i) {
+      BarrierInit(&control.query_full[i], S::kQueryThreads);
       BarrierInit(&control.query_empty[i], 4 * kConsumers);
     }
     BarrierInitFence();
@@ -320,18 +326,20 @@ __global__ void __launch_bounds__(kThreads, 1)
   __syncthreads();
   WaitForPrior();
   if (warpgroup == 0) {
-    LowerRegisters<kProducerRegisters>();
-    const int thread = static_cast<int>(threadIdx.x);
+    LowerRegisters<S::kProducerRegisters>();
+    const uint32_t thread = threadIdx.x;
     if (thread < 32) {
-      ProduceTiles<kDim>(args, shared);
+      ProduceTiles(args, shared);
     } else if (thread < 64) {
-      ProduceItems<kDim>(args, shared);
+      ProduceItems(args, shared);
+    } else if constexpr (S::kE4m3) {
+      ConvertTiles(shared, thread - 64);
     } else {
-      ProduceQueries<kDim>(args, shared, thread - 64);
+      ProduceQueries(args, shared, thread - 64);
     }
   } else {
-    RaiseRegisters<kConsumerRegisters>();
-    Consume<kDim>(args, shared, warpgroup - 1);
+    RaiseRegisters<S::kConsumerRegisters>();
+    Consume(args, shared, warpgroup - 1);
   }
 }
 
@@ -340,15 +348,19 @@ __global__ void __launch_bounds__(kThreads, 1)
 
 namespace {
 
+template <typename S>
+cudaError_t LaunchShape(const PrefillArgs& args, cudaStream_t stream) {
+  static const cudaError_t raised = cudaFuncSetAttribute(
+      prefill::PrefillWgmmaKernel<S>, cudaFuncAttributeMaxDynamicSharedMemorySize, S::kSharedBytes);
+  if (raised != cudaSuccess) return raised;
+  return LaunchDependent(prefill::PrefillWgmmaKernel<S>, dim3(CurrentDeviceFacts().multiprocessors),
+                         dim3(prefill::kThreads), S::kSharedBytes, 1, stream,
+                         prefill::MakeKernelArgs(args));
+}
 template <int kDim>
 cudaError_t Launch(const PrefillArgs& args, cudaStream_t stream) {
-  constexpr int kBytes = prefill::Shape<kDim>::kSharedBytes;
-  static const cudaError_t raised = cudaFuncSetAttribute(
-      prefill::PrefillWgmmaKernel<kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
-  if (raised != cudaSuccess) return raised;
-  return LaunchDependent(prefill::PrefillWgmmaKernel<kDim>,
-                         dim3(CurrentDeviceFacts().multiprocessors), dim3(prefill::kThreads),
-                         kBytes, 1, stream, prefill::MakeKernelArgs(args));
+  return args.kv_dtype == DType::kF8E4M3 ? LaunchShape<prefill::Shape<kDim, true>>(args, stream)
+                                         : LaunchShape<prefill::Shape<kDim, false>>(args, stream);
 }
 
 }  // namespace

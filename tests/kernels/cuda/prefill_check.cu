@@ -1,6 +1,7 @@
 // Checks the prefill attention kernels against a float64 reference, and their plans; with --plans
-// the plans alone, which needs no device, with --bench times the kernels (--bench-long: whole
-// prompts; --bench-few: few rows of long contexts).
+// the plans alone, which needs no device, with --only TEXT the cases whose label has the text
+// ("wgmma e4m3 late 128"), with --bench times the kernels (--bench-long: whole prompts;
+// --bench-few: few rows of long contexts).
 //
 // Pages lie in random order in an arena of bytes 0xff (not a number in each type), so slots that
 // were never written, pages of other tables and pages before the window are poison. A row passes if
@@ -265,7 +266,7 @@ cudaError_t Mma(const PrefillArgs& args, cudaStream_t stream) {
 // For `blocks` that run at a time, 0: nothing is cut.
 PrefillPlanOptions OptionsOf(const PrefillArgs& args, uint32_t blocks) {
   const bool cut = blocks > 0;
-  if (!cut) blocks = kernels::cuda::PrefillBlocks(args.head_dim, args.kv_dtype);
+  if (!cut) blocks = kernels::cuda::PrefillBlocks(args.head_dim);
   return {.q_heads = args.q_heads,
           .kv_heads = args.kv_heads,
           .window = args.window,
@@ -381,22 +382,24 @@ std::vector<Case> Cases() {
       cases.push_back({"window 100", dim, 4, 2, dtype, 100, later});
     }
   }
-  for (const uint32_t group : {1u, 2u, 5u, 7u, 8u, 16u}) {
-    cases.push_back({"group", 128, 2 * group, 2, kB, 0, later});
+  for (const DType dtype : {kB, kE}) {
+    for (const uint32_t group : {1u, 2u, 5u, 7u, 8u, 16u}) {
+      cases.push_back({"group", 128, 2 * group, 2, dtype, 0, later});
+    }
+    for (const int window : {1, 63, 64, 65, 128, 129, 1000}) {
+      cases.push_back({"window", 128, 8, 2, dtype, window, later});
+    }
+    // More items than a GPU has multiprocessors, of every length.
+    for (const uint32_t dim : {64u, 96u, 128u, 256u}) {
+      cases.push_back({"many items", dim, 32, 16, dtype, 0, {{1500, 0}, {1, 700}, {900, 130}}});
+      cases.push_back({"many items", dim, 32, 16, dtype, 130, {{1500, 0}, {1, 700}, {900, 130}}});
+    }
+    cases.push_back({"2100", 128, 8, 2, dtype, 0, {{2100, 0}}});
+    cases.push_back({"2100 at 1777", 128, 4, 4, dtype, 0, {{2100, 1777}}});
+    cases.push_back({"2100 window 512", 128, 8, 2, dtype, 512, {{2100, 300}}});
+    cases.push_back({"2100", 256, 4, 1, dtype, 0, {{2100, 0}}});
+    cases.push_back({"2100", 64, 8, 2, dtype, 0, {{2100, 500}}});
   }
-  for (const int window : {1, 63, 64, 65, 128, 129, 1000}) {
-    cases.push_back({"window", 128, 8, 2, kB, window, later});
-  }
-  // More items than a GPU has multiprocessors, of every length.
-  for (const uint32_t dim : {64u, 96u, 128u, 256u}) {
-    cases.push_back({"many items", dim, 32, 16, kB, 0, {{1500, 0}, {1, 700}, {900, 130}}});
-    cases.push_back({"many items", dim, 32, 16, kB, 130, {{1500, 0}, {1, 700}, {900, 130}}});
-  }
-  cases.push_back({"2100", 128, 8, 2, kB, 0, {{2100, 0}}});
-  cases.push_back({"2100 at 1777", 128, 4, 4, kB, 0, {{2100, 1777}}});
-  cases.push_back({"2100 window 512", 128, 8, 2, kB, 512, {{2100, 300}}});
-  cases.push_back({"2100", 256, 4, 1, kB, 0, {{2100, 0}}});
-  cases.push_back({"2100", 64, 8, 2, kE, 0, {{2100, 500}}});
   return cases;
 }
 
@@ -420,12 +423,12 @@ std::vector<Case> CutCases() {
     cases.push_back({"one KV head", 128, 8, 1, dtype, 0, {{16, 9001}}});
     cases.push_back({"short parts", 128, 4, 1, dtype, 0, {{33, 2559}}});
     cases.push_back({"at a boundary", 128, 4, 1, dtype, 0, {{32, 4064}, {64, 4096}}});
+    for (const uint32_t group : {1u, 5u, 7u, 16u}) {
+      cases.push_back({"group", 128, 2 * group, 2, dtype, 0, {{45, 4001}}});
+    }
+    // Little more than a wave of whole tiles.
+    cases.push_back({"a wave and more", 64, 16, 16, dtype, 0, {{1100, 6000}}});
   }
-  for (const uint32_t group : {1u, 5u, 7u, 16u}) {
-    cases.push_back({"group", 128, 2 * group, 2, kB, 0, {{45, 4001}}});
-  }
-  // Little more than a wave of whole tiles.
-  cases.push_back({"a wave and more", 64, 16, 16, kB, 0, {{1100, 6000}}});
   return cases;
 }
 
@@ -433,24 +436,38 @@ struct Kernel {
   const char* name;
   Launcher launch;
 };
-std::vector<Kernel> KernelsFor(const Case& c, bool wgmma) {
-  std::vector<Kernel> kernels = {{"mma", Mma}};
-  if (wgmma && c.dtype == DType::kBF16) kernels.insert(kernels.begin(), {"wgmma", Wgmma});
-  return kernels;
-}
+const char* TypeName(const Case& c) { return c.dtype == DType::kBF16 ? "bf16" : "e4m3"; }
+// What cases are checked with.
+struct Selection {
+  bool wgmma;        // the device has it
+  std::string only;  // text that labels must have
+
+  [[nodiscard]] std::vector<Kernel> KernelsFor(const Case& c) const {
+    std::vector<Kernel> kernels;
+    for (const Kernel& kernel : {Kernel{"wgmma", Wgmma}, Kernel{"mma", Mma}}) {
+      const std::string label = std::string(kernel.name) + " " + TypeName(c) + " " + c.name + " " +
+                                std::to_string(c.head_dim);
+      const bool runs = wgmma || kernel.launch == Mma;
+      if (runs && label.find(only) != std::string::npos) kernels.push_back(kernel);
+    }
+    return kernels;
+  }
+};
 
 void ReportCase(const Case& c, const Kernel& kernel, const Distance& distance, bool right,
                 const char* more, Report& report) {
   report.Case(right && distance.l2 < kCaseTolerance && distance.max < kRowTolerance,
               "%-5s %-4s %-16s head %3u, %2u/%2u heads, window %4d: L2 %.2e, worst row %.2e%s",
-              kernel.name, c.dtype == DType::kBF16 ? "bf16" : "e4m3", c.name, c.head_dim, c.q_heads,
-              c.kv_heads, c.window, distance.l2, distance.max, more);
+              kernel.name, TypeName(c), c.name, c.head_dim, c.q_heads, c.kv_heads, c.window,
+              distance.l2, distance.max, more);
 }
 
-void CheckCase(const Case& c, uint64_t seed, bool wgmma, Report& report) {
+void CheckCase(const Case& c, uint64_t seed, const Selection& selection, Report& report) {
+  const std::vector<Kernel> kernels = selection.KernelsFor(c);
+  if (kernels.empty()) return;
   Batch batch(c, seed);
   const std::vector<double> want = batch.Want();
-  for (const Kernel& kernel : KernelsFor(c, wgmma)) {
+  for (const Kernel& kernel : kernels) {
     const std::vector<uint16_t> got = Execute(batch, batch.rows(), kernel.launch);
     ReportCase(c, kernel, Judge(c, batch, got, want), true, "", report);
     bool same = true;
@@ -462,11 +479,13 @@ void CheckCase(const Case& c, uint64_t seed, bool wgmma, Report& report) {
 }
 
 // As the device would cut, and for few blocks.
-void CheckCutCase(const Case& c, uint64_t seed, bool wgmma, Report& report) {
+void CheckCutCase(const Case& c, uint64_t seed, const Selection& selection, Report& report) {
+  const std::vector<Kernel> kernels = selection.KernelsFor(c);
+  if (kernels.empty()) return;
   Batch batch(c, seed);
   const std::vector<double> want = batch.Want();
-  for (const Kernel& kernel : KernelsFor(c, wgmma)) {
-    const uint32_t own = kernels::cuda::PrefillBlocks(c.head_dim, c.dtype);
+  for (const Kernel& kernel : kernels) {
+    const uint32_t own = kernels::cuda::PrefillBlocks(c.head_dim);
     for (const uint32_t blocks : {own, 23u}) {
       PrefillArgs args = batch.Args();
       const PrefillPlan plan = Prepared(batch.rows(), OptionsOf(args, blocks), args).plan;
@@ -580,16 +599,25 @@ void CheckPlans(Report& report) {
   report.Case(whole, "plans of 4096 and 8192 queries are not cut");
 }
 
-__global__ void FillNormal(uint16_t* out, size_t count, uint64_t seed) {
+__device__ float Normal(uint64_t i) {
+  uint64_t z = i * 0x9e3779b97f4a7c15ull;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  z ^= z >> 31;
+  const int sum = int(z & 0xffff) + int(z >> 16 & 0xffff) + int(z >> 32 & 0xffff) + int(z >> 48);
+  return (sum - 131070) * (1.7320508f / 65536);
+}
+// Words of one bf16, or of two e4m3.
+__global__ void FillNormal(uint16_t* out, size_t count, uint64_t seed, bool e4m3) {
   for (size_t i = blockIdx.x * size_t{blockDim.x} + threadIdx.x; i < count;
        i += size_t{gridDim.x} * blockDim.x) {
-    uint64_t z = (i + seed) * 0x9e3779b97f4a7c15ull;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    z ^= z >> 31;
-    const int sum = int(z & 0xffff) + int(z >> 16 & 0xffff) + int(z >> 32 & 0xffff) + int(z >> 48);
-    const __nv_bfloat16 value = __float2bfloat16((sum - 131070) * (1.7320508f / 65536));
-    out[i] = *reinterpret_cast<const uint16_t*>(&value);
+    if (e4m3) {
+      const float2 pair = make_float2(Normal(2 * i + seed), Normal(2 * i + 1 + seed));
+      out[i] = __nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3);
+    } else {
+      const __nv_bfloat16 value = __float2bfloat16(Normal(i + seed));
+      out[i] = *reinterpret_cast<const uint16_t*>(&value);
+    }
   }
 }
 
@@ -610,9 +638,8 @@ void Time(const Shape& s, Launcher launch, const char* name, double bandwidth = 
   const size_t elements = size_t(s.runs) * s.q_rows * s.q_heads * s.head_dim;
   std::vector<PageId> table(size_t(pages) * s.runs * s.layers);
   DeviceBuffer<uint16_t> q(elements), out(elements), arena(table.size() * page_bytes / 2);
-  FillNormal<<<1024, 256>>>(q.get(), q.size(), 1);
-  if (s.dtype == DType::kBF16) FillNormal<<<1024, 256>>>(arena.get(), arena.size(), 2);
-  if (s.dtype != DType::kBF16) CHECK_CUDA(cudaMemset(arena.get(), 0x2c, arena.size() * 2));
+  FillNormal<<<1024, 256>>>(q.get(), q.size(), 1, false);
+  FillNormal<<<1024, 256>>>(arena.get(), arena.size(), 2, s.dtype == DType::kF8E4M3);
   for (size_t i = 0; i < table.size(); ++i) {
     table[i] = PageId(static_cast<uint32_t>(i * 7919 % table.size() * (page_bytes / 512)));
   }
@@ -633,8 +660,7 @@ void Time(const Shape& s, Launcher launch, const char* name, double bandwidth = 
   args.kv_dtype = s.dtype;
   args.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
   args.window = s.window;
-  const Prepared prepared(rows, OptionsOf(args, kernels::cuda::PrefillBlocks(s.head_dim, s.dtype)),
-                          args);
+  const Prepared prepared(rows, OptionsOf(args, kernels::cuda::PrefillBlocks(s.head_dim)), args);
   double seen = 0;
   for (int i = 0; i < s.q_rows; ++i) {
     const int keys = s.position + i + 1;
@@ -660,38 +686,45 @@ void Time(const Shape& s, Launcher launch, const char* name, double bandwidth = 
   std::printf("\n");
 }
 
+// With wgmma, over pages of either type.
+void TimeBoth(Shape s, double bandwidth = 0) {
+  Time(s, Wgmma, "wgmma", bandwidth);
+  s.dtype = DType::kF8E4M3;
+  Time(s, Wgmma, "e4m3", bandwidth);
+}
+
 // The last rows of a prompt whose others were cached, beside a chain of such launches.
 void BenchFew() {
   const double bandwidth = CopyBandwidth();
   for (const int context : {16384, 65536}) {
     for (const int rows : {16, 60, 256}) {
-      Shape s = {128, 32, 8, 1, rows, context - rows, 0, DType::kBF16, 4};
-      Time(s, Wgmma, "wgmma", bandwidth);
-      s.dtype = DType::kF8E4M3;
-      Time(s, Mma, "e4m3", bandwidth);
+      TimeBoth({128, 32, 8, 1, rows, context - rows, 0, DType::kBF16, 4}, bandwidth);
     }
   }
-  Time({128, 32, 8, 1, 528, 15856, 0, DType::kBF16, 4}, Wgmma, "wgmma", bandwidth);
-  Time({128, 32, 8, 1, 512, 32256, 0, DType::kBF16, 4}, Wgmma, "wgmma", bandwidth);
+  TimeBoth({128, 32, 8, 1, 528, 15856, 0, DType::kBF16, 4}, bandwidth);
+  TimeBoth({128, 32, 8, 1, 512, 32256, 0, DType::kBF16, 4}, bandwidth);
 }
 
 // The three lengths that matter most.
 void BenchLong() {
-  for (const int length : {4096, 16384, 65536}) Time({128, 32, 8, 1, length, 0, 0}, Wgmma, "wgmma");
+  for (const int length : {4096, 16384, 65536}) TimeBoth({128, 32, 8, 1, length, 0, 0});
 }
 
 void Bench() {
   BenchLong();
-  Time({128, 32, 8, 1, 2048, 30720, 0}, Wgmma, "wgmma");
-  Time({128, 32, 8, 1, 512, 32256, 0}, Wgmma, "wgmma");
-  Time({128, 32, 8, 16, 1024, 0, 0}, Wgmma, "wgmma");
-  Time({128, 32, 8, 1, 16384, 0, 1024}, Wgmma, "wgmma");
-  Time({128, 32, 32, 1, 8192, 0, 0}, Wgmma, "wgmma");
-  Time({64, 32, 8, 1, 16384, 0, 0}, Wgmma, "wgmma");
-  Time({80, 32, 8, 1, 16384, 0, 0}, Wgmma, "wgmma");
-  Time({96, 32, 8, 1, 16384, 0, 0}, Wgmma, "wgmma");
-  Time({256, 16, 4, 1, 16384, 0, 0}, Wgmma, "wgmma");
-  for (const uint32_t dim : {64u, 128u, 256u}) Time({dim, 32, 8, 1, 4096, 0, 0}, Mma, "mma");
+  TimeBoth({128, 32, 8, 1, 2048, 30720, 0});
+  TimeBoth({128, 32, 8, 1, 512, 32256, 0});
+  TimeBoth({128, 32, 8, 16, 1024, 0, 0});
+  TimeBoth({128, 32, 8, 1, 16384, 0, 1024});
+  TimeBoth({128, 32, 32, 1, 8192, 0, 0});
+  TimeBoth({64, 32, 8, 1, 16384, 0, 0});
+  TimeBoth({80, 32, 8, 1, 16384, 0, 0});
+  TimeBoth({96, 32, 8, 1, 16384, 0, 0});
+  TimeBoth({256, 16, 4, 1, 16384, 0, 0});
+  for (const uint32_t dim : {64u, 128u, 256u}) {
+    Time({dim, 32, 8, 1, 4096, 0, 0}, Mma, "mma");
+    Time({dim, 32, 8, 1, 4096, 0, 0, DType::kF8E4M3}, Mma, "mma8");
+  }
   BenchFew();
 }
 
@@ -707,12 +740,13 @@ int main(int argc, char** argv) {
   cudaDeviceProp properties;
   CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
   std::printf("%s\n", properties.name);
-  if (!mode.empty()) {
+  if (mode.starts_with("--bench")) {
     mode == "--bench-long" ? BenchLong() : mode == "--bench-few" ? BenchFew() : Bench();
     return 0;
   }
+  const Selection selection = {properties.major == 9, mode == "--only" && argc > 2 ? argv[2] : ""};
   uint64_t seed = 1;
-  for (const Case& c : Cases()) CheckCase(c, ++seed, properties.major == 9, report);
-  for (const Case& c : CutCases()) CheckCutCase(c, ++seed, properties.major == 9, report);
+  for (const Case& c : Cases()) CheckCase(c, ++seed, selection, report);
+  for (const Case& c : CutCases()) CheckCutCase(c, ++seed, selection, report);
   return report.Finish();
 }
