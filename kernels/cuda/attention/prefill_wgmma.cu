@@ -304,14 +304,13 @@ __global__ void __launch_bounds__(kThreads, 1)
   const int warpgroup = static_cast<int>(threadIdx.x) / 128;
   if (threadIdx.x == 0) {
     Control& control = shared.control();
-    constexpr int kConverters = kConverterThreads / 32;
     for (int i = 0; i < S::kRing; ++i) {
-      BarrierInit(&control.tiles.full[i], S::kE4m3 ? kConverters : 1);
+      BarrierInit(&control.tiles.full[i], S::kE4m3 ? kConverterThreads : 1);
       BarrierInit(&control.tiles.empty[i], 4 * kConsumers);
     }
     for (int i = 0; i < S::kCodeRing; ++i) {
       BarrierInit(&control.codes.full[i], 1);
-      BarrierInit(&control.codes.empty[i], kConverters);
+      BarrierInit(&control.codes.empty[i], kConverterThreads / 32);
     }
     for (int i = 0; i < kItems; ++i) {
       BarrierInit(&control.item_full[i], 1);

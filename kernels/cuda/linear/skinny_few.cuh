@@ -341,7 +341,7 @@ __global__ void __launch_bounds__(Few::kThreads, 2)
   for (int index = 0;; ++index) {
     const FewPass pass(plan, index);
     const FewTiles tiles(pass, team);
-    if (index < passes) loader.Begin(team, tiles);
+    if (index < passes) loader.Begin(team, tiles, index);
     if (index > 0) {
       // The pass before, while this one's weights are on their way.
       __syncthreads();

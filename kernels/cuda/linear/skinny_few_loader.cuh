@@ -1,6 +1,7 @@
 // Which tiles a block, a pass and a warp of skinny_few.cuh have, and how a warp streams its own.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/cuda/linear/skinny_format.cuh"
@@ -168,8 +169,9 @@ class FewLoader {
     __syncwarp();
   }
 
-  // Fills the ring with a pass's first slots.
-  __device__ __forceinline__ void Begin(const FewTeam& team, const FewTiles& tiles) {
+  // Fills the ring with the slots of pass `index`, those of the first one by and by
+  // (kSkinnyFirstBytes).
+  __device__ __forceinline__ void Begin(const FewTeam& team, const FewTiles& tiles, int index) {
     step_ = team.warps;
     unit_ = team.place;
     tile_ = 0;
@@ -191,7 +193,10 @@ class FewLoader {
 #pragma unroll 1
     for (int i = 0, slot = slot_; i < slots_; ++i) {
       const Record record = TakeRecord();
-      if (record.unit < plan_.tile_units && ElectOne()) Load(record, slot);
+      if (record.unit < plan_.tile_units) {
+        if (index == 0 && i == kFirstSlots) BarrierWait(&full_[0], 0);
+        if (ElectOne()) Load(record, slot);
+      }
       slot = slot + 1 == slots_ ? 0 : slot + 1;
     }
   }
@@ -218,6 +223,10 @@ class FewLoader {
   }
 
  private:
+  static constexpr uint32_t kSlotsBytes = Few::kWarps * Format::kRecordBytes;
+  static constexpr int kFirstSlots =
+      std::max<int>(1, (kSkinnyFirstBytes + kSlotsBytes / 2) / kSlotsBytes);
+
   // The same in all lanes.
   struct Record {
     uint64_t source;  // its first byte, or its tensor map

@@ -427,6 +427,10 @@ struct SkinnyTile {
   static constexpr int kSlots =
       (kBudget - kInputSlots * kInputBytes) / kSlotBytes / kGroups * kGroups;
   static_assert(kSlots >= 4 && kSlots <= 32);
+  // That are on their way at a time while the ring fills for the first time: codes are waited for
+  // by less memory than bf16.
+  static constexpr int kFirstSlots =
+      std::max<int>(2, (Format::kDType == DType::kBF16 ? 2 : 1) * kSkinnyFirstBytes / kSlotBytes);
 
   // Of a thread, where the two roles divide what a kernel of 384 threads starts with.
   static constexpr int kProducerRegisters = kGeometry.resident == 1 ? 40 : 32;

@@ -36,6 +36,11 @@ inline constexpr size_t kSkinnyPairBytes = 226 * 1024;
 // What a block of more than 8 rows takes so that no two of them share one, but it and a smaller do.
 inline constexpr size_t kSkinnyTileAloneBytes = kSkinnyPairBytes / 2 + 128;
 
+// Of the ring that a block fills while others still read: what is asked for at first, and the rest
+// when that begins to come. More on its way at once makes x late, which the kernel before waits for
+// by then: all of it waits for the same memory.
+inline constexpr uint32_t kSkinnyFirstBytes = 32 * 1024;
+
 // How a weight type and number of rows are run.
 struct SkinnyGeometry {
   int columns;   // rows of x, rounded up to what the kernels are made for: 8, 16, 32, 64

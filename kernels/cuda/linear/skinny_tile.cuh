@@ -107,7 +107,7 @@ template <typename Tile>
 __device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShared<Tile>& shared) {
   const uint64_t policy = EvictFirstPolicy();
   RingCursor<Tile::kSlots> cursor;
-  int loaded = 0;
+  int loaded = 0, filled = 0;
   ForPieces(plan, [&](const SkinnyPiece& piece) {
     GroupSource<Tile> first(plan, piece, 0);
     GroupSource<Tile> second(plan, piece, Tile::kGroups - 1);
@@ -115,6 +115,12 @@ __device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShar
 #pragma unroll
       for (int group = 0; group < Tile::kGroups; ++group) {
         BarrierWait(&shared.weights_empty[cursor.slot], cursor.parity ^ 1);
+        if (filled < Tile::kSlots) {
+          if (filled >= Tile::kFirstSlots) {
+            BarrierWait(&shared.weights_full[filled - Tile::kFirstSlots], 0);
+          }
+          ++filled;
+        }
         (group == 0 ? first : second)
             .Load(plan, unit, shared.weights[cursor.slot], &shared.weights_full[cursor.slot],
                   policy);

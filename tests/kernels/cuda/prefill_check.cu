@@ -8,27 +8,19 @@
 // the L2 norm of its error is below 2% of its own, a case if that of all rows is below 0.4%.
 #include <cuda_fp8.h>
 
-#include <map>
 #include <memory>
 #include <numeric>
 #include <span>
-#include <tuple>
 
 #include "kernels/cuda/attention/prefill.h"
 #include "kernels/cuda/attention/prefill_plan.h"
 #include "kernels/cuda/kv_layout.h"
-#include "tests/kernels/cuda/check_util.cuh"
+#include "tests/kernels/cuda/prefill_bench.cuh"
+#include "tests/kernels/cuda/prefill_plans.cuh"
 
 namespace tessera::check {
 namespace {
 
-using kernels::DType;
-using kernels::cuda::PrefillArgs;
-using kernels::cuda::PrefillPlan;
-using kernels::cuda::PrefillPlanOptions;
-using kernels::cuda::PrefillRow;
-
-constexpr int kPageTokens = 64;
 constexpr double kCaseTolerance = 4e-3;
 constexpr double kRowTolerance = 2e-2;
 
@@ -250,53 +242,6 @@ void Batch::FillPages() {
   for (size_t r = 0; r < rows_.size(); ++r) rows_[r].page_table = tables_->get() + begins[r];
 }
 
-using Launcher = cudaError_t (*)(const PrefillArgs&, cudaStream_t);
-
-cudaError_t Merged(cudaError_t error, const PrefillArgs& args, cudaStream_t stream) {
-  return error != cudaSuccess || args.merges == 0 ? error
-                                                  : kernels::cuda::LaunchPrefillMerge(args, stream);
-}
-cudaError_t Wgmma(const PrefillArgs& args, cudaStream_t stream) {
-  return Merged(kernels::cuda::LaunchPrefillWgmma(args, stream), args, stream);
-}
-cudaError_t Mma(const PrefillArgs& args, cudaStream_t stream) {
-  return Merged(kernels::cuda::LaunchPrefillMma(args, stream), args, stream);
-}
-
-// For `blocks` that run at a time, 0: nothing is cut.
-PrefillPlanOptions OptionsOf(const PrefillArgs& args, uint32_t blocks) {
-  const bool cut = blocks > 0;
-  if (!cut) blocks = kernels::cuda::PrefillBlocks(args.head_dim);
-  return {.q_heads = args.q_heads,
-          .kv_heads = args.kv_heads,
-          .window = args.window,
-          .blocks = blocks,
-          .partials = cut ? kernels::cuda::PrefillPartials(blocks) : 0};
-}
-
-// A plan on the device, and the workspace that it wants; `args` get to know of them.
-struct Prepared {
-  Prepared(std::span<const PrefillRow> rows, const PrefillPlanOptions& options, PrefillArgs& args) {
-    size_t queries = 0;
-    for (const PrefillRow& row : rows) queries += row.q_rows;
-    std::vector<uint8_t> bytes(kernels::cuda::PrefillPlanBytes(rows.size(), queries, options));
-    plan =
-        kernels::cuda::BuildPrefillPlan(rows, options, reinterpret_cast<std::byte*>(bytes.data()));
-    if (plan.bytes > bytes.size()) std::exit(3);
-    device = std::make_unique<DeviceBuffer<uint8_t>>(bytes);
-    workspace = std::make_unique<DeviceBuffer<uint8_t>>(
-        kernels::cuda::PrefillWorkspaceBytes(plan.partials, args.head_dim));
-    CHECK_CUDA(cudaDeviceSynchronize());  // a copy from pageable memory may still be under way
-    args.plan = reinterpret_cast<std::byte*>(device->get());
-    args.merges = plan.merges;
-    args.workspace = workspace->get();
-    args.partials = plan.partials;
-  }
-
-  PrefillPlan plan;
-  std::unique_ptr<DeviceBuffer<uint8_t>> device, workspace;
-};
-
 // The output of a launch over `rows`, and then of the same in a graph; empty if they differ.
 std::vector<uint16_t> Execute(const Batch& batch, std::span<const PrefillRow> rows, Launcher launch,
                               uint32_t blocks = 0) {
@@ -496,236 +441,6 @@ void CheckCutCase(const Case& c, uint64_t seed, const Selection& selection, Repo
       ReportCase(c, kernel, distance, blocks != own || plan.merges > 0, more, report);
     }
   }
-}
-
-// "" or what is wrong with a plan of `rows`: each tile's keys must be in items once, in parts that
-// begin where both kernels' tiles of keys do, with slots in order for those that are merged.
-std::string FaultOf(std::span<const PrefillRow> rows, const PrefillPlanOptions& options,
-                    PrefillPlan& plan) {
-  using kernels::cuda::kPrefillTileRows;
-  using Item = kernels::cuda::PrefillPlanItem;
-  using Merge = kernels::cuda::PrefillPlanMerge;
-  constexpr size_t kGuard = 256;
-  size_t queries = 0;
-  for (const PrefillRow& row : rows) queries += row.q_rows;
-  const size_t room = kernels::cuda::PrefillPlanBytes(rows.size(), queries, options);
-  std::vector<std::byte> bytes(room + kGuard, std::byte{0xab});
-  plan = kernels::cuda::BuildPrefillPlan(rows, options, bytes.data());
-  if (plan.bytes > room) return "more bytes than it may have";
-  if (std::any_of(bytes.end() - kGuard, bytes.end(), [](auto b) { return b != std::byte{0xab}; })) {
-    return "it wrote behind its room";
-  }
-  const auto& header = *reinterpret_cast<const kernels::cuda::PrefillPlanHeader*>(bytes.data());
-  const std::span items(reinterpret_cast<const Item*>(bytes.data() + header.items_offset),
-                        header.items);
-  const std::span merges(reinterpret_cast<const Merge*>(bytes.data() + header.merges_offset),
-                         header.merges);
-  if (plan.partials > options.partials) return "more slots than there are";
-  std::map<std::tuple<uint32_t, uint32_t, uint32_t>, std::vector<Item>> parts;
-  for (const Item& item : items) parts[{item.run, item.tile, item.kv_head}].push_back(item);
-  std::map<std::tuple<uint32_t, uint32_t, uint32_t>, Merge> merge_of;
-  for (const Merge& merge : merges) merge_of[{merge.run, merge.tile, merge.kv_head}] = merge;
-  const uint32_t group = options.q_heads / options.kv_heads;
-  size_t tiles = 0, slots = 0;
-  for (uint32_t r = 0; r < rows.size(); ++r) {
-    const int pairs = rows[r].q_rows * static_cast<int>(group);
-    for (int tile = 0; tile * kPrefillTileRows < pairs; ++tile) {
-      const int last = std::min((tile + 1) * kPrefillTileRows, pairs) - 1;
-      const int past = rows[r].position + last / static_cast<int>(group) + 1;
-      const int query = tile * kPrefillTileRows / static_cast<int>(group);
-      const int first =
-          options.window > 0 ? std::max(0, rows[r].position + query + 1 - options.window) : 0;
-      for (uint32_t head = 0; head < options.kv_heads; ++head, ++tiles) {
-        const auto key = std::make_tuple(r, static_cast<uint32_t>(tile), head);
-        std::vector<Item>& own = parts[key];
-        std::sort(own.begin(), own.end(),
-                  [](const Item& a, const Item& b) { return a.first_key < b.first_key; });
-        int at = first;
-        for (size_t i = 0; i < own.size(); ++i) {
-          if (static_cast<int>(own[i].first_key) != at || own[i].past_key <= own[i].first_key) {
-            return "keys that no item has, or two";
-          }
-          if (i > 0 && at % 128 != 0) return "a part that begins inside a tile";
-          at = static_cast<int>(own[i].past_key);
-          const bool whole = own.size() == 1;
-          if (whole != (own[i].partial == Item::kWhole)) return "a wrong slot";
-          if (!whole && own[i].partial != static_cast<int>(merge_of[key].partial + i)) {
-            return "slots out of order";
-          }
-        }
-        if (at != past) return "keys that no item has";
-        if (own.size() > 1) slots += own.size();
-        if (own.size() > 1 && merge_of[key].parts != own.size()) return "a wrong merge";
-      }
-    }
-  }
-  if (parts.size() != tiles) return "items of no tile";
-  if (slots != plan.partials) return "slots of no part";
-  return "";
-}
-
-void CheckPlans(Report& report) {
-  Rng rng(99);
-  std::string fault;
-  int cut = 0;
-  constexpr int kPlans = 3000;
-  for (int i = 0; i < kPlans && fault.empty(); ++i) {
-    PrefillPlanOptions options;
-    options.kv_heads = std::vector<uint32_t>{1, 2, 8, 32}[rng.Below(4)];
-    options.q_heads = options.kv_heads * std::vector<uint32_t>{1, 3, 4, 8, 128}[rng.Below(5)];
-    options.window = std::vector<int>{0, 0, 100, 1000, 5000}[rng.Below(5)];
-    options.blocks = std::vector<uint32_t>{1, 7, 132, 264}[rng.Below(4)];
-    options.partials = rng.Below(8) == 0 ? 0 : kernels::cuda::PrefillPartials(options.blocks);
-    std::vector<PrefillRow> rows(1 + rng.Below(5));
-    for (PrefillRow& row : rows) {
-      row.q_rows = static_cast<int>(rng.Below(1u << rng.Below(11)));
-      row.position = static_cast<int>(rng.Below(1u << rng.Below(18)));
-    }
-    PrefillPlan plan;
-    fault = FaultOf(rows, options, plan);
-    cut += plan.merges > 0 ? 1 : 0;
-  }
-  report.Case(fault.empty() && cut > kPlans / 10, "%d plans, %d of them cut %s", kPlans, cut,
-              fault.c_str());
-  // What fills the device stays whole.
-  bool whole = true;
-  for (const int position : {0, 16384, 57344}) {
-    for (const int queries : {4096, 8192}) {
-      const PrefillRow row = {nullptr, 0, 0, queries, position};
-      PrefillPlan plan;
-      whole &= FaultOf({&row, 1}, {32, 8, 0, 132, 528}, plan).empty() && plan.merges == 0;
-    }
-  }
-  report.Case(whole, "plans of 4096 and 8192 queries are not cut");
-}
-
-__device__ float Normal(uint64_t i) {
-  uint64_t z = i * 0x9e3779b97f4a7c15ull;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-  z ^= z >> 31;
-  const int sum = int(z & 0xffff) + int(z >> 16 & 0xffff) + int(z >> 32 & 0xffff) + int(z >> 48);
-  return (sum - 131070) * (1.7320508f / 65536);
-}
-// Words of one bf16, or of two e4m3.
-__global__ void FillNormal(uint16_t* out, size_t count, uint64_t seed, bool e4m3) {
-  for (size_t i = blockIdx.x * size_t{blockDim.x} + threadIdx.x; i < count;
-       i += size_t{gridDim.x} * blockDim.x) {
-    if (e4m3) {
-      const float2 pair = make_float2(Normal(2 * i + seed), Normal(2 * i + 1 + seed));
-      out[i] = __nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, __NV_E4M3);
-    } else {
-      const __nv_bfloat16 value = __float2bfloat16(Normal(i + seed));
-      out[i] = *reinterpret_cast<const uint16_t*>(&value);
-    }
-  }
-}
-
-struct Shape {
-  uint32_t head_dim, q_heads, kv_heads;
-  int runs, q_rows, position, window;
-  DType dtype = DType::kBF16;
-  int layers = 1;  // that launches take in turn, each with pages of its own
-};
-
-// Milliseconds and the rate over the products that the mask leaves; with `bandwidth` also what
-// reading the keys and values once takes.
-void Time(const Shape& s, Launcher launch, const char* name, double bandwidth = 0) {
-  const int length = s.position + s.q_rows;
-  const int pages = (length + kPageTokens - 1) / kPageTokens;
-  const uint32_t bytes = s.dtype == DType::kBF16 ? 2 : 1;
-  const size_t page_bytes = size_t{2} * kPageTokens * s.kv_heads * s.head_dim * bytes;
-  const size_t elements = size_t(s.runs) * s.q_rows * s.q_heads * s.head_dim;
-  std::vector<PageId> table(size_t(pages) * s.runs * s.layers);
-  DeviceBuffer<uint16_t> q(elements), out(elements), arena(table.size() * page_bytes / 2);
-  FillNormal<<<1024, 256>>>(q.get(), q.size(), 1, false);
-  FillNormal<<<1024, 256>>>(arena.get(), arena.size(), 2, s.dtype == DType::kF8E4M3);
-  for (size_t i = 0; i < table.size(); ++i) {
-    table[i] = PageId(static_cast<uint32_t>(i * 7919 % table.size() * (page_bytes / 512)));
-  }
-  DeviceBuffer<PageId> tables(table);
-  std::vector<PrefillRow> rows;
-  for (int r = 0; r < s.runs; ++r) {
-    rows.push_back({tables.get() + size_t(r) * pages * s.layers, static_cast<uint32_t>(pages),
-                    r * s.q_rows, s.q_rows, s.position});
-  }
-  PrefillArgs args;
-  args.q = q.get();
-  args.out = out.get();
-  args.arena = reinterpret_cast<const std::byte*>(arena.get());
-  args.q_heads = s.q_heads;
-  args.kv_heads = s.kv_heads;
-  args.head_dim = s.head_dim;
-  args.q_stride = int64_t{s.q_heads} * s.head_dim;
-  args.kv_dtype = s.dtype;
-  args.scale = 1 / std::sqrt(static_cast<float>(s.head_dim));
-  args.window = s.window;
-  const Prepared prepared(rows, OptionsOf(args, kernels::cuda::PrefillBlocks(s.head_dim)), args);
-  double seen = 0;
-  for (int i = 0; i < s.q_rows; ++i) {
-    const int keys = s.position + i + 1;
-    seen += s.window > 0 ? std::min(keys, s.window) : keys;
-  }
-  const double flops = 4 * seen * s.runs * s.q_heads * s.head_dim;
-  Graph graph([&](cudaStream_t stream) {
-    for (int layer = 0; layer < s.layers; ++layer) {
-      args.table = static_cast<uint32_t>(layer);
-      CHECK_CUDA(launch(args, stream));
-    }
-  });
-  const double ms = graph.MedianMs(20) / s.layers;
-  std::printf(
-      "%-5s head %3u, %2u/%u heads, %2d x %5d queries at %5d, window %4d: %8.3f ms, "
-      "%5.0f TFLOP/s (%.2f of 750)",
-      name, s.head_dim, s.q_heads, s.kv_heads, s.runs, s.q_rows, s.position, s.window, ms,
-      flops / ms * 1e-9, flops / ms * 1e-9 / 750);
-  if (bandwidth > 0) {
-    const double read = 1e3 * static_cast<double>(page_bytes) * pages * s.runs / bandwidth;
-    std::printf(", %.3f ms to read (%.2f), %u parts", read, read / ms, prepared.plan.partials);
-  }
-  std::printf("\n");
-}
-
-// With wgmma, over pages of either type.
-void TimeBoth(Shape s, double bandwidth = 0) {
-  Time(s, Wgmma, "wgmma", bandwidth);
-  s.dtype = DType::kF8E4M3;
-  Time(s, Wgmma, "e4m3", bandwidth);
-}
-
-// The last rows of a prompt whose others were cached, beside a chain of such launches.
-void BenchFew() {
-  const double bandwidth = CopyBandwidth();
-  for (const int context : {16384, 65536}) {
-    for (const int rows : {16, 60, 256}) {
-      TimeBoth({128, 32, 8, 1, rows, context - rows, 0, DType::kBF16, 4}, bandwidth);
-    }
-  }
-  TimeBoth({128, 32, 8, 1, 528, 15856, 0, DType::kBF16, 4}, bandwidth);
-  TimeBoth({128, 32, 8, 1, 512, 32256, 0, DType::kBF16, 4}, bandwidth);
-}
-
-// The three lengths that matter most.
-void BenchLong() {
-  for (const int length : {4096, 16384, 65536}) TimeBoth({128, 32, 8, 1, length, 0, 0});
-}
-
-void Bench() {
-  BenchLong();
-  TimeBoth({128, 32, 8, 1, 2048, 30720, 0});
-  TimeBoth({128, 32, 8, 1, 512, 32256, 0});
-  TimeBoth({128, 32, 8, 16, 1024, 0, 0});
-  TimeBoth({128, 32, 8, 1, 16384, 0, 1024});
-  TimeBoth({128, 32, 32, 1, 8192, 0, 0});
-  TimeBoth({64, 32, 8, 1, 16384, 0, 0});
-  TimeBoth({80, 32, 8, 1, 16384, 0, 0});
-  TimeBoth({96, 32, 8, 1, 16384, 0, 0});
-  TimeBoth({256, 16, 4, 1, 16384, 0, 0});
-  for (const uint32_t dim : {64u, 128u, 256u}) {
-    Time({dim, 32, 8, 1, 4096, 0, 0}, Mma, "mma");
-    Time({dim, 32, 8, 1, 4096, 0, 0, DType::kF8E4M3}, Mma, "mma8");
-  }
-  BenchFew();
 }
 
 }  // namespace
