@@ -21,7 +21,7 @@ struct Avx2 {
   };
   // One row: a second tile's stream of memory costs more than what it shares (measured: 4.5 GB/s of
   // Q4_1 with two, 7.2 with one, 9.1 with one that is asked for ahead, where reading takes 8.4).
-  static constexpr int kIntTiles = 1, kIntRows = 4;
+  static constexpr int kIntRows = 4;
   static constexpr int kAhead = 1024;  // bytes
   static constexpr int kFloatTiles1 = 4, kFloatTiles = 2, kFloatRows = 3;
   static constexpr int kItems = 6, kVecs = 1;

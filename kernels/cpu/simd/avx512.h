@@ -19,9 +19,8 @@ namespace tessera::kernels::cpu {
 struct Avx512 {
   using F = __m512;   // 16 float32
   using I = __m512i;  // 16 int32, or 64 bytes: 4 for each lane
-  // Register blocks of the integer products (tiles of one row; rows of one tile), the float ones,
-  // attention.
-  static constexpr int kIntTiles = 4, kIntRows = 8;
+  // Register blocks of the integer products (rows of a tile), the float ones, attention.
+  static constexpr int kIntRows = 8;
   static constexpr int kAhead = 1024;  // bytes
   static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;
   static constexpr int kItems = 6, kVecs = 4;
@@ -234,26 +233,22 @@ struct Avx512 {
   }
   // A lane's two products, summed in 32 bits.
   TESSERA_SIMD I IMadd16(I a, I b) { return _mm512_madd_epi16(a, b); }
-  // ShortEnd(start, ShortStart(start) after DotShort of at most ShortSteps registers) = start + the
-  // sums of a lane's products: unsigned bytes up to `largest` with signed bytes above -128.
+  // ShortEnd(start, ShortStart(start) after DotShortAt of at most ShortSteps registers) = start +
+  // the sums of a lane's products: unsigned bytes up to `largest` with signed bytes above -128.
   static constexpr int ShortSteps(int) { return 8; }
   TESSERA_SIMD I ShortStart(I start) { return start; }
-  TESSERA_SIMD I DotShort(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
   TESSERA_SIMD I ShortEnd(I, I sum) { return sum; }
   // The scale of one half of a group from a lane's two, as ShortEndScaled takes it.
   template <int kHalf>
   TESSERA_SIMD I HalfScale(I scales) {
     return _mm512_srai_epi32(kHalf == 0 ? _mm512_slli_epi32(scales, 16) : scales, 16);
   }
-  // start + scale * the sums of DotShort from zeros.
+  // start + scale * the sums of DotShortAt from zeros.
   TESSERA_SIMD I ShortEndScaled(I start, I sum, I scale) {
     return _mm512_add_epi32(start, _mm512_mullo_epi32(sum, scale));
   }
-  // acc + sum of 4 products a lane: w = signed byte + 128; exact after 128 * sum(x) is taken off
-  // when kBiasedDot.
-  TESSERA_SIMD I DotBiased(I acc, I w, I x) { return _mm512_dpbusd_epi32(acc, w, x); }
-  // The same with the 4 bytes at `x` in each lane. The instruction reads them itself, which GCC
-  // does not see: a load less for each product.
+  // acc + the sum of a lane's 4 products with the bytes at `x`. The instruction reads them itself,
+  // which GCC does not see: a load less for each product.
   TESSERA_SIMD I DotAt(I acc, I w, const int8_t* x) {
     __asm__("vpdpbusd %2%{1to16%}, %1, %0"
             : "+v"(acc)
@@ -261,6 +256,7 @@ struct Avx512 {
     return acc;
   }
   TESSERA_SIMD I DotShortAt(I acc, I w, const int8_t* x) { return DotAt(acc, w, x); }
+  // w = signed byte + 128: exact after 128 * sum(x) is taken off when kBiasedDot.
   TESSERA_SIMD I DotBiasedAt(I acc, I w, const int8_t* x) { return DotAt(acc, w, x); }
 };
 

@@ -1,8 +1,8 @@
 // Products of block formats (tile16 layout, cpu/layout.h) with int8 activations.
 //
-// A register block is one tile of 16 outputs and some rows, or of one row some tiles: per group of
-// 32, exact integer sums in the lanes, then one fused multiply-add a lane, and one for the minimum.
-// Groups go in order whatever the block, so every block shape gives a row the same bits.
+// A register block is one tile of 16 outputs and some rows: per group of 32, exact integer sums in
+// the lanes, then one fused multiply-add a lane, and one for the minimum. Groups go in order
+// whatever the block, so every block shape gives a row the same bits.
 #pragma once
 
 #include "kernels/cpu/simd/block_scales.h"
@@ -46,18 +46,17 @@ struct Int8Linear {
   static constexpr bool kScaledSums = Scales::kMin && !Scales::kHalves;
   static constexpr bool kStarts = kZero != 0 && !Scales::kHalves;
   static_assert(!kScaledSums || !kStarts);
-  template <int T, int R>
+  template <int R>
   struct Block {
-    F acc[T][R];
-    const std::byte* tile[T];
+    F acc[R];
+    const std::byte* tile;
     const int8_t* q;
     const float* scale;
     const int16_t* sum;
     const std::byte* made;  // ScaledSums or starts, 4 bytes each
     int64_t in;
     int64_t groups;
-    bool ahead;          // no rows before these have brought the tiles into the cache
-    int64_t tile_bytes;  // of a tile
+    bool ahead;  // no rows before these have brought the tile into the cache
   };
 
   // Four stored values a lane.
@@ -79,39 +78,28 @@ struct Int8Linear {
   }
 
   // Steps kAt ... kEnd - 1 in the order that loads a register of nibbles once.
-  template <int kAt, int kEnd, int T, int R>
-  TESSERA_SIMD void Products(const Block<T, R>& b, int64_t offset, const int8_t* q, I table,
-                             I (&sum)[T][R]) {
+  template <int kAt, int kEnd, int R>
+  TESSERA_SIMD void Products(const Block<R>& b, int64_t offset, const int8_t* q, I table,
+                             I (&sum)[R]) {
     constexpr int kStep = Scales::kHalves || kTile.low.bits != 4 ? kAt : kAt / 2 + kAt % 2 * 4;
-    I w[T];
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) w[t] = Stored<kStep>(b.tile[t] + offset, table);
+    const I w = Stored<kStep>(b.tile + offset, table);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const int8_t* const x = q + r * b.in + kStep * 4;
-      if constexpr (T == 1) {
-        sum[0][r] = kWide ? S::DotBiasedAt(sum[0][r], w[0], x) : S::DotShortAt(sum[0][r], w[0], x);
-      } else {
-        const I all = S::Broadcast4(x);
-#pragma GCC unroll 8
-        for (int t = 0; t < T; ++t) {
-          sum[t][r] =
-              kWide ? S::DotBiased(sum[t][r], w[t], all) : S::DotShort(sum[t][r], w[t], all);
-        }
-      }
+      sum[r] = kWide ? S::DotBiasedAt(sum[r], w, x) : S::DotShortAt(sum[r], w, x);
     }
-    if constexpr (kAt + 1 < kEnd) Products<kAt + 1, kEnd, T, R>(b, offset, q, table, sum);
+    if constexpr (kAt + 1 < kEnd) Products<kAt + 1, kEnd, R>(b, offset, q, table, sum);
   }
 
   // The sums of a group's activations, a half in each 16 bits.
-  template <int T, int R>
-  TESSERA_SIMD I Sums(const Block<T, R>& b, int r, int64_t at) {
+  template <int R>
+  TESSERA_SIMD I Sums(const Block<R>& b, int r, int64_t at) {
     return S::Broadcast4(b.sum + (r * b.groups + at) * 2);
   }
 
   // What the integer sum of a group begins with: it takes off what kZero adds.
-  template <int T, int R>
-  TESSERA_SIMD I Start(const Block<T, R>& b, const Scales& scales, int g, int r, int64_t at) {
+  template <int R>
+  TESSERA_SIMD I Start(const Block<R>& b, const Scales& scales, int g, int r, int64_t at) {
     if constexpr (kZero == 0) {
       return S::IZero();
     } else if constexpr (Scales::kHalves) {
@@ -125,132 +113,97 @@ struct Int8Linear {
   }
 
   // Runs of products from step kAt on, each added to `dot` when it is full.
-  template <int kAt, int T, int R>
-  TESSERA_SIMD void Runs(const Block<T, R>& b, const Scales (&scales)[T], int g, int64_t at,
-                         int64_t offset, I table, I (&dot)[T][R]) {
-    I part[T][R];
+  template <int kAt, int R>
+  TESSERA_SIMD void Runs(const Block<R>& b, const Scales& scales, int g, int64_t at, int64_t offset,
+                         I table, I (&dot)[R]) {
+    I part[R];
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        if constexpr (Scales::kHalves) {
-          part[t][r] = S::IZero();
-        } else {
-          part[t][r] = S::ShortStart(kAt == 0 ? Start(b, scales[t], g, r, at) : dot[t][r]);
-        }
+    for (int r = 0; r < R; ++r) {
+      if constexpr (Scales::kHalves) {
+        part[r] = S::IZero();
+      } else {
+        part[r] = S::ShortStart(kAt == 0 ? Start(b, scales, g, r, at) : dot[r]);
       }
     }
-    Products<kAt, kAt + kRun, T, R>(b, offset, b.q + at * 32, table, part);
+    Products<kAt, kAt + kRun, R>(b, offset, b.q + at * 32, table, part);
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const I before = kAt == 0 ? Start(b, scales[t], g, r, at) : dot[t][r];
-        if constexpr (Scales::kHalves) {
-          const I scale = S::template HalfScale<kAt * 2 / kSteps>(scales[t].scales[g]);
-          dot[t][r] = S::ShortEndScaled(before, part[t][r], scale);
-        } else {
-          dot[t][r] = S::ShortEnd(before, part[t][r]);
-        }
+    for (int r = 0; r < R; ++r) {
+      const I before = kAt == 0 ? Start(b, scales, g, r, at) : dot[r];
+      if constexpr (Scales::kHalves) {
+        const I scale = S::template HalfScale<kAt * 2 / kSteps>(scales.scales[g]);
+        dot[r] = S::ShortEndScaled(before, part[r], scale);
+      } else {
+        dot[r] = S::ShortEnd(before, part[r]);
       }
     }
-    if constexpr (kAt + kRun < kSteps) {
-      Runs<kAt + kRun, T, R>(b, scales, g, at, offset, table, dot);
-    }
+    if constexpr (kAt + kRun < kSteps) Runs<kAt + kRun, R>(b, scales, g, at, offset, table, dot);
   }
 
   // Group `g` of the unit, group `at` of the row, its codes at `offset`.
-  template <int T, int R>
-  TESSERA_SIMD void Group(Block<T, R>& b, const Scales (&scales)[T], int g, int64_t at,
-                          int64_t offset) {
+  template <int R>
+  TESSERA_SIMD void Group(Block<R>& b, const Scales& scales, int g, int64_t at, int64_t offset) {
     I table = S::IZero();
     if constexpr (kFormat.table != nullptr) table = S::TableOf(kFormat.table);
-    I dot[T][R];
+    I dot[R];
     if constexpr (kWide) {
 #pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) dot[t][r] = Start(b, scales[t], g, r, at);
-      }
-      Products<0, kSteps, T, R>(b, offset, b.q + at * 32, table, dot);
+      for (int r = 0; r < R; ++r) dot[r] = Start(b, scales, g, r, at);
+      Products<0, kSteps, R>(b, offset, b.q + at * 32, table, dot);
     } else {
-      Runs<0, T, R>(b, scales, g, at, offset, table, dot);
+      Runs<0, R>(b, scales, g, at, offset, table, dot);
     }
     const int of = Scales::kHalves ? 0 : g;
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const F dx = S::Set1(b.scale[r * b.groups + at]);
-#pragma GCC unroll 8
-      for (int t = 0; t < T; ++t) {
-        b.acc[t][r] = S::Fma(S::ToFloat(dot[t][r]), S::Mul(scales[t].d[of], dx), b.acc[t][r]);
-      }
+      b.acc[r] = S::Fma(S::ToFloat(dot[r]), S::Mul(scales.d[of], dx), b.acc[r]);
       if constexpr (Scales::kMin) AddMinimum(b, scales, g, r, at, dx);
     }
   }
 
-  template <int T, int R>
-  TESSERA_SIMD void AddMinimum(Block<T, R>& b, const Scales (&scales)[T], int g, int r, int64_t at,
-                               F dx) {
-    F all;
-    I sums;
-    if constexpr (kScaledSums) {
-      all = S::FromBits(S::Broadcast4(b.made + (r * b.groups + at) * 4));
+  template <int R>
+  TESSERA_SIMD void AddMinimum(Block<R>& b, const Scales& scales, int g, int r, int64_t at, F dx) {
+    if constexpr (Scales::kHalves) {
+      const F sum = S::Mul(dx, S::ToFloat(S::IMadd16(scales.minima[g], Sums(b, r, at))));
+      b.acc[r] = S::NegFma(scales.m[0], sum, b.acc[r]);
     } else {
-      sums = Sums(b, r, at);
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      if constexpr (Scales::kHalves) {
-        const F sum = S::Mul(dx, S::ToFloat(S::IMadd16(scales[t].minima[g], sums)));
-        b.acc[t][r] = S::NegFma(scales[t].m[0], sum, b.acc[t][r]);
-      } else if constexpr (Scales::kSub) {
-        b.acc[t][r] = S::NegFma(scales[t].m[g], all, b.acc[t][r]);
-      } else {
-        b.acc[t][r] = S::Fma(scales[t].m[g], all, b.acc[t][r]);
-      }
+      const F sum = S::FromBits(S::Broadcast4(b.made + (r * b.groups + at) * 4));
+      b.acc[r] =
+          Scales::kSub ? S::NegFma(scales.m[g], sum, b.acc[r]) : S::Fma(scales.m[g], sum, b.acc[r]);
     }
   }
 
   // A unit of kCount groups that begins with group `at` of the row.
-  template <int kCount, int T, int R>
-  TESSERA_SIMD void Unit(Block<T, R>& b, int64_t at) {
-    // Arithmetic keeps a processor's own loads from running far ahead.
+  template <int kCount, int R>
+  TESSERA_SIMD void Unit(Block<R>& b, int64_t at) {
+    // Arithmetic keeps a processor's own loads from running far ahead. The next tile follows.
     if (b.ahead) {
-      // At a tile's end, of the one that follows those of this block.
-      const bool within = at + (kAheadUnits + 1) * int64_t{kTile.groups} <= b.groups;
-      const int64_t ahead =
-          kAheadUnits * int64_t{kTile.unit_bytes} + (within ? 0 : (T - 1) * b.tile_bytes);
-      for (int t = 0; t < T; ++t) {
 #pragma GCC unroll 40
-        for (uint32_t i = 0; i < kTile.unit_bytes; i += 64) {
-          __builtin_prefetch(b.tile[t] + ahead + i);
-        }
+      for (uint32_t i = 0; i < kTile.unit_bytes; i += 64) {
+        __builtin_prefetch(b.tile + kAheadUnits * int64_t{kTile.unit_bytes} + i);
       }
     }
-    Scales scales[T];
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      Scales::template Load<kCount>(b.tile[t] + kCount * int64_t{kTile.group_bytes}, scales[t]);
-    }
+    Scales scales;
+    Scales::template Load<kCount>(b.tile + kCount * int64_t{kTile.group_bytes}, scales);
     if constexpr (kCount <= 2) {
 #pragma GCC unroll 2
       for (int g = 0; g < kCount; ++g) {
-        Group<T, R>(b, scales, g, at + g, g * int64_t{kTile.group_bytes});
+        Group<R>(b, scales, g, at + g, g * int64_t{kTile.group_bytes});
       }
     } else {
 #pragma GCC unroll 1
       for (int g = 0; g < kCount; ++g) {
-        Group<T, R>(b, scales, g, at + g, g * int64_t{kTile.group_bytes});
+        Group<R>(b, scales, g, at + g, g * int64_t{kTile.group_bytes});
       }
     }
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) b.tile[t] += kTile.unit_bytes;
+    b.tile += kTile.unit_bytes;
   }
 
-  template <int T, int R>
+  // Rows [row, row + R) of a tile.
+  template <int R>
   static __attribute__((noinline)) void Run(const LinearCall& c, int32_t tile, int32_t row) {
     constexpr int kUnit = static_cast<int>(kTile.groups);
-    Block<T, R> b;
+    Block<R> b;
     b.in = c.in;
     b.groups = c.in / 32;
     b.q = c.q + int64_t{row} * b.in;
@@ -258,24 +211,16 @@ struct Int8Linear {
     b.sum = c.x_sum + int64_t{row} * b.groups * 2;
     b.made = c.scratch + (row - c.row_begin) * b.groups * 4;
     b.ahead = row == c.row_begin;
-    b.tile_bytes = b.groups / kUnit * int64_t{kTile.unit_bytes} +
-                   (b.groups % kUnit != 0 ? int64_t{kTile.single_bytes} : 0);
+    b.tile = c.weight + tile * c.tile_bytes;
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      b.tile[t] = c.weight + (tile + t) * b.tile_bytes;
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) b.acc[t][r] = S::Zero();
-    }
+    for (int r = 0; r < R; ++r) b.acc[r] = S::Zero();
     int64_t g = 0;
-    for (; g + kUnit <= b.groups; g += kUnit) Unit<kUnit, T, R>(b, g);
+    for (; g + kUnit <= b.groups; g += kUnit) Unit<kUnit, R>(b, g);
     if constexpr (kTile.blocks == 2) {
-      if (g < b.groups) Unit<1, T, R>(b, g);
+      if (g < b.groups) Unit<1, R>(b, g);
     }
 #pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) Epilogue16<S>(c, tile + t, row + r, b.acc[t][r]);
-    }
+    for (int r = 0; r < R; ++r) Epilogue16<S>(c, tile, row + r, b.acc[r]);
   }
 
   // `rows` <= kMost rows of a tile.
@@ -284,7 +229,7 @@ struct Int8Linear {
     if constexpr (kMost > 1) {
       if (rows < kMost) return Rows<kMost - 1>(c, tile, row, rows);
     }
-    Run<1, kMost>(c, tile, row);
+    Run<kMost>(c, tile, row);
   }
   // All rows of a tile, in passes of about as many.
   static void Passes(const LinearCall& c, int32_t tile) {
@@ -310,13 +255,7 @@ struct Int8Linear {
       if constexpr (kScaledSums) ScaledSums<S>(c, reinterpret_cast<float*>(c.scratch));
       if constexpr (kStarts) Starts(c, reinterpret_cast<int32_t*>(c.scratch));
     }
-    int32_t tile = c.tile_begin;
-    if (rows == 1) {
-      for (; tile + S::kIntTiles <= c.tile_end; tile += S::kIntTiles) {
-        Run<S::kIntTiles, 1>(c, tile, c.row_begin);
-      }
-    }
-    for (; tile < c.tile_end; ++tile) Passes(c, tile);
+    for (int32_t tile = c.tile_begin; tile < c.tile_end; ++tile) Passes(c, tile);
   }
 };
 
