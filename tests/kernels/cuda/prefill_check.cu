@@ -1,6 +1,6 @@
 // Checks the prefill attention kernels against a float64 reference, and their plans; with --plans
-// the plans alone, which needs no device, with --only TEXT the cases whose label has the text
-// ("wgmma e4m3 late 128"), with --bench times the kernels (--bench-long: whole prompts;
+// the plans alone, which needs no device, with --only TEXT... the cases whose label has one of the
+// texts ("wgmma e4m3 late 128"), with --bench times the kernels (--bench-long: whole prompts;
 // --bench-few: few rows of long contexts).
 //
 // Pages lie in random order in an arena of bytes 0xff (not a number in each type), so slots that
@@ -384,8 +384,8 @@ struct Kernel {
 const char* TypeName(const Case& c) { return c.dtype == DType::kBF16 ? "bf16" : "e4m3"; }
 // What cases are checked with.
 struct Selection {
-  bool wgmma;        // the device has it
-  std::string only;  // text that labels must have
+  bool wgmma;                     // the device has it
+  std::vector<std::string> only;  // texts, one of which labels must have; none: all
 
   [[nodiscard]] std::vector<Kernel> KernelsFor(const Case& c) const {
     std::vector<Kernel> kernels;
@@ -393,7 +393,10 @@ struct Selection {
       const std::string label = std::string(kernel.name) + " " + TypeName(c) + " " + c.name + " " +
                                 std::to_string(c.head_dim);
       const bool runs = wgmma || kernel.launch == Mma;
-      if (runs && label.find(only) != std::string::npos) kernels.push_back(kernel);
+      const bool wanted = std::any_of(only.begin(), only.end(), [&](const std::string& text) {
+        return label.find(text) != std::string::npos;
+      });
+      if (runs && (only.empty() || wanted)) kernels.push_back(kernel);
     }
     return kernels;
   }
@@ -459,7 +462,8 @@ int main(int argc, char** argv) {
     mode == "--bench-long" ? BenchLong() : mode == "--bench-few" ? BenchFew() : Bench();
     return 0;
   }
-  const Selection selection = {properties.major == 9, mode == "--only" && argc > 2 ? argv[2] : ""};
+  Selection selection = {properties.major == 9, {}};
+  if (mode == "--only") selection.only = {argv + 2, argv + argc};
   uint64_t seed = 1;
   for (const Case& c : Cases()) CheckCase(c, ++seed, selection, report);
   for (const Case& c : CutCases()) CheckCutCase(c, ++seed, selection, report);
