@@ -1,7 +1,6 @@
-// Checks the prefill attention kernels against a float64 reference, and their plans; with --plans
-// the plans alone, which needs no device, with --only TEXT... the cases whose label has one of the
-// texts ("wgmma e4m3 late 128"), with --bench times the kernels (--bench-long: whole prompts;
-// --bench-few: few rows of long contexts).
+// Checks the prefill attention kernels against a float64 reference; with --only TEXT... the cases
+// whose label has one of the texts ("wgmma e4m3 late 128"), with --bench times the kernels
+// (--bench-long: whole prompts; --bench-few: few rows of long contexts).
 //
 // Pages lie in random order in an arena of bytes 0xff (not a number in each type), so slots that
 // were never written, pages of other tables and pages before the window are poison. A row passes if
@@ -16,7 +15,6 @@
 #include "kernels/cuda/attention/prefill_plan.h"
 #include "kernels/cuda/kv_layout.h"
 #include "tests/kernels/cuda/prefill_bench.cuh"
-#include "tests/kernels/cuda/prefill_plans.cuh"
 
 namespace tessera::check {
 namespace {
@@ -453,8 +451,6 @@ int main(int argc, char** argv) {
   using namespace tessera::check;
   const std::string mode = argc > 1 ? argv[1] : "";
   Report report;
-  if (mode.empty() || mode == "--plans") CheckPlans(report);
-  if (mode == "--plans") return report.Finish();
   cudaDeviceProp properties;
   CHECK_CUDA(cudaGetDeviceProperties(&properties, 0));
   std::printf("%s\n", properties.name);

@@ -1,12 +1,9 @@
-// Host side of prefill attention: deals tiles of queries, and parts of long contexts, to items.
-#include <cuda_runtime.h>
+// Deals tiles of queries, and parts of long contexts, to items.
+#include "kernels/cuda/attention/prefill_plan.h"
 
 #include <algorithm>
 #include <functional>
 #include <vector>
-
-#include "kernels/cuda/attention/prefill.h"
-#include "kernels/cuda/attention/prefill_plan.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -276,7 +273,7 @@ class PlanWriter {
 uint32_t PrefillPartials(uint32_t blocks) { return kPartsOfBlock * blocks; }
 
 size_t PrefillWorkspaceBytes(uint32_t partials, uint32_t head_dim) {
-  return size_t{partials} * kPrefillTileRows * (head_dim * sizeof(float) + sizeof(float2));
+  return size_t{partials} * kPrefillTileRows * (head_dim * sizeof(float) + 2 * sizeof(float));
 }
 
 size_t PrefillPlanBytes(size_t runs, size_t queries, const PrefillPlanOptions& options) {

@@ -1,27 +1,28 @@
-// Checks plans of prefill attention on the host, against what they are for.
-#pragma once
+#include "kernels/cuda/attention/prefill_plan.h"
+
+#include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <random>
 #include <span>
 #include <string>
 #include <tuple>
 #include <vector>
 
-#include "tests/kernels/cuda/prefill_support.cuh"
-
-namespace tessera::check {
+namespace tessera::kernels::cuda {
+namespace {
 
 // The items and merges of a plan, by run, tile and KV head.
 struct PlanParts {
-  using Item = kernels::cuda::PrefillPlanItem;
-  using Merge = kernels::cuda::PrefillPlanMerge;
+  using Item = PrefillPlanItem;
+  using Merge = PrefillPlanMerge;
   using Key = std::tuple<uint32_t, uint32_t, uint32_t>;
 
   explicit PlanParts(const std::byte* plan) {
-    const auto& header = *reinterpret_cast<const kernels::cuda::PrefillPlanHeader*>(plan);
+    const auto& header = *reinterpret_cast<const PrefillPlanHeader*>(plan);
     const std::span items(reinterpret_cast<const Item*>(plan + header.items_offset), header.items);
     const std::span found(reinterpret_cast<const Merge*>(plan + header.merges_offset),
                           header.merges);
@@ -60,15 +61,14 @@ struct PlanParts {
 
 // "" or what is wrong with a plan of `rows`: each tile's keys must be in items once, in parts that
 // begin where both kernels' tiles of keys do, with slots in order for those that are merged.
-inline std::string FaultOf(std::span<const PrefillRow> rows, const PrefillPlanOptions& options,
-                           PrefillPlan& plan) {
-  using kernels::cuda::kPrefillTileRows;
+std::string FaultOf(std::span<const PrefillRow> rows, const PrefillPlanOptions& options,
+                    PrefillPlan& plan) {
   constexpr size_t kGuard = 256;
   size_t queries = 0;
   for (const PrefillRow& row : rows) queries += row.q_rows;
-  const size_t room = kernels::cuda::PrefillPlanBytes(rows.size(), queries, options);
+  const size_t room = PrefillPlanBytes(rows.size(), queries, options);
   std::vector<std::byte> bytes(room + kGuard, std::byte{0xab});
-  plan = kernels::cuda::BuildPrefillPlan(rows, options, bytes.data());
+  plan = BuildPrefillPlan(rows, options, bytes.data());
   if (plan.bytes > room) return "more bytes than it may have";
   if (std::any_of(bytes.end() - kGuard, bytes.end(), [](auto b) { return b != std::byte{0xab}; })) {
     return "it wrote behind its room";
@@ -96,39 +96,54 @@ inline std::string FaultOf(std::span<const PrefillRow> rows, const PrefillPlanOp
   return "";
 }
 
-inline void CheckPlans(Report& report) {
-  Rng rng(99);
-  std::string fault;
+TEST(PrefillPlanTest, EveryKeyOfATileIsInOneItem) {
+  std::mt19937 random(99);
+  const auto below = [&](uint32_t bound) { return static_cast<uint32_t>(random() % bound); };
+  const std::vector<uint32_t> kv_heads = {1, 2, 8, 32}, groups = {1, 3, 4, 8, 128};
+  const std::vector<int32_t> windows = {0, 0, 100, 1000, 5000};
+  const std::vector<uint32_t> blocks = {1, 7, 132, 264};
   int cut = 0;
-  constexpr int kPlans = 3000;
-  for (int i = 0; i < kPlans && fault.empty(); ++i) {
+  constexpr int kPlans = 500;
+  for (int i = 0; i < kPlans; ++i) {
     PrefillPlanOptions options;
-    options.kv_heads = std::vector<uint32_t>{1, 2, 8, 32}[rng.Below(4)];
-    options.q_heads = options.kv_heads * std::vector<uint32_t>{1, 3, 4, 8, 128}[rng.Below(5)];
-    options.window = std::vector<int>{0, 0, 100, 1000, 5000}[rng.Below(5)];
-    options.blocks = std::vector<uint32_t>{1, 7, 132, 264}[rng.Below(4)];
-    options.partials = rng.Below(8) == 0 ? 0 : kernels::cuda::PrefillPartials(options.blocks);
-    std::vector<PrefillRow> rows(1 + rng.Below(5));
+    options.kv_heads = kv_heads[below(4)];
+    options.q_heads = options.kv_heads * groups[below(5)];
+    options.window = windows[below(5)];
+    options.blocks = blocks[below(4)];
+    options.partials = below(8) == 0 ? 0 : PrefillPartials(options.blocks);
+    std::vector<PrefillRow> rows(1 + below(5));
     for (PrefillRow& row : rows) {
-      row.q_rows = static_cast<int>(rng.Below(1u << rng.Below(11)));
-      row.position = static_cast<int>(rng.Below(1u << rng.Below(18)));
+      row.q_rows = static_cast<int32_t>(below(1u << below(10)));
+      row.position = static_cast<int32_t>(below(1u << below(18)));
     }
     PrefillPlan plan;
-    fault = FaultOf(rows, options, plan);
+    ASSERT_EQ("", FaultOf(rows, options, plan)) << "plan " << i;
+    EXPECT_TRUE(options.partials > 0 || plan.merges == 0) << "plan " << i;
     cut += plan.merges > 0 ? 1 : 0;
   }
-  report.Case(fault.empty() && cut > kPlans / 10, "%d plans, %d of them cut %s", kPlans, cut,
-              fault.c_str());
-  // What fills the device stays whole.
-  bool whole = true;
-  for (const int position : {0, 16384, 57344}) {
-    for (const int queries : {4096, 8192}) {
-      const PrefillRow row = {nullptr, 0, 0, queries, position};
-      PrefillPlan plan;
-      whole &= FaultOf({&row, 1}, {32, 8, 0, 132, 528}, plan).empty() && plan.merges == 0;
-    }
-  }
-  report.Case(whole, "plans of 4096 and 8192 queries are not cut");
+  EXPECT_GT(cut, kPlans / 10);
 }
 
-}  // namespace tessera::check
+TEST(PrefillPlanTest, WhatFillsADeviceStaysWhole) {
+  for (const int32_t position : {0, 16384, 57344}) {
+    for (const int32_t queries : {4096, 8192}) {
+      const PrefillRow row = {nullptr, 0, 0, queries, position};
+      PrefillPlan plan;
+      EXPECT_EQ("", FaultOf({&row, 1}, {32, 8, 0, 132, 528}, plan));
+      EXPECT_EQ(plan.merges, 0u) << queries << " queries at " << position;
+    }
+  }
+}
+
+TEST(PrefillPlanTest, FewRowsOfALongContextAreCut) {
+  const PrefillRow row = {nullptr, 0, 0, 60, 16324};
+  PrefillPlan plan;
+  EXPECT_EQ("", FaultOf({&row, 1}, {32, 8, 0, 132, PrefillPartials(132)}, plan));
+  // 2 tiles of 8 heads: parts for most of the 132 blocks, and no more than one wave of them.
+  EXPECT_EQ(plan.merges, 16u);
+  EXPECT_GT(plan.partials, 100u);
+  EXPECT_LE(plan.partials, 132u);
+}
+
+}  // namespace
+}  // namespace tessera::kernels::cuda
