@@ -30,12 +30,14 @@ struct Int8Linear {
   static constexpr BlockFormat kFormat = BlockFormatOf(kType);
   static constexpr BlockTile kTile = BlockTileOf(kType);
   static constexpr int kSteps = 8;  // of 4 elements a group
-  // Units from what is multiplied to what is fetched.
-  static constexpr int kAheadUnits =
-      (S::kAhead + static_cast<int>(kTile.unit_bytes) - 1) / static_cast<int>(kTile.unit_bytes);
   // Stored values above this are signed bytes + 128, others unsigned bytes whose products are
   // summed in runs of `kRun` steps.
   static constexpr bool kWide = kFormat.largest > 63;
+  // Units from what is multiplied to what is fetched, and how near it comes.
+  static constexpr auto kAhead = S::AheadOf(kWide);
+  static constexpr int kAheadUnits =
+      (kAhead.bytes + static_cast<int>(kTile.unit_bytes) - 1) / static_cast<int>(kTile.unit_bytes);
+  static constexpr int kNear = kAhead.first_level ? 3 : 2;  // as __builtin_prefetch has it
   static constexpr int kRunLimit = Scales::kHalves ? kSteps / 2 : kSteps;
   static constexpr int kRunFits = S::ShortSteps(kFormat.largest);
   static constexpr int kRun = kRunFits < kRunLimit ? kRunFits : kRunLimit;
@@ -180,7 +182,7 @@ struct Int8Linear {
     if (b.ahead) {
 #pragma GCC unroll 40
       for (uint32_t i = 0; i < kTile.unit_bytes; i += 64) {
-        __builtin_prefetch(b.tile + kAheadUnits * int64_t{kTile.unit_bytes} + i);
+        __builtin_prefetch(b.tile + kAheadUnits * int64_t{kTile.unit_bytes} + i, 0, kNear);
       }
     }
     Scales scales;
