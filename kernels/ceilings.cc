@@ -45,7 +45,7 @@ constexpr Read kReads[] = {&ReadLines<1>, &ReadLines<2>, &ReadLines<4>, &ReadLin
 // So many chains of operations hide an instruction's latency on every processor with these sets.
 // What a chain has reached passes through an empty asm statement, or the compiler would drop it.
 constexpr int kChains = 10;
-constexpr int kTurns = 4;
+constexpr int kBeside = 4 * kChains;  // of vectors, beside a product of tiles
 
 __attribute__((target("avx2,fma"))) void Avx2Float(uint64_t rounds) {
   __m256 sum[kChains] = {};
@@ -139,7 +139,7 @@ __attribute__((target("avx512f"))) void AmxFloat(uint64_t rounds) {
   for (uint64_t i = 0; i < rounds; ++i) {
     asm volatile("tdpbssd %tmm6, %tmm4, %tmm0");
 #pragma GCC unroll 4
-    for (int turn = 0; turn < kTurns; ++turn) {
+    for (int turn = 0; turn < kBeside / kChains; ++turn) {
 #pragma GCC unroll 10
       for (__m512& part : sum) {
         part = _mm512_fmadd_ps(a, b, part);
@@ -160,7 +160,7 @@ constexpr Loop kLoops[] = {
     {CpuIsa::kAmx, "int8", &AmxInt8, 4 * 16 * 16 * 64 * 2.0},
     {CpuIsa::kAmx, "bf16", &AmxBf16, 4 * 16 * 16 * 32 * 2.0},
     {CpuIsa::kAmx, "float32", &Avx512Float, kChains * 16 * 2.0},
-    {CpuIsa::kAmx, "float32_tiles", &AmxFloat, kTurns* kChains * 16 * 2.0},
+    {CpuIsa::kAmx, "float32_tiles", &AmxFloat, kBeside * 16 * 2.0},
     {CpuIsa::kAvx2, "int8", &Avx2Int8, kChains * 32 * 2.0},
     {CpuIsa::kAvx2, "float32", &Avx2Float, kChains * 8 * 2.0},
     {CpuIsa::kAvx512, "int8", &Avx512Int8, kChains * 64 * 2.0},

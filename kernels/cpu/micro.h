@@ -59,6 +59,13 @@ struct LinearKernels {
 inline constexpr int64_t kRowBlock = 252;
 [[nodiscard]] constexpr int64_t LinearScratchBytes(int64_t in) { return kRowBlock * (in / 32) * 4; }
 
+// How far ahead the integer products of a set fetch weights: into the first-level cache, or the
+// second.
+struct FetchAhead {
+  int bytes;
+  bool first_level;
+};
+
 // Products on tile registers (simd/linear_tiles.h): of block formats whose groups of 32 have one
 // integer scale, or none.
 [[nodiscard]] constexpr bool TakesTiles(DType dtype) {

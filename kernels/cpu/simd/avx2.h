@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/micro.h"
 #include "kernels/cpu/simd/inline.h"
 
 namespace tessera::kernels::cpu {
@@ -22,13 +23,9 @@ struct Avx2 {
   // One row: a second tile's stream of memory costs more than what it shares (measured: 4.5 GB/s of
   // Q4_1 with two, 7.2 with one, 9.1 with one that is asked for ahead, where reading takes 8.4).
   static constexpr int kIntRows = 4;
-  // What integer products fetch: so far ahead, into the first-level cache or the second.
-  struct Ahead {
-    int bytes;
-    bool first_level;
-  };
-  static constexpr Ahead AheadOf(bool wide) {
-    return wide ? Ahead{4096, false} : Ahead{1024, true};
+  // `wide`: codes of 8 bits.
+  static constexpr FetchAhead AheadOf(bool wide) {
+    return wide ? FetchAhead{4096, false} : FetchAhead{1024, true};
   }
   static constexpr int kFloatTiles1 = 4, kFloatTiles = 2, kFloatRows = 3;
   static constexpr int kItems = 6, kVecs = 1;

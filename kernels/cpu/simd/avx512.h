@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/cpu/micro.h"
 #include "kernels/cpu/simd/inline.h"
 
 namespace tessera::kernels::cpu {
@@ -21,12 +22,7 @@ struct Avx512 {
   using I = __m512i;  // 16 int32, or 64 bytes: 4 for each lane
   // Register blocks of the integer products (rows of a tile), the float ones, attention.
   static constexpr int kIntRows = 8;
-  // What integer products fetch: so far ahead, into the first-level cache or the second.
-  struct Ahead {
-    int bytes;
-    bool first_level;
-  };
-  static constexpr Ahead AheadOf(bool) { return {8192, false}; }
+  static constexpr FetchAhead AheadOf(bool) { return {8192, false}; }
   static constexpr int kFloatTiles1 = 8, kFloatTiles = 4, kFloatRows = 6;
   static constexpr int kItems = 6, kVecs = 4;
   static constexpr int kSums = 24;          // vectors of sums that leave registers for their terms

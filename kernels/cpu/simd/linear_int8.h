@@ -34,7 +34,7 @@ struct Int8Linear {
   // summed in runs of `kRun` steps.
   static constexpr bool kWide = kFormat.largest > 63;
   // Units from what is multiplied to what is fetched, and how near it comes.
-  static constexpr auto kAhead = S::AheadOf(kWide);
+  static constexpr FetchAhead kAhead = S::AheadOf(kWide);
   static constexpr int kAheadUnits =
       (kAhead.bytes + static_cast<int>(kTile.unit_bytes) - 1) / static_cast<int>(kTile.unit_bytes);
   static constexpr int kNear = kAhead.first_level ? 3 : 2;  // as __builtin_prefetch has it

@@ -427,8 +427,8 @@ struct SkinnyTile {
   static constexpr int kSlots =
       (kBudget - kInputSlots * kInputBytes) / kSlotBytes / kGroups * kGroups;
   static_assert(kSlots >= 4 && kSlots <= 32);
-  // That are on their way at a time while the ring fills for the first time: codes are waited for
-  // by less memory than bf16.
+  // That are on their way at a time while the ring fills for the first time. bf16 needs more of
+  // them to keep the memory busy.
   static constexpr int kFirstSlots =
       std::max<int>(2, (Format::kDType == DType::kBF16 ? 2 : 1) * kSkinnyFirstBytes / kSlotBytes);
 
