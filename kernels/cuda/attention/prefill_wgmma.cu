@@ -310,7 +310,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
     for (int i = 0; i < S::kCodeRing; ++i) {
       BarrierInit(&control.codes.full[i], 1);
-      BarrierInit(&control.codes.empty[i], kConverterThreads / 32);
+      BarrierInit(&control.codes.empty[i], kConverterThreads);
     }
     for (int i = 0; i < kItems; ++i) {
       BarrierInit(&control.item_full[i], 1);

@@ -334,10 +334,9 @@ __device__ __forceinline__ void ConvertTiles(const Shared<S>& shared, uint32_t t
       BarrierWait(&control.tiles.empty[ring.slot], ring.phase ^ 1);
       ConvertTile<S>(shared.Codes(codes.slot), shared.Tile(ring.slot), thread);
       FenceAsyncShared();
-      // Each thread for what it wrote: racecheck counts no arrival for others.
+      // Each thread for what it read and wrote: racecheck counts no arrival for others.
       BarrierArrive(&control.tiles.full[ring.slot]);
-      __syncwarp();
-      if (LaneId() == 0) BarrierArrive(&control.codes.empty[codes.slot]);
+      BarrierArrive(&control.codes.empty[codes.slot]);
       codes.Next();
       ring.Next();
     }
