@@ -15,6 +15,12 @@ __device__ __forceinline__ uint32_t SharedAddress(const void* pointer) {
 }
 
 __device__ __forceinline__ int LaneId() { return static_cast<int>(threadIdx.x & 31); }
+// Of a block, where all lanes of the warp call it. The compiler knows that they have the same
+// value: what depends on it alone is computed once a warp, and branches on that need no code for
+// lanes that part.
+__device__ __forceinline__ int UniformWarp() {
+  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) >> 5, 0);
+}
 
 // Programmatic dependent launch. `WaitForPrior` returns when every kernel before this one in the
 // stream has ended and its writes are visible; `LetNextStart` lets the next one take free
@@ -140,8 +146,8 @@ __device__ __forceinline__ uint64_t EvictFirstPolicy() {
   asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
 }
-// Orders this thread's ordinary writes to shared memory before the copy engine and the tensor
-// cores' reads of it.
+// Orders this thread's ordinary reads and writes of shared memory before what the copy engine and
+// the tensor cores do there.
 __device__ __forceinline__ void FenceAsyncShared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

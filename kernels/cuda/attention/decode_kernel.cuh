@@ -104,11 +104,11 @@ __device__ __forceinline__ ColumnLimits<Shape> LimitsOf(const DecodeKernelArgs& 
   return limits;
 }
 
+// `group`: of four warps.
 template <typename Shape>
 __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const PlaneRing& ring,
                                              uint16_t* query, const MergeBuffers& merge,
-                                             const DecodeItem& first) {
-  const int group = static_cast<int>(threadIdx.x) / 128;  // of four warps
+                                             const DecodeItem& first, int group) {
   const int column_group = Shape::kColumnGroups == 2 ? group : 0;
   const uint32_t page_group = Shape::kColumnGroups == 2 ? 0 : group;
   const int first_column = column_group * Shape::kWarpColumns;
@@ -169,6 +169,7 @@ template <typename Shape>
 __global__ void __launch_bounds__(Shape::kThreads + 32, 1)
     DecodeKernel(const __grid_constant__ DecodeKernelArgs args) {
   extern __shared__ __align__(128) unsigned char shared[];
+  const int warp = UniformWarp();
   PlaneRing ring;
   uint16_t* query;
   const MergeBuffers merge = CarveShared<Shape>(shared, args.slots, ring, query);
@@ -183,10 +184,10 @@ __global__ void __launch_bounds__(Shape::kThreads + 32, 1)
   if (first.q_rows == 0) {
     // A grid that ended before its predecessor would break the chain for its successor.
     WaitForPrior();
-  } else if (threadIdx.x >= Shape::kThreads) {
+  } else if (warp >= Shape::kWarps) {
     LoadItems(args, ring, first);
   } else {
-    ComputeItems<Shape>(args, ring, query, merge, first);
+    ComputeItems<Shape>(args, ring, query, merge, first, warp / 4);
   }
 }
 

@@ -198,13 +198,15 @@ struct Consumer {
     for (int step = 0; step < S::kKeys / 16; ++step) WgmmaPin(weight[step]);
     Release(value_slot);
   }
-  // Then multiplies rows by `factor`. The wait is in either branch because the assembler would move
-  // one that follows the softmax in a straight line before it, and nothing would run beside the
-  // product.
+  // Then multiplies rows by `factor`. The assembler would move a wait that follows the softmax in a
+  // straight line before it, and nothing would run beside the product: so it lies behind a branch,
+  // on either side, which all warps of the warpgroup take alike, as waits want it.
   __device__ __forceinline__ void FinishValues(const float (&factor)[2]) {
-    if (AnyFactor(factor)) {
+    uint32_t blocks;  // never 0, which the compiler cannot know
+    asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(blocks));
+    if (blocks != 0) {
       WaitValues();
-      output.Scale(factor);
+      if (AnyFactor(factor)) output.Scale(factor);
     } else {
       WaitValues();
     }

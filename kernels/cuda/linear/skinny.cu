@@ -206,6 +206,10 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   plan.epsilon = args.epsilon;
   plan.x_rows = args.x_rows;
   plan.y_rows = args.y_rows;
+  plan.few_plain = args.rows == 1 && args.y_rows == nullptr &&
+                   std::all_of(args.tasks, args.tasks + args.task_count, [](const SkinnyTask& t) {
+                     return t.addend == nullptr && t.up_addend == nullptr;
+                   });
   plan.pieces = reinterpret_cast<float*>(args.workspace);
   const int blocks = few ? DivideTiles(static_cast<int>(tiles), &plan)
                          : DivideUnits(static_cast<int>(tiles), &plan);

@@ -165,8 +165,8 @@ __device__ __forceinline__ void MultiplyDigits(const uint8_t* slot, const FewSta
       if (half + 1 < Format::kHalves && !kApart) continue;
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const int high = Format::Join(part[0][2 * r], part[1][2 * r]);
-        const int low = Format::Join(part[0][2 * r + 1], part[1][2 * r + 1]);
+        const int high = part[0][2 * r] + part[1][2 * r];
+        const int low = part[0][2 * r + 1] + part[1][2 * r + 1];
         float scale = unit.scale[set];
         if constexpr (Format::kScale == SkinnyScale::kGroup) scale *= codes[half].scale[r];
         // Below 2^31: 128 codes of 4 bits times 16, or of 8, and 16 bits.
@@ -218,8 +218,9 @@ __device__ __forceinline__ void SumPass(const SkinnyPlan& plan, const FewTeam& t
   }
 }
 
-// Adds the warps' sums of a row and kTokens neighbouring tokens of tile `tile` of the pass, in the
-// order of the team. A token that there is not has a sum of nothing in particular.
+// Adds the warps' sums of a row and kTokens neighbouring tokens of tile `tile` of the pass, in
+// pairs and pairs of pairs: all are read at once. A token that there is not has a sum of nothing in
+// particular.
 template <typename Few, int kTokens>
 __device__ __forceinline__ void AddParts(const SkinnyPlan& plan, FewShared<Few>& shared,
                                          const FewPass& pass, int tile, int row, int token,
@@ -230,101 +231,120 @@ __device__ __forceinline__ void AddParts(const SkinnyPlan& plan, FewShared<Few>&
   const uint32_t ring = FewRingBytes<Few>(plan);
   const uint8_t* from =
       FewRing<Few>(plan, shared, team * warps + 1) - Few::kSumBytes + own * 32 * Few::kSums * 4;
-  int word[kTokens];
 #pragma unroll
   for (int e = 0; e < kTokens; ++e) {
-    word[e] = FewSumWord<Few>(row, token + e);
-    sums[e] = 0;
-  }
-#pragma unroll 8
-  for (int i = 0; i < warps; ++i) {
+    const uint8_t* const at = from + FewSumWord<Few>(row, token + e) * 4;
+    float part[Few::kWarps];
 #pragma unroll
-    for (int e = 0; e < kTokens; ++e) {
-      sums[e] += *reinterpret_cast<const float*>(from + i * ring + word[e] * 4);
+    for (int i = 0; i < Few::kWarps; ++i) {
+      part[i] = i < warps ? *reinterpret_cast<const float*>(at + i * ring) : 0;
     }
+#pragma unroll
+    for (int apart = 1; apart < Few::kWarps; apart *= 2) {
+#pragma unroll
+      for (int i = 0; i < Few::kWarps; i += 2 * apart) part[i] += part[i + apart];
+    }
+    sums[e] = part[0];
   }
 }
 
 // Writes one value of the output.
-__device__ __forceinline__ void StoreFew(const SkinnyPlan& plan, const SkinnyPlanTask& task,
-                                         int token, int row, float v) {
-  const int64_t y_row = plan.y_rows == nullptr ? token : plan.y_rows[token];
-  const int64_t offset = y_row * task.y_stride + row;
+__device__ __forceinline__ void StoreFew(const SkinnyPlan& plan, void* y, int64_t offset, float v) {
   if (plan.epilogue == SkinnyEpilogue::kResidual) {
     // An element of y has one writer: adding in L2 is as exact as loading it, and waits for
     // nothing.
-    atomicAdd(static_cast<float*>(task.y) + offset, v);
+    atomicAdd(static_cast<float*>(y) + offset, v);
   } else if (plan.epilogue == SkinnyEpilogue::kStoreFloat) {
-    static_cast<float*>(task.y)[offset] = v;
+    static_cast<float*>(y)[offset] = v;
   } else {
-    static_cast<__nv_bfloat16*>(task.y)[offset] = __float2bfloat16_rn(v);
+    static_cast<__nv_bfloat16*>(y)[offset] = __float2bfloat16_rn(v);
   }
 }
 
+// What the sums of the pass's tiles become.
+template <typename Few>
+__device__ __forceinline__ void LoadOutputs(const SkinnyPlan& plan, FewShared<Few>& shared,
+                                            const FewPass& pass) {
+  const int tile = static_cast<int>(threadIdx.x) / kSkinnyFewRows;
+  if (tile >= pass.count) return;
+  const int in_tile = static_cast<int>(threadIdx.x) % kSkinnyFewRows;
+  const FewPlace place(plan, pass.first + tile);
+  const SkinnyPlanTask& task = *place.task;
+  const int row = place.row + Few::Format::RowOf(in_tile & 7) + (in_tile & 8);
+  FewOutput output{1, 0, nullptr};
+  if (row < task.out) {
+    if constexpr (Few::Format::kScale == SkinnyScale::kChannel) {
+      output.scale = __ldg(task.scales[place.part] + row);
+    }
+    if (task.bias[place.part] != nullptr) output.bias = __ldg(task.bias[place.part] + row);
+    const bool is_float =
+        plan.epilogue == SkinnyEpilogue::kResidual || plan.epilogue == SkinnyEpilogue::kStoreFloat;
+    output.y = static_cast<uint8_t*>(task.y) + int64_t{row} * (is_float ? 4 : 2);
+  }
+  shared.outputs[tile][in_tile] = output;
+}
+
 // Sums, finishes and writes what this thread has of the pass's output, kTokens of a row of a tile
-// at a time, so that rows of a token lie one after another.
+// at a time, so that rows of a token lie one after another. Waits for the warps' sums. It runs once
+// between two streams: what it reads lies ready in shared memory.
 template <typename Few>
 __device__ __forceinline__ void FinishPass(const SkinnyPlan& plan, FewShared<Few>& shared,
                                            const FewPass& pass) {
   constexpr int kTokens = Few::kTokens;
-  const bool gated = plan.gated != 0;
+  const int parts = plan.gated != 0 ? 2 : 1;
   // Runs of kTokens, as a power of two.
   const int runs = plan.rows <= kTokens ? 0 : plan.rows <= 2 * kTokens ? 1 : 2;
-  const int elements = (gated ? pass.count / 2 : pass.count) * kSkinnyFewRows << runs;
+  const int elements = pass.count / parts * kSkinnyFewRows << runs;
+  const int in_tile = static_cast<int>(threadIdx.x) % kSkinnyFewRows;
+  float factor = FewInput<Few>::Factor(plan, shared, 0);
+  __syncthreads();
 #pragma unroll 1
   for (int index = threadIdx.x; index < elements; index += Few::kThreads) {
-    const int in_tile = index % kSkinnyFewRows;
     const int token = (index / kSkinnyFewRows & ((1 << runs) - 1)) * kTokens;
-    const int item = index / kSkinnyFewRows >> runs;
-    const FewPlace place(plan, pass.first + (gated ? 2 : 1) * item);
-    const SkinnyPlanTask& task = *place.task;
-    const int row = place.row + Few::Format::RowOf(in_tile & 7) + (in_tile & 8);
-    if (row >= task.out || token >= plan.rows) continue;
+    const int tile = (index / kSkinnyFewRows >> runs) * parts;
+    void* const y = shared.outputs[tile][in_tile].y;
+    if (y == nullptr || token >= plan.rows) continue;
+    int64_t y_stride = 0;
+    const __nv_bfloat16* addend[2] = {nullptr, nullptr};
+    int64_t addend_stride = 0;
+    if (plan.few_plain == 0) {
+      const FewPlace place(plan, pass.first + tile);
+      const int row = place.row + Few::Format::RowOf(in_tile & 7) + (in_tile & 8);
+      y_stride = place.task->y_stride;
+      addend_stride = place.task->addend_stride;
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        if (place.task->addend[part] != nullptr) addend[part] = place.task->addend[part] + row;
+      }
+    }
     float factors[kTokens];
 #pragma unroll
-    for (int e = 0; e < kTokens; ++e) factors[e] = FewInput<Few>::Factor(plan, shared, token + e);
+    for (int e = 0; e < kTokens; ++e) {
+      factors[e] =
+          kTokens == 1 && plan.rows == 1 ? factor : FewInput<Few>::Factor(plan, shared, token + e);
+    }
     const auto values = [&](int part, float(&v)[kTokens]) {
-      const int tile = gated ? 2 * item + part : item;
-      const float scale = shared.scale[tile][in_tile], bias = shared.bias[tile][in_tile];
-      AddParts<Few>(plan, shared, pass, tile, in_tile, token, v);
+      const FewOutput output = shared.outputs[tile + part][in_tile];
+      AddParts<Few>(plan, shared, pass, tile + part, in_tile, token, v);
 #pragma unroll
       for (int e = 0; e < kTokens; ++e) {
-        v[e] = v[e] * (factors[e] * scale) + bias;
-        if (task.addend[part] != nullptr && token + e < plan.rows) {
-          v[e] += __bfloat162float(task.addend[part][(token + e) * task.addend_stride + row]);
+        v[e] = v[e] * (factors[e] * output.scale) + output.bias;
+        if (addend[part] != nullptr && token + e < plan.rows) {
+          v[e] += __bfloat162float(addend[part][(token + e) * addend_stride]);
         }
       }
     };
     float v[kTokens], up[kTokens];
     values(0, v);
-    if (gated) values(1, up);
+    if (parts == 2) values(1, up);
 #pragma unroll
     for (int e = 0; e < kTokens; ++e) {
       if (token + e >= plan.rows) break;
-      StoreFew(plan, task, token + e, row, gated ? GatedValue(v[e], up[e], plan.epilogue) : v[e]);
+      const int64_t y_row = plan.y_rows == nullptr ? token + e : plan.y_rows[token + e];
+      StoreFew(plan, y, y_row * y_stride,
+               parts == 2 ? GatedValue(v[e], up[e], plan.epilogue) : v[e]);
     }
   }
-}
-
-// Channel scales (1 for other types) and biases (0 where there are none) of the pass's tiles.
-template <typename Few>
-__device__ __forceinline__ void LoadConstants(const SkinnyPlan& plan, FewShared<Few>& shared,
-                                              const FewPass& pass) {
-  const int tile = static_cast<int>(threadIdx.x) / kSkinnyFewRows;
-  if (tile >= pass.count) return;
-  const int in_tile = static_cast<int>(threadIdx.x) % kSkinnyFewRows;
-  const FewPlace place(plan, pass.first + tile);
-  const int row = place.row + Few::Format::RowOf(in_tile & 7) + (in_tile & 8);
-  const bool inside = row < place.task->out;
-  float scale = 1, bias = 0;
-  if constexpr (Few::Format::kScale == SkinnyScale::kChannel) {
-    if (inside) scale = __ldg(place.task->scales[place.part] + row);
-  }
-  if (inside && place.task->bias[place.part] != nullptr) {
-    bias = __ldg(place.task->bias[place.part] + row);
-  }
-  shared.scale[tile][in_tile] = scale;
-  shared.bias[tile][in_tile] = bias;
 }
 
 template <typename Few>
@@ -332,24 +352,17 @@ __global__ void __launch_bounds__(Few::kThreads, 2)
     SkinnyFewKernel(const __grid_constant__ SkinnyPlan plan) {
   extern __shared__ __align__(1024) uint8_t memory[];
   auto& shared = *reinterpret_cast<FewShared<Few>*>(memory);
-  const int warp = static_cast<int>(threadIdx.x) >> 5;
+  const int warp = UniformWarp();
   const FewTeam team(plan, Few::kWarps, warp);
   const int passes = FewPass::CountOf(plan);
   FewLoader<Few> loader(plan, shared, warp, passes > 1);
   FewInput<Few> input(plan, shared);
+  FewPass pass(plan, 0);
+  loader.Begin(team, FewTiles(pass, team), 0);
 #pragma unroll 1
-  for (int index = 0;; ++index) {
-    const FewPass pass(plan, index);
+  for (int index = 0;;) {
     const FewTiles tiles(pass, team);
-    if (index < passes) loader.Begin(team, tiles, index);
-    if (index > 0) {
-      // The pass before, while this one's weights are on their way.
-      __syncthreads();
-      FinishPass<Few>(plan, shared, FewPass(plan, index - 1));
-      if (index == passes) return;
-      __syncthreads();
-    }
-    LoadConstants<Few>(plan, shared, pass);
+    LoadOutputs<Few>(plan, shared, pass);
     FewBlockScales<Few> scales(plan, tiles);
     scales.Fetch(team.place);
     if (index == 0) {
@@ -357,6 +370,16 @@ __global__ void __launch_bounds__(Few::kThreads, 2)
       input.Begin();
     }
     SumPass<Few>(plan, team, tiles, scales, loader, input);
+    const FewPass done = pass;
+    const bool is_last = ++index == passes;
+    if (!is_last) {
+      // On its way while the pass before is finished.
+      pass = FewPass(plan, index);
+      loader.Begin(team, FewTiles(pass, team), index);
+    }
+    FinishPass<Few>(plan, shared, done);
+    if (is_last) return;
+    __syncthreads();
   }
 }
 

@@ -271,16 +271,19 @@ class FewInput {
     if constexpr (kIsDigits) return scale / Format::kProducts;
     return scale;
   }
-  // Leaves eight columns in shared memory; the whole warp comes here, with those of sixteen units'
-  // parts that follow one another.
-  __device__ __forceinline__ void Keep(int row, int column, FewEight v) {
+  // The largest magnitudes of the unit that eight columns are of; the whole warp comes here.
+  static __device__ __forceinline__ uint32_t LargestOfUnit(const FewEight& v) {
+    uint32_t most = LargerPair(LargerPair(v.x, v.y), LargerPair(v.z, v.w));
+#pragma unroll
+    for (int offset = 1; offset < 16; offset *= 2) {
+      most = LargerPair(most, __shfl_xor_sync(0xffffffffu, most, offset));
+    }
+    return most;
+  }
+  // Leaves eight columns in shared memory; `most` is their LargestOfUnit.
+  __device__ __forceinline__ void Keep(int row, int column, FewEight v, uint32_t most) {
     uint32_t exponent = 0;
     if constexpr (kIsScaled) {
-      uint32_t most = LargerPair(LargerPair(v.x, v.y), LargerPair(v.z, v.w));
-#pragma unroll
-      for (int offset = 1; offset < 16; offset *= 2) {
-        most = LargerPair(most, __shfl_xor_sync(0xffffffffu, most, offset));
-      }
       exponent = FewExponent<kNumbers>(most);
       if (column < plan_.in && column % 128 == 0) {
         shared_.unit_scale[row * plan_.tile_units + column / 128] = UnitScale(exponent);
@@ -354,9 +357,11 @@ class FewInput {
         const float4 v = values[i][0], w = values[i][1], a = gains[i][0], b = gains[i][1];
         squares += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
         squares += w.x * w.x + w.y * w.y + w.z * w.z + w.w * w.w;
-        Keep(row, first + i * kStep + static_cast<int>(threadIdx.x) * kItem,
-             make_uint4(PackBf16(v.x * a.x, v.y * a.y), PackBf16(v.z * a.z, v.w * a.w),
-                        PackBf16(w.x * b.x, w.y * b.y), PackBf16(w.z * b.z, w.w * b.w)));
+        const FewEight eight =
+            make_uint4(PackBf16(v.x * a.x, v.y * a.y), PackBf16(v.z * a.z, v.w * a.w),
+                       PackBf16(w.x * b.x, w.y * b.y), PackBf16(w.z * b.z, w.w * b.w));
+        Keep(row, first + i * kStep + static_cast<int>(threadIdx.x) * kItem, eight,
+             kIsScaled ? LargestOfUnit(eight) : 0);
       }
     }
     squares = WarpSum(squares);
@@ -374,10 +379,16 @@ class FewInput {
         v[i] = __ldcg(reinterpret_cast<const uint4*>(plan_.x + int64_t{row} * plan_.in + column));
       }
     }
+    // Side by side: one after the other they would wait for their shuffles.
+    uint32_t most[kMost] = {};
+    if constexpr (kIsScaled) {
+#pragma unroll
+      for (int i = 0; i < kMost; ++i) most[i] = LargestOfUnit(v[i]);
+    }
 #pragma unroll
     for (int i = 0; i < kMost; ++i) {
       if (i * kStep >= plan_.in) break;
-      Keep(row, i * kStep + static_cast<int>(threadIdx.x) * kItem, v[i]);
+      Keep(row, i * kStep + static_cast<int>(threadIdx.x) * kItem, v[i], most[i]);
     }
   }
 

@@ -36,6 +36,11 @@ struct FewShape {
   // warp's ring still has four slots.
   static constexpr int kWarps = Format::kPacked && kSets == 1 && kKeepsX ? 16 : 8;
   static constexpr int kThreads = kWarps * 32;
+  // Slots of a warp, at most. More on their way than keep the memory busy make each come later, and
+  // x of what runs beside: 64 KB a block do, one row of bf16 wants 80, of 8 bits 96.
+  static constexpr int kMostSlots = Format::kPacked || kTokens > 1             ? 4
+                                    : Format::kNumbers == SkinnyNumbers::kBf16 ? 5
+                                                                               : 6;
   static constexpr bool kGrouped =
       Format::kScale == SkinnyScale::kBlock || Format::kScale == SkinnyScale::kGroup;
   static constexpr int kGroupColumns = kGrouped ? ScaleGroup(Format::kDType) : 0;
@@ -43,17 +48,23 @@ struct FewShape {
   static constexpr uint32_t kSumBytes = kTiles * kSums * 128;  // of a warp
 };
 
+// What becomes of the sums of a row of a tile.
+struct alignas(16) FewOutput {
+  float scale;  // of the channel; 1 for other types
+  float bias;   // 0 where there is none
+  void* y;      // element of token 0, where that is row 0 of y; null: past the last row
+};
+
 // The block's shared memory: this, x where it is kept, the warps' rings.
 template <typename Few>
 struct FewShared {
   uint64_t full[kFewMostSlots];
   float squares[kFewMostWarps][8];  // sums of squares of residual rows, of each warp's columns
-  float scale[kFewMostTiles][kSkinnyFewRows];
-  float bias[kFewMostTiles][kSkinnyFewRows];
+  FewOutput outputs[kFewMostTiles][kSkinnyFewRows];
   float unit_scale[kFewMostScales];  // [row, units], of x in float16
 };
 
-inline constexpr uint32_t kFewHeadBytes = 4096;
+inline constexpr uint32_t kFewHeadBytes = 6144;
 static_assert(sizeof(FewShared<FewShape<SkinnyBf16, 4, FewX::kNormed, 1, 1>>) <= kFewHeadBytes);
 
 // Bytes of a row of x in shared memory, whole units of it; rows begin in different banks.
@@ -163,7 +174,7 @@ class FewLoader {
         ring_(FewRing<Few>(plan, shared, warp)),
         policy_(EvictFirstPolicy()) {
     constexpr int kSumSlots = (Few::kSumBytes + Format::kRecordBytes - 1) / Format::kRecordBytes;
-    slots_ = more ? plan.few_slots - kSumSlots : plan.few_slots;
+    slots_ = min(Few::kMostSlots, more ? plan.few_slots - kSumSlots : plan.few_slots);
     if (LaneId() < slots_) BarrierInit(&full_[LaneId()], 1);
     BarrierInitFence();
     __syncwarp();
@@ -207,11 +218,14 @@ class FewLoader {
     BarrierWait(&full_[slot_], parity_);
     return ring_ + slot_ * Format::kRecordBytes;
   }
-  // The slot of WaitForNext has been read.
+  // The slot of WaitForNext has been read, which the copy has to be told: without the fence it now
+  // and then overtook loads of other lanes.
   __device__ __forceinline__ void Refill() {
-    __syncwarp();
-    if (next_.unit < plan_.tile_units && ElectOne()) Load(next_, slot_);
-    __syncwarp();
+    if (next_.unit < plan_.tile_units) {
+      FenceAsyncShared();
+      __syncwarp();
+      if (ElectOne()) Load(next_, slot_);
+    }
     if (++slot_ == slots_) {
       slot_ = 0;
       parity_ ^= 1;

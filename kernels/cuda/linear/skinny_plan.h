@@ -101,6 +101,7 @@ struct SkinnyPlan {
   int32_t few_tiles;  // that a block sums at a time
   int32_t few_teams;  // 2: its warps divide them in halves
   int32_t few_slots;  // of a warp's ring
+  int32_t few_plain;  // 1: one row, that is row 0 of y, and no addends
   float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
   // First unit of `block`.

@@ -106,7 +106,7 @@ inline constexpr int kPrefetchUnits = 2;
 template <typename Tile>
 __device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShared<Tile>& shared) {
   const uint64_t policy = EvictFirstPolicy();
-  RingCursor<Tile::kSlots> cursor;
+  RingCursor<Tile::kSlots> cursor, arrived;
   int loaded = 0, filled = 0;
   ForPieces(plan, [&](const SkinnyPiece& piece) {
     GroupSource<Tile> first(plan, piece, 0);
@@ -115,9 +115,10 @@ __device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShar
 #pragma unroll
       for (int group = 0; group < Tile::kGroups; ++group) {
         BarrierWait(&shared.weights_empty[cursor.slot], cursor.parity ^ 1);
-        if (filled < Tile::kSlots) {
+        if (filled < Tile::kSlots || Tile::kPaced) {
           if (filled >= Tile::kFirstSlots) {
-            BarrierWait(&shared.weights_full[filled - Tile::kFirstSlots], 0);
+            BarrierWait(&shared.weights_full[arrived.slot], arrived.parity);
+            arrived.Advance();
           }
           ++filled;
         }
@@ -136,8 +137,8 @@ __device__ __forceinline__ void StreamWeights(const SkinnyPlan& plan, SkinnyShar
 }
 
 template <typename Tile>
-__device__ __forceinline__ void Produce(const SkinnyPlan& plan, SkinnyShared<Tile>& shared) {
-  const int warp = threadIdx.x >> 5;
+__device__ __forceinline__ void Produce(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
+                                        int warp) {
   if (warp == 0) {
     if (ElectOne()) StreamWeights<Tile>(plan, shared);
   } else if (warp == 1) {
@@ -182,6 +183,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
     SkinnyKernel(const __grid_constant__ SkinnyPlan plan) {
   extern __shared__ __align__(1024) uint8_t memory[];
   auto& shared = *reinterpret_cast<SkinnyShared<Tile>*>(memory);
+  const int warp = UniformWarp();
   if (threadIdx.x == 0) {
     for (int i = 0; i < Tile::kSlots; ++i) {
       BarrierInit(&shared.weights_full[i], 1);
@@ -195,22 +197,22 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
   }
   __syncthreads();
   LetNextStart();
-  if (threadIdx.x < 128) {
+  if (warp < 4) {
     if constexpr (Tile::kGroups == 2) LowerRegisters<Tile::kProducerRegisters>();
-    Produce<Tile>(plan, shared);
+    Produce<Tile>(plan, shared, warp);
   } else {
     if constexpr (Tile::kGroups == 2) RaiseRegisters<Tile::kConsumerRegisters>();
-    Consume<Tile>(plan, shared, (threadIdx.x >> 7) - 1);
+    Consume<Tile>(plan, shared, warp / 4 - 1);
   }
   if constexpr (Tile::kHelpers == 2) {
     const LastTile<Tile> last(plan);
     if (last.owned.count == 0) return;
-    if (threadIdx.x < 128) {
+    if (warp < 4) {
       SyncGroup<Tile>(0);
       WaitForPrior();
     }
     __syncthreads();
-    last.Finish(plan, shared, 0, threadIdx.x < 128 ? 1 : 0);
+    last.Finish(plan, shared, 0, warp < 4 ? 1 : 0);
   }
 }
 
