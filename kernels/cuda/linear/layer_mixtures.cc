@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <tuple>
 #include <vector>
 
@@ -9,10 +10,14 @@ namespace tessera::kernels::cuda {
 namespace {
 
 constexpr uint64_t kClose = 5;  // quarters of the other way's time
-// Behind the library's products attention begins to read its tables when they have ended, behind
-// ours before; what stands for it in a trial has none. Steps of an 8B model on an H200 lost 4.3 to
-// 5.7 us a layer more than the trial showed at 16 to 32 rows, 3.6 at 48, 1.6 at 64.
-constexpr uint32_t kTablesNs = 3000;
+// What a step loses with a product of the library that a trial does not show. Behind it attention
+// begins to read its tables when it has ended, behind ours before; what stands for attention in a
+// trial has none. Steps of an 8B model on an H200 lost, a layer, with the library's q, k and v 4.3
+// to 5.7 us more than the trial showed at 16 to 32 rows, 3.6 at 48, 1.6 at 64; at 8 rows with its
+// output of attention 5.5, with its down 5.4.
+constexpr int32_t kFewRows = 16;
+constexpr uint32_t kFewHiddenNs = 5000;   // of each product
+constexpr uint32_t kManyHiddenNs = 3000;  // of q, k and v
 
 constexpr size_t kProducts = std::tuple_size_v<ProductLayer>;
 
@@ -72,7 +77,7 @@ class LayerTrial {
       if ((mixture & ~open_) != fixed_) continue;
       Force(mixture);
       const uint32_t ns = measure_(layer_, rows());
-      if (ns != 0) took_[mixture] = Streams(mixture, 0) ? ns : ns + kTablesNs;
+      if (ns != 0) took_[mixture] = ns + HiddenNs(mixture);
     }
     for (size_t i = 0; i < kProducts; ++i) {
       if ((open_ >> i & 1) != 0) Compare(i);
@@ -82,6 +87,10 @@ class LayerTrial {
 
  private:
   [[nodiscard]] int32_t rows() const { return CostTable::kRows[rows_index_]; }
+  [[nodiscard]] uint32_t HiddenNs(Mixture mixture) const {
+    if (rows() > kFewRows) return Streams(mixture, 0) ? 0 : kManyHiddenNs;
+    return kFewHiddenNs * static_cast<uint32_t>(std::popcount((kMixtures - 1) & ~mixture));
+  }
   // Has the table say a mixture.
   void Force(Mixture mixture) {
     for (size_t i = 0; i < kProducts; ++i) {

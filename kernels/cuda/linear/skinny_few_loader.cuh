@@ -37,8 +37,9 @@ struct FewShape {
   static constexpr int kWarps = Format::kPacked && kSets == 1 && kKeepsX ? 16 : 8;
   static constexpr int kThreads = kWarps * 32;
   // Slots of a warp, at most. More on their way than keep the memory busy make each come later, and
-  // x of what runs beside: 64 KB a block do, one row of bf16 wants 80, of 8 bits 96.
-  static constexpr int kMostSlots = Format::kPacked || kTokens > 1             ? 4
+  // x of what runs beside: 64 KB a block do, of int4 50, one row of bf16 wants 80, of 8 bits 96.
+  static constexpr int kMostSlots = kWarps == 16                               ? 3
+                                    : Format::kPacked || kTokens > 1           ? 4
                                     : Format::kNumbers == SkinnyNumbers::kBf16 ? 5
                                                                                : 6;
   static constexpr bool kGrouped =

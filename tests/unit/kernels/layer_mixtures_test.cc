@@ -62,18 +62,35 @@ class LayerMixturesTest : public testing::Test {
 };
 
 TEST_F(LayerMixturesTest, TheFastestMixtureIsChosenThoughEachProductAloneSaysNothing) {
-  takes_ = {{"ssgs", 200'000}, {"ssss", 204'000}, {"gggg", 210'000}};
+  takes_ = {{"ssgs", 200'000}, {"ssss", 208'000}, {"gggg", 214'000}};
   Measure(8192);
   for (const int32_t rows : CostTable::kRows) {
     EXPECT_EQ(Ways(rows), "ssgs") << rows;
     EXPECT_EQ(seen_[rows].size(), 16u) << rows;
   }
   EXPECT_EQ(Cost(kLayerGated, 64).gemm_ns, 50'000u);
-  EXPECT_EQ(Cost(kLayerGated, 64).skinny_ns, 54'000u);
+  EXPECT_EQ(Cost(kLayerGated, 64).skinny_ns, 58'000u);
   // Its best without a streamed qkv is all of the library's, and attention's start behind it.
   EXPECT_EQ(Cost(kLayerQkv, 64).skinny_ns, 50'000u);
   EXPECT_GT(Cost(kLayerQkv, 64).gemm_ns, 60'000u);
   EXPECT_EQ(Cost(kLayerLogits, 64).skinny_ns, 50'000u);
+}
+
+TEST_F(LayerMixturesTest, TheLibraryHasToWinMoreThanATrialHides) {
+  for (const std::string way : {"gsss", "sgss", "ssgs", "sssg"}) {
+    for (const int32_t rows : {8, 64}) {
+      const uint32_t hidden = rows == 8 ? 5000 : way[0] == 'g' ? 3000 : 0;
+      for (const bool wins : {false, true}) {
+        for (const ProductGroup& group : kLayerGroups) {
+          table_.Set(group, RowsIndex(rows), {50'000, 50'000});
+        }
+        takes_ = {{"ssss", 200'000}, {way, 200'000 - hidden - (wins ? 1 : 0)}};
+        seen_.clear();
+        Measure(64);
+        EXPECT_EQ(Ways(rows), wins ? way : "ssss") << rows;
+      }
+    }
+  }
 }
 
 TEST_F(LayerMixturesTest, EachMixtureCanBeTheFastest) {
