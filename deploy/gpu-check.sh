@@ -71,6 +71,7 @@ case $mode in
           [ $tool != synccheck ] || options=(--num-cuda-barriers 65536)
           # Racecheck takes some 8 s for a case of this one, which has hundreds.
           [ "$tool $(basename "$program")" != "racecheck prefill_check" ] || arguments=(--only lengths late)
+          [ "$(basename "$program")" != skinny_check ] || arguments=(--no-repeats)
           timeout 500 compute-sanitizer --tool $tool "${options[@]}" --error-exitcode 3 "$program" "${arguments[@]}" \
             >"$logs/$tool.$(basename "$program")" 2>&1
           echo $? >"$logs/$tool.$(basename "$program").rc"

@@ -1,5 +1,7 @@
 // Checks kernels/cuda/linear/skinny.h against a float64 reference, and with --bench times it.
-// Arguments: weight types (BF16 ...; none: all), or --bench [TYPE [ROWS]] with a type's number.
+// Arguments: [--no-repeats] and weight types (BF16 ...; none: all), or --bench [TYPE [ROWS]] with a
+// type's number. Without repeats it launches nothing hundreds of times, for tools that slow it
+// down.
 #include <cuda_fp16.h>
 
 #include <algorithm>
@@ -546,7 +548,7 @@ std::vector<DType> TypesOf(std::span<char*> names) {
   return types;
 }
 
-void Checks(std::span<const DType> types, std::byte* workspace, Report& report) {
+void Checks(std::span<const DType> types, bool repeats, std::byte* workspace, Report& report) {
   for (const DType dtype : types) {
     const bool wide = ScaleGroup(dtype) == 128 && dtype != DType::kF8Block128;
     const int narrow = wide ? 128 : 64, odd = wide ? 640 : 704, deep = wide ? 4224 : 4160;
@@ -581,7 +583,7 @@ void Checks(std::span<const DType> types, std::byte* workspace, Report& report) 
         if (method == SkinnyMethod::kByRows || !c.norm) RunCase(c, method, workspace, report);
       }
       CheckInvariance(dtype, method, workspace, report);
-      CheckRepeats(dtype, method, workspace, report);
+      if (repeats) CheckRepeats(dtype, method, workspace, report);
     }
   }
 }
@@ -598,8 +600,9 @@ int main(int argc, char** argv) {
   if (argc > 1 && std::strcmp(argv[1], "--bench") == 0) {
     return BenchSkinny(bytes, argc > 2 ? std::atoi(argv[2]) : 0, argc > 3 ? std::atoi(argv[3]) : 0);
   }
+  const bool repeats = argc < 2 || std::strcmp(argv[1], "--no-repeats") != 0;
   Report report;
-  Checks(TypesOf({argv + 1, argv + argc}), bytes, report);
+  Checks(TypesOf({argv + (repeats ? 1 : 2), argv + argc}), repeats, bytes, report);
   report.Case(workspace.CanaryIntact(), "workspace");
   return report.Finish();
 }
