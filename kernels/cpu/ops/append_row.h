@@ -25,12 +25,13 @@ class AppendRow {
   }
 
   // A token's keys lie a line apart each, in a page that was last read long ago: all lines of some
-  // KV heads are asked for before the first is waited for.
+  // KV heads are asked for before the first is waited for. Into the second-level cache: so many on
+  // their way to the first one, to be written, kept what attention reads from coming.
   TESSERA_FETCHING void AskForKeys(int64_t first, int64_t heads) const {
     if (!p_.page[row_].valid()) return;
     const std::byte* key = Page() + first * plane_ + p_.slot[row_] * element_;
     const int64_t dims = heads * p_.kv.head_dim;
-    for (int64_t d = 0; d < dims; ++d, key += kPageTokens * element_) __builtin_prefetch(key, 1);
+    for (int64_t d = 0; d < dims; ++d, key += kPageTokens * element_) __builtin_prefetch(key, 0, 2);
   }
 
   // Query heads, in place.
