@@ -270,7 +270,7 @@ __device__ __forceinline__ void LoadOutputs(const SkinnyPlan& plan, FewShared<Fe
   const int in_tile = static_cast<int>(threadIdx.x) % kSkinnyFewRows;
   const FewPlace place(plan, pass.first + tile);
   const SkinnyPlanTask& task = *place.task;
-  const int row = place.row + Few::Format::RowOf(in_tile & 7) + (in_tile & 8);
+  const int row = place.template RowOf<typename Few::Format>(in_tile);
   FewOutput output{1, 0, nullptr};
   if (row < task.out) {
     if constexpr (Few::Format::kScale == SkinnyScale::kChannel) {
@@ -309,7 +309,7 @@ __device__ __forceinline__ void FinishPass(const SkinnyPlan& plan, FewShared<Few
     int64_t addend_stride = 0;
     if (plan.few_plain == 0) {
       const FewPlace place(plan, pass.first + tile);
-      const int row = place.row + Few::Format::RowOf(in_tile & 7) + (in_tile & 8);
+      const int row = place.template RowOf<typename Few::Format>(in_tile);
       y_stride = place.task->y_stride;
       addend_stride = place.task->addend_stride;
 #pragma unroll

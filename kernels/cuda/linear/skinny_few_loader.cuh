@@ -157,6 +157,11 @@ struct FewPlace {
     task = &plan.TaskOf(group, &task_index);
     row = (group - task->first_tile) * kSkinnyFewRows;
   }
+  // The weight's row that is row `in_tile` (0..15) of the tile.
+  template <typename Format>
+  __device__ __forceinline__ int RowOf(int in_tile) const {
+    return row + Format::RowOf(in_tile & 7) + (in_tile & 8);
+  }
 };
 
 // A warp's ring. Lane t knows where the records of the warp's tile t are; an elected one loads
@@ -184,6 +189,7 @@ class FewLoader {
   // Fills the ring with the slots of pass `index`, those of the first one by and by
   // (kSkinnyFirstBytes).
   __device__ __forceinline__ void Begin(const FewTeam& team, const FewTiles& tiles, int index) {
+    if (index > 0) GiveBack();
     step_ = team.warps;
     unit_ = team.place;
     tile_ = 0;
@@ -219,12 +225,10 @@ class FewLoader {
     BarrierWait(&full_[slot_], parity_);
     return ring_ + slot_ * Format::kRecordBytes;
   }
-  // The slot of WaitForNext has been read, which the copy has to be told: without the fence it now
-  // and then overtook loads of other lanes.
+  // The slot of WaitForNext has been read.
   __device__ __forceinline__ void Refill() {
     if (next_.unit < plan_.tile_units) {
-      FenceAsyncShared();
-      __syncwarp();
+      GiveBack();
       if (ElectOne()) Load(next_, slot_);
     }
     if (++slot_ == slots_) {
@@ -249,6 +253,12 @@ class FewLoader {
     int unit;         // past the last: there is none
   };
 
+  // Before a copy into slots that the warp has read: without the fence copies now and then overtook
+  // loads of other lanes.
+  static __device__ __forceinline__ void GiveBack() {
+    FenceAsyncShared();
+    __syncwarp();
+  }
   // The record to be loaded next, and goes on.
   __device__ __forceinline__ Record TakeRecord() {
     Record record{__shfl_sync(0xffffffffu, source_, tile_), 0, unit_};
