@@ -210,6 +210,17 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
                    std::all_of(args.tasks, args.tasks + args.task_count, [](const SkinnyTask& t) {
                      return t.addend == nullptr && t.up_addend == nullptr;
                    });
+  const int y_bytes =
+      args.epilogue == SkinnyEpilogue::kStoreFloat || args.epilogue == SkinnyEpilogue::kResidual
+          ? 4
+          : 2;
+  plan.plain =
+      args.y_rows == nullptr &&
+      std::all_of(args.tasks, args.tasks + args.task_count, [&](const SkinnyTask& t) {
+        return t.bias == nullptr && t.up_bias == nullptr && t.addend == nullptr &&
+               t.up_addend == nullptr && t.out % 4 == 0 && t.y_stride % 4 == 0 &&
+               reinterpret_cast<uintptr_t>(t.y) % (4 * y_bytes) == 0;
+      });
   plan.pieces = reinterpret_cast<float*>(args.workspace);
   const int blocks = few ? DivideTiles(static_cast<int>(tiles), &plan)
                          : DivideUnits(static_cast<int>(tiles), &plan);

@@ -30,6 +30,7 @@ struct SkinnyPiece {
   int unit_begin;  // of the tile's units
   int unit_end;
   bool is_first;  // of its block
+  bool is_last;
 };
 
 // Channel scales of this lane's rows, g and g + 8 of both blocks.
@@ -61,10 +62,7 @@ __device__ __forceinline__ SkinnyRowScales LoadRowScales(const SkinnyPlan& plan,
       for (int r = 0; r < 2; ++r) {
         const int row = first_row + 8 * r + (plan.gated ? 0 : 64 * b);
         if (row >= task.out) continue;
-        // Volatile: the compiler would move a plain load behind the sums, where it is waited for.
-        asm volatile("ld.global.nc.f32 %0, [%1];"
-                     : "=f"(scales.scale[b][r])
-                     : "l"(task.scales[plan.gated ? b : 0] + row));
+        scales.scale[b][r] = __ldg(task.scales[plan.gated ? b : 0] + row);
       }
     }
   }
@@ -222,23 +220,43 @@ struct OwnedTokens {
   int count;
 
   __device__ __forceinline__ OwnedTokens(const TileBlocks& blocks, int token_groups)
-      : place(blocks.place), owners(min(blocks.count - 1, token_groups)) {
+      : place(blocks.place), owners(max(1, min(blocks.count - 1, token_groups))) {
     count = place < owners ? (token_groups - place + owners - 1) / owners : 0;
   }
   __device__ __forceinline__ int Group(int index) const { return place + index * owners; }
 };
 
-// Where a thread keeps the words of an owned group of tokens (`index`) and a block of rows: in the
-// slots of its warpgroup. Who owns tokens has read the last of them.
+// Where the sums of an owned group of tokens (`index`) lie until they are complete: in the slots of
+// its warpgroup, 8 tokens of 2 x 64 rows. Who owns tokens has read the last of them. Rows are so
+// long that a warp's stores meet all banks.
 template <typename Tile>
-__device__ __forceinline__ float4* KeptWords(SkinnyShared<Tile>& shared, int group, int index,
-                                             int part) {
-  constexpr int kPerSlot = Tile::kSlotBytes / (2 * 128 * 16);
+struct KeptWords {
+  static constexpr int kRow = 2 * 64 + 4;
+  static constexpr int kPerSlot = Tile::kSlotBytes / (8 * kRow * 4);
+  static_assert(kPerSlot > 0 && kRow % 16 == 4);
   static_assert((Tile::kColumns / 8 + kPerSlot - 1) / kPerSlot * Tile::kGroups <= Tile::kSlots);
-  uint8_t* const slot = shared.weights[group + Tile::kGroups * (index / kPerSlot)];
-  return reinterpret_cast<float4*>(slot) + (index % kPerSlot * 2 + part) * 128 +
-         (threadIdx.x & 127);
-}
+
+  float* const at;  // of token 0
+
+  __device__ __forceinline__ KeptWords(SkinnyShared<Tile>& shared, int group, int index)
+      : at(reinterpret_cast<float*>(shared.weights[group + Tile::kGroups * (index / kPerSlot)]) +
+           index % kPerSlot * (8 * kRow)) {}
+
+  // What this thread has of block `part`, as in a register of the warpgroup product.
+  __device__ __forceinline__ float* OfThread(int part) const {
+    return at + 2 * (LaneId() & 3) * kRow + part * 64 + (threadIdx.x >> 5 & 3) * 16 +
+           Tile::Format::RowOf(LaneId() >> 2);
+  }
+  __device__ __forceinline__ void Store(int part, const float* words) const {
+    float* const to = OfThread(part);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) to[(k & 1) * kRow + 8 * (k >> 1)] = words[k];
+  }
+  __device__ __forceinline__ float4 Load(int part) const {
+    const float* const from = OfThread(part);
+    return make_float4(from[0], from[kRow], from[8], from[kRow + 8]);
+  }
+};
 
 // Adds the other blocks' pieces to the kept words, each in the order of `in`, of the owned tokens
 // `helper`, helper + kHelpers, ... A trip through L2 takes longer than all else here: many pieces
@@ -279,7 +297,7 @@ __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, SkinnyShared<T
       for (int part = 0; part < 2; ++part) {
         AddWords(sum[part],
                  place == owned.place
-                     ? *KeptWords<Tile>(shared, group, index, part)
+                     ? KeptWords<Tile>(shared, group, index).Load(part)
                      : ReceiveWords(from + part * PieceWords<Tile>::kPart, polled[i][part]));
       }
       if (++place < blocks.count) continue;
@@ -287,8 +305,7 @@ __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, SkinnyShared<T
 #pragma unroll
       for (int part = 0; part < 2; ++part) {
         float(&words)[4] = sum[part];
-        *KeptWords<Tile>(shared, group, index, part) =
-            make_float4(words[0], words[1], words[2], words[3]);
+        KeptWords<Tile>(shared, group, index).Store(part, words);
         words[0] = words[1] = words[2] = words[3] = 0;
       }
       index += Tile::kHelpers;
@@ -337,10 +354,10 @@ __device__ __forceinline__ void DealPieces(const SkinnyPlan& plan, SkinnyShared<
 #pragma unroll
     for (int part = 0; part < 2; ++part) {
       const float* words = &sums.acc[part][4 * j];
-      const float4 v = make_float4(words[0], words[1], words[2], words[3]);
       if (owns) {
-        *KeptWords<Tile>(shared, group, index, part) = v;
+        KeptWords<Tile>(shared, group, index).Store(part, words);
       } else {
+        const float4 v = make_float4(words[0], words[1], words[2], words[3]);
         SendWords(to + j * PieceWords<Tile>::kTokens + part * PieceWords<Tile>::kPart, v);
       }
     }
@@ -350,6 +367,176 @@ __device__ __forceinline__ void DealPieces(const SkinnyPlan& plan, SkinnyShared<
     }
   }
 }
+
+// Waits for the warps of a consumer warpgroup, and for the producer warps where they help: then all
+// barriers between a word's writer and its reader are the block's.
+template <typename Tile>
+__device__ __forceinline__ void SyncGroup(int group) {
+  if constexpr (Tile::kHelpers == 2) {
+    __syncthreads();
+  } else {
+    group == 0 ? SyncNamed(1, 128) : SyncNamed(2, 128);
+  }
+}
+
+// What becomes of the sums of a block's last tile: a lane has four neighbouring outputs of a token,
+// a warp one token, or where gated two. All that does not depend on the sums is read before they
+// are there.
+template <typename Tile>
+struct TileOutput {
+  static constexpr int kWarps = 4 * Tile::kHelpers;  // that write a warpgroup's rows
+  static constexpr int kAtOnce = 4;                  // of a warp's turns
+
+  const SkinnyPlan& plan;
+  const SkinnyPlanTask& task;
+  const OwnedTokens& owned;
+  const int half = LaneId() >> 4;
+  const int column;  // of a kept row
+  const int row;     // of the weight
+  const int left;    // outputs that are inside
+  float scale[2][4];
+
+  __device__ __forceinline__ TileOutput(const SkinnyPlan& plan, const SkinnyPlanTask& task,
+                                        const OwnedTokens& owned, int tile, int group)
+      : plan(plan),
+        task(task),
+        owned(owned),
+        column(4 * (plan.gated ? LaneId() & 15 : LaneId())),
+        row(((tile - task.first_tile) * Tile::kGroups + group) *
+                (plan.gated ? 64 : kSkinnyGroupRows) +
+            column),
+        left(task.out - row) {
+    if constexpr (Tile::Format::kScale == SkinnyScale::kChannel) {
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          // Volatile: the compiler would move a plain load to where it is waited for.
+          scale[part][i] = 0;
+          if (i < left && (part == 0 || plan.gated)) {
+            asm volatile("ld.global.nc.f32 %0, [%1];"
+                         : "=f"(scale[part][i])
+                         : "l"(task.scales[part] + row + i));
+          }
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void Scale(int part, float4& v) const {
+    if constexpr (Tile::Format::kScale == SkinnyScale::kChannel) {
+      v.x *= scale[part][0];
+      v.y *= scale[part][1];
+      v.z *= scale[part][2];
+      v.w *= scale[part][3];
+    }
+  }
+
+  // What no task has in `plan.plain`: bias, addends, rows of y, words of y that are not aligned.
+  __device__ __forceinline__ void WriteAny(int token, const float4 (&words)[2]) const {
+    const int64_t y_row = plan.y_rows == nullptr ? token : plan.y_rows[token];
+    const int64_t offset = y_row * task.y_stride + row;
+#pragma unroll 1
+    for (int i = 0; i < min(left, 4); ++i) {
+      float value[2];
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        const float4& w = words[part];
+        value[part] = i == 0 ? w.x : i == 1 ? w.y : i == 2 ? w.z : w.w;
+        if (part == 0 || plan.gated) value[part] += Extras(task, part, row + i, token);
+      }
+      if (plan.gated) value[0] = GatedValue(value[0], value[1], plan.epilogue);
+      // An element of y has one writer, so that adding to it in L2 is as exact as loading it, and
+      // waits for nothing.
+      if (plan.epilogue == SkinnyEpilogue::kResidual) {
+        atomicAdd(static_cast<float*>(task.y) + offset + i, value[0]);
+      } else if (plan.epilogue == SkinnyEpilogue::kStoreFloat) {
+        static_cast<float*>(task.y)[offset + i] = value[0];
+      } else {
+        static_cast<__nv_bfloat16*>(task.y)[offset + i] = __float2bfloat16_rn(value[0]);
+      }
+    }
+  }
+  template <SkinnyEpilogue kEpilogue>
+  __device__ __forceinline__ void WritePlain(int token, const float4 (&words)[2]) const {
+    const int64_t offset = token * task.y_stride + row;
+    float4 v = words[0];
+    if constexpr (kEpilogue == SkinnyEpilogue::kGatedSilu ||
+                  kEpilogue == SkinnyEpilogue::kGatedGeluTanh) {
+      v = make_float4(GatedValue(v.x, words[1].x, kEpilogue), GatedValue(v.y, words[1].y, kEpilogue),
+                      GatedValue(v.z, words[1].z, kEpilogue),
+                      GatedValue(v.w, words[1].w, kEpilogue));
+    }
+    if constexpr (kEpilogue == SkinnyEpilogue::kResidual) {
+      AddGlobal(static_cast<float*>(task.y) + offset, v);
+    } else if constexpr (kEpilogue == SkinnyEpilogue::kStoreFloat) {
+      *reinterpret_cast<float4*>(static_cast<float*>(task.y) + offset) = v;
+    } else {
+      *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(task.y) + offset) =
+          make_uint2(PackBf16(v.x, v.y), PackBf16(v.z, v.w));
+    }
+  }
+
+  // Runs write(token, words) for all that this lane writes. `warp`: of the warpgroup's.
+  template <bool kGated, typename Write>
+  __device__ __forceinline__ void ForTokens(SkinnyShared<Tile>& shared, int group, int warp,
+                                            Write write) const {
+    constexpr int kTurns = kGated ? 4 : 8;  // of a group of tokens
+    if (left <= 0) return;
+#pragma unroll 1
+    for (int first = warp; first < owned.count * kTurns; first += kAtOnce * kWarps) {
+      float4 words[kAtOnce][2];
+      int tokens[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int turn = first + i * kWarps, index = turn / kTurns;
+        const int in_group = kGated ? 2 * (turn % kTurns) + half : turn % kTurns;
+        tokens[i] = index < owned.count ? 8 * owned.Group(index) + in_group : plan.rows;
+        if (tokens[i] >= plan.rows) continue;
+        const float* from =
+            KeptWords<Tile>(shared, group, index).at + in_group * KeptWords<Tile>::kRow + column;
+        words[i][0] = *reinterpret_cast<const float4*>(from);
+        if (kGated) words[i][1] = *reinterpret_cast<const float4*>(from + 64);
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        if (tokens[i] >= plan.rows) continue;
+        Scale(0, words[i][0]);
+        if (kGated) Scale(1, words[i][1]);
+        write(tokens[i], words[i]);
+      }
+    }
+  }
+
+  template <SkinnyEpilogue kEpilogue>
+  __device__ __forceinline__ void WriteAs(SkinnyShared<Tile>& shared, int group, int warp) const {
+    constexpr bool kGated =
+        kEpilogue == SkinnyEpilogue::kGatedSilu || kEpilogue == SkinnyEpilogue::kGatedGeluTanh;
+    ForTokens<kGated>(shared, group, warp, [this](int token, const float4(&words)[2]) {
+      WritePlain<kEpilogue>(token, words);
+    });
+  }
+  __device__ __forceinline__ void Write(SkinnyShared<Tile>& shared, int group, int warp) const {
+    const auto any = [this](int token, const float4(&words)[2]) { WriteAny(token, words); };
+    if (plan.plain == 0) {
+      plan.gated ? ForTokens<true>(shared, group, warp, any)
+                 : ForTokens<false>(shared, group, warp, any);
+      return;
+    }
+    switch (plan.epilogue) {
+      case SkinnyEpilogue::kStore:
+        return WriteAs<SkinnyEpilogue::kStore>(shared, group, warp);
+      case SkinnyEpilogue::kStoreFloat:
+        return WriteAs<SkinnyEpilogue::kStoreFloat>(shared, group, warp);
+      case SkinnyEpilogue::kResidual:
+        return WriteAs<SkinnyEpilogue::kResidual>(shared, group, warp);
+      case SkinnyEpilogue::kGatedSilu:
+        return WriteAs<SkinnyEpilogue::kGatedSilu>(shared, group, warp);
+      default:
+        return WriteAs<SkinnyEpilogue::kGatedGeluTanh>(shared, group, warp);
+    }
+  }
+};
 
 // What a block owns of its last tile, which it finishes when it has nothing left to stream.
 template <typename Tile>
@@ -368,40 +555,21 @@ struct LastTile {
                                          int group, int helper) const {
     int index;
     const SkinnyPlanTask& task = plan.TaskOf(tile, &index);
-    const SkinnyRowScales scales = LoadRowScales<Tile>(plan, task, tile, group);
-    AddPieces<Tile>(plan, shared, blocks, group, helper, owned);
-    const int first_row = FirstRow<Tile>(plan, task, tile, group);
-#pragma unroll 1
-    for (int i = helper; i < owned.count; i += Tile::kHelpers) {
-      TokenWords words = {};
-#pragma unroll
-      for (int part = 0; part < 2; ++part) {
-        AddWords(words[part], *KeptWords<Tile>(shared, group, i, part));
-      }
-      WriteTokens<Tile>(plan, task, first_row, owned.Group(i), words, scales);
-    }
+    const TileOutput<Tile> output(plan, task, owned, tile, group);
+    if (blocks.count > 1) AddPieces<Tile>(plan, shared, blocks, group, helper, owned);
+    SyncGroup<Tile>(group);
+    output.Write(shared, group, 4 * helper + (threadIdx.x >> 5 & 3));
   }
 };
-
-// Waits for the warps of a consumer warpgroup, and for the producer warps where they help: then all
-// barriers between a word's writer and its reader are the block's.
-template <typename Tile>
-__device__ __forceinline__ void SyncGroup(int group) {
-  if constexpr (Tile::kHelpers == 2) {
-    __syncthreads();
-  } else {
-    group == 0 ? SyncNamed(1, 128) : SyncNamed(2, 128);
-  }
-}
 
 template <typename Tile>
 __device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
                                             const SkinnyPiece& piece, const SkinnyPlanTask& task,
-                                            int group, SkinnySums<Tile>& sums,
-                                            const SkinnyRowScales& scales) {
+                                            int group, SkinnySums<Tile>& sums) {
   constexpr int kTokenGroups = Tile::kColumns / 8;
   const TileBlocks blocks(plan, piece.tile, blockIdx.x);
-  if (blocks.count == 1) {
+  if (blocks.count == 1 && !piece.is_last) {
+    const SkinnyRowScales scales = LoadRowScales<Tile>(plan, task, piece.tile, group);
     const int first_row = FirstRow<Tile>(plan, task, piece.tile, group);
 #pragma unroll 1
     for (int j = 0; j < kTokenGroups; ++j) {

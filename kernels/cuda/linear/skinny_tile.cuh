@@ -29,7 +29,7 @@ __device__ __forceinline__ void ForPieces(const SkinnyPlan& plan, Work work) {
   for (int unit = begin; unit < end;) {
     const int left = end - unit;
     const int unit_end = left < plan.tile_units - unit_begin ? unit_begin + left : plan.tile_units;
-    work(SkinnyPiece{tile, unit_begin, unit_end, unit == begin});
+    work(SkinnyPiece{tile, unit_begin, unit_end, unit == begin, unit + unit_end - unit_begin == end});
     unit += unit_end - unit_begin;
     unit_begin = 0;
     ++tile;
@@ -156,7 +156,6 @@ __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Til
   ForPieces(plan, [&](const SkinnyPiece& piece) {
     int index;
     const SkinnyPlanTask& task = plan.TaskOf(piece.tile, &index);
-    const SkinnyRowScales scales = LoadRowScales<Tile>(plan, task, piece.tile, group);
     SkinnySums<Tile> sums{};
     if constexpr (Tile::Format::kRegisters) {
       SkinnyCodeSource<Tile> source(plan, task, piece, group);
@@ -170,7 +169,7 @@ __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Til
       if (piece.is_first) WaitForPrior();
       consumer.SumShared(piece, sums);
     }
-    FinishPiece<Tile>(plan, shared, piece, task, group, sums, scales);
+    FinishPiece<Tile>(plan, shared, piece, task, group, sums);
   });
   if constexpr (Tile::kHelpers == 1) {
     const LastTile<Tile> last(plan);
