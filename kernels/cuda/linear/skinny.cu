@@ -118,13 +118,35 @@ cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blo
   }
 }
 
-// Divides the units of `tiles`; returns the number of blocks.
-int DivideUnits(int tiles, SkinnyPlan* plan) {
+// Blocks' pieces of the tiles, where so many blocks divide the units.
+int PiecesOf(int tiles, int blocks, SkinnyPlan* plan) {
   const int units = tiles * plan->tile_units;
-  const int blocks = std::clamp(units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
   plan->block_units = units / blocks;
   plan->extra_units = units % blocks;
-  return blocks;
+  int pieces = blocks + tiles;
+  for (int block = 1; block <= blocks; ++block) {
+    if (plan->UnitBegin(block) % plan->tile_units == 0) --pieces;
+  }
+  return pieces;
+}
+
+// Divides the units of `tiles`; returns the number of blocks. With `spare`, a few multiprocessors
+// may have none, if that leaves fewer pieces to be exchanged.
+int DivideUnits(int tiles, bool spare, SkinnyPlan* plan) {
+  const int most =
+      std::clamp(tiles * plan->tile_units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
+  int best = most;
+  if (spare) {
+    int fewest = PiecesOf(tiles, most, plan);
+    for (int blocks = most - 1; blocks >= most - most / 32; --blocks) {
+      const int pieces = PiecesOf(tiles, blocks, plan);
+      if (pieces >= fewest) continue;
+      fewest = pieces;
+      best = blocks;
+    }
+  }
+  PiecesOf(tiles, best, plan);
+  return best;
 }
 
 // The same of whole tiles, for few rows.
@@ -214,16 +236,17 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
       args.epilogue == SkinnyEpilogue::kStoreFloat || args.epilogue == SkinnyEpilogue::kResidual
           ? 4
           : 2;
-  plan.plain =
-      args.y_rows == nullptr &&
-      std::all_of(args.tasks, args.tasks + args.task_count, [&](const SkinnyTask& t) {
-        return t.bias == nullptr && t.up_bias == nullptr && t.addend == nullptr &&
-               t.up_addend == nullptr && t.out % 4 == 0 && t.y_stride % 4 == 0 &&
-               reinterpret_cast<uintptr_t>(t.y) % (4 * y_bytes) == 0;
-      });
+  plan.plain = args.y_rows == nullptr &&
+               std::all_of(args.tasks, args.tasks + args.task_count, [&](const SkinnyTask& t) {
+                 return t.bias == nullptr && t.up_bias == nullptr && t.addend == nullptr &&
+                        t.up_addend == nullptr && t.out % 4 == 0 && t.y_stride % 4 == 0 &&
+                        reinterpret_cast<uintptr_t>(t.y) % (4 * y_bytes) == 0;
+               });
   plan.pieces = reinterpret_cast<float*>(args.workspace);
   const int blocks = few ? DivideTiles(static_cast<int>(tiles), &plan)
-                         : DivideUnits(static_cast<int>(tiles), &plan);
+                         // Weights that need no converting come at the memory's speed to fewer.
+                         : DivideUnits(static_cast<int>(tiles),
+                                       args.dtype == DType::kBF16 && geometry.resident == 1, &plan);
   return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
 }
 

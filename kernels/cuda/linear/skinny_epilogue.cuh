@@ -1,7 +1,7 @@
 // What happens to a warpgroup's sums when its piece of a tile is done. Where several blocks have
 // pieces of the tile, groups of 8 tokens are dealt out to them: each sends the groups that are not
-// its own through the workspace, keeps its own ones in shared memory, adds the others' pieces to
-// them in the order of `in`, and writes y.
+// its own through the workspace, keeps its own ones in shared memory as rows of tokens, adds the
+// others' pieces to them in the order of `in`, and writes y in words of four outputs.
 //
 // Words of the workspace validate themselves: 0 means not written yet, a sum of 0 is sent as -0,
 // and who reads a word puts 0 back. That takes one trip through L2, where a counter would take
@@ -266,10 +266,7 @@ __device__ __forceinline__ void AddPieces(const SkinnyPlan& plan, SkinnyShared<T
                                           const TileBlocks& blocks, int group, int helper,
                                           const OwnedTokens& owned) {
   // As many as registers hold: where blocks share a multiprocessor, spilled ones cost more.
-  constexpr int kBatch = Tile::kGroups == 1 || Tile::kGeometry.resident == 1 ? 4
-                         : Tile::kColumns == 32                              ? 1
-                         : Tile::kGrouped                                    ? 2
-                                                                             : 3;
+  constexpr int kBatch = Tile::kGeometry.resident == 1 ? 4 : Tile::kColumns == 32 ? 3 : 5;
   const PieceWords<Tile> pieces(plan, blocks, group);
   float sum[2][4] = {};
   int index = helper, place = 0;        // the next piece to be added
@@ -385,7 +382,7 @@ __device__ __forceinline__ void SyncGroup(int group) {
 template <typename Tile>
 struct TileOutput {
   static constexpr int kWarps = 4 * Tile::kHelpers;  // that write a warpgroup's rows
-  static constexpr int kAtOnce = 4;                  // of a warp's turns
+  static constexpr int kAtOnce = 2;                  // of a warp's turns: more take longer to fetch
 
   const SkinnyPlan& plan;
   const SkinnyPlanTask& task;
@@ -463,9 +460,9 @@ struct TileOutput {
     float4 v = words[0];
     if constexpr (kEpilogue == SkinnyEpilogue::kGatedSilu ||
                   kEpilogue == SkinnyEpilogue::kGatedGeluTanh) {
-      v = make_float4(GatedValue(v.x, words[1].x, kEpilogue), GatedValue(v.y, words[1].y, kEpilogue),
-                      GatedValue(v.z, words[1].z, kEpilogue),
-                      GatedValue(v.w, words[1].w, kEpilogue));
+      v = make_float4(
+          GatedValue(v.x, words[1].x, kEpilogue), GatedValue(v.y, words[1].y, kEpilogue),
+          GatedValue(v.z, words[1].z, kEpilogue), GatedValue(v.w, words[1].w, kEpilogue));
     }
     if constexpr (kEpilogue == SkinnyEpilogue::kResidual) {
       AddGlobal(static_cast<float*>(task.y) + offset, v);

@@ -103,7 +103,8 @@ struct SkinnyPlan {
   int32_t few_slots;  // of a warp's ring
   int32_t few_plain;  // 1: one row, that is row 0 of y, and no addends
   // Of the kernel of more rows:
-  int32_t plain;  // 1: y has aligned words of four outputs, rows of x are its rows, nothing is added
+  int32_t
+      plain;  // 1: y has aligned words of four outputs, rows of x are its rows, nothing is added
   float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
   // First unit of `block`.

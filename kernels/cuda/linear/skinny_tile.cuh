@@ -29,7 +29,8 @@ __device__ __forceinline__ void ForPieces(const SkinnyPlan& plan, Work work) {
   for (int unit = begin; unit < end;) {
     const int left = end - unit;
     const int unit_end = left < plan.tile_units - unit_begin ? unit_begin + left : plan.tile_units;
-    work(SkinnyPiece{tile, unit_begin, unit_end, unit == begin, unit + unit_end - unit_begin == end});
+    work(SkinnyPiece{tile, unit_begin, unit_end, unit == begin,
+                     unit + unit_end - unit_begin == end});
     unit += unit_end - unit_begin;
     unit_begin = 0;
     ++tile;
