@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Times what torch offers for the kernels of the section `gpu`: attention by cuDNN, bfloat16 products by cuBLAS.
+"""Times what torch offers for the kernels of the section `gpu`: attention by cuDNN or flash, as torch prefers, and
+bfloat16 products by cuBLAS.
 
     torch_peers.py decode|prefill|products
 

@@ -1,6 +1,7 @@
 #include <cuda.h>
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 
 #include "kernels/cuda/linear/skinny.h"
@@ -118,34 +119,31 @@ cudaError_t LaunchPlan(const SkinnyPlan& plan, DType dtype, int columns, int blo
   }
 }
 
-// Blocks' pieces of the tiles, where so many blocks divide the units.
-int PiecesOf(int tiles, int blocks, SkinnyPlan* plan) {
-  const int units = tiles * plan->tile_units;
-  plan->block_units = units / blocks;
-  plan->extra_units = units % blocks;
-  int pieces = blocks + tiles;
-  for (int block = 1; block <= blocks; ++block) {
-    if (plan->UnitBegin(block) % plan->tile_units == 0) --pieces;
-  }
-  return pieces;
+// Pieces of tiles of `tile_units` that so many blocks have: one more for each tile, but for tiles
+// that end where a block does.
+int PiecesOf(int tiles, int tile_units, int blocks) {
+  const int units = tiles * tile_units / blocks, longer = tiles * tile_units % blocks;
+  // Every so manyth block, counted from the first, or of the shorter ones from the last.
+  const auto every = [&](int block_units) {
+    return tile_units / std::gcd(tile_units, block_units);
+  };
+  const int together = longer / every(units + 1) + (blocks - longer - 1) / every(units) + 1;
+  return blocks + tiles - together;
 }
 
 // Divides the units of `tiles`; returns the number of blocks. With `spare`, a few multiprocessors
 // may have none, if that leaves fewer pieces to be exchanged.
 int DivideUnits(int tiles, bool spare, SkinnyPlan* plan) {
-  const int most =
-      std::clamp(tiles * plan->tile_units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
+  const int units = tiles * plan->tile_units;
+  const int most = std::clamp(units / kMinBlockUnits, 1, std::max(1, Multiprocessors()));
   int best = most;
-  if (spare) {
-    int fewest = PiecesOf(tiles, most, plan);
-    for (int blocks = most - 1; blocks >= most - most / 32; --blocks) {
-      const int pieces = PiecesOf(tiles, blocks, plan);
-      if (pieces >= fewest) continue;
-      fewest = pieces;
+  for (int blocks = most - 1; spare && blocks >= most - most / 32; --blocks) {
+    if (PiecesOf(tiles, plan->tile_units, blocks) < PiecesOf(tiles, plan->tile_units, best)) {
       best = blocks;
     }
   }
-  PiecesOf(tiles, best, plan);
+  plan->block_units = units / best;
+  plan->extra_units = units % best;
   return best;
 }
 
@@ -232,15 +230,12 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
                    std::all_of(args.tasks, args.tasks + args.task_count, [](const SkinnyTask& t) {
                      return t.addend == nullptr && t.up_addend == nullptr;
                    });
-  const int y_bytes =
-      args.epilogue == SkinnyEpilogue::kStoreFloat || args.epilogue == SkinnyEpilogue::kResidual
-          ? 4
-          : 2;
+  const int word_bytes = 4 * OutputBytes(args.epilogue);
   plan.plain = args.y_rows == nullptr &&
                std::all_of(args.tasks, args.tasks + args.task_count, [&](const SkinnyTask& t) {
                  return t.bias == nullptr && t.up_bias == nullptr && t.addend == nullptr &&
                         t.up_addend == nullptr && t.out % 4 == 0 && t.y_stride % 4 == 0 &&
-                        reinterpret_cast<uintptr_t>(t.y) % (4 * y_bytes) == 0;
+                        reinterpret_cast<uintptr_t>(t.y) % word_bytes == 0;
                });
   plan.pieces = reinterpret_cast<float*>(args.workspace);
   const int blocks = few ? DivideTiles(static_cast<int>(tiles), &plan)

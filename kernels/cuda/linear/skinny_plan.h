@@ -65,6 +65,11 @@ constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
   return geometry;
 }
 
+// Bytes of an element of y.
+TESSERA_HOST_DEVICE constexpr int OutputBytes(SkinnyEpilogue epilogue) {
+  return epilogue == SkinnyEpilogue::kResidual || epilogue == SkinnyEpilogue::kStoreFloat ? 4 : 2;
+}
+
 // A weight and, where gated, its `up` at index 1.
 struct SkinnyPlanTask {
   const std::byte* weight[2];
@@ -103,8 +108,7 @@ struct SkinnyPlan {
   int32_t few_slots;  // of a warp's ring
   int32_t few_plain;  // 1: one row, that is row 0 of y, and no addends
   // Of the kernel of more rows:
-  int32_t
-      plain;  // 1: y has aligned words of four outputs, rows of x are its rows, nothing is added
+  int32_t plain;  // 1: words of four outputs of y are aligned, its rows x's, and nothing is added
   float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
   // First unit of `block`.
