@@ -68,6 +68,8 @@ __device__ __forceinline__ void WgmmaPin(uint32_t (&registers)[kCount]) {
 
 // Wgmma<N>::Shared<T>(d, a, b, accumulate) and Wgmma<N>::Registers<T>(d, a, b, accumulate): T is
 // __nv_bfloat16 or __half; d is overwritten where `!accumulate`. kTransposed: b lies transposed.
+// Wgmma<N>::SharedE4m3: e4m3, a step of 32 in k, which are as many bytes; its sums are rounded to
+// fewer bits than a float has.
 template <int kN>
 struct Wgmma;
 
@@ -116,6 +118,9 @@ struct Wgmma;
 #define TESSERA_WGMMA_SHARED(n, type, registers, a, b, accumulate, transposed)                  \
   "{\n.reg .pred p;\nsetp.ne.b32 p, %" #accumulate ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n \
   "k16.f32." type "." type " {" registers "}, %" #a ", %" #b ", p, 1, 1, 0, %" #transposed ";\n}"
+#define TESSERA_WGMMA_E4M3(n, registers, a, b, accumulate)                                      \
+  "{\n.reg .pred p;\nsetp.ne.b32 p, %" #accumulate ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n \
+  "k32.f32.e4m3.e4m3 {" registers "}, %" #a ", %" #b ", p, 1, 1;\n}"
 #define TESSERA_WGMMA_REGISTERS(n, type, registers, a0, a1, a2, a3, b, accumulate, transposed)  \
   "{\n.reg .pred p;\nsetp.ne.b32 p, %" #accumulate ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n \
   "k16.f32." type "." type " {" registers "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b   \
@@ -139,6 +144,13 @@ struct Wgmma;
                      : "l"(a), "l"(b), "r"(int{accumulate}), "n"(kTransposed)                    \
                      : "memory");                                                                \
       }                                                                                          \
+    }                                                                                            \
+    static __device__ __forceinline__ void SharedE4m3(float (&d)[n / 2], uint64_t a, uint64_t b, \
+                                                      bool accumulate) {                         \
+      asm volatile(TESSERA_WGMMA_E4M3(n, registers, i0, i1, i2)                                  \
+                   : outputs                                                                     \
+                   : "l"(a), "l"(b), "r"(int{accumulate})                                        \
+                   : "memory");                                                                  \
     }                                                                                            \
     template <typename T, int kTransposed = 0>                                                   \
     static __device__ __forceinline__ void Registers(float (&d)[n / 2], const uint32_t (&a)[4],  \
@@ -187,6 +199,7 @@ TESSERA_WGMMA(256, TESSERA_REGS128, TESSERA_OUTPUTS128, 128, 129, 130, 131, 132,
 #undef TESSERA_OUT16
 #undef TESSERA_OUT64
 #undef TESSERA_WGMMA_SHARED
+#undef TESSERA_WGMMA_E4M3
 #undef TESSERA_WGMMA_REGISTERS
 #undef TESSERA_WGMMA
 #undef TESSERA_REGS4

@@ -64,10 +64,11 @@ def skinny_products(_arguments):
     """Lines of skinny_check --bench: type rows, then four products, their sum and a chain: us (share of C)."""
     theirs = peers("products")
     for line in gpu.run(gpu.BUNDLE / "gpu" / "skinny_check", "--bench").splitlines():
-        found = re.match(r"(bf16|fp8 channel|int4 128)\s+(\d+)\s+(.*)", line)
+        found = re.match(r"(bf16|fp8 channel|fp8 channel, coded|int4 128)\s+(\d+)\s+(.*)", line)
         if not found:
             continue
         dtype, rows = found.group(1).split()[0], int(found.group(2))
+        of_codes = " of e4m3 rows" if "coded" in found.group(1) else ""
         if rows == 32:
             continue
         pairs = re.findall(r"([\d.]+) \(([\d.]+)\)", found.group(3))
@@ -75,7 +76,7 @@ def skinny_products(_arguments):
         wanted = WANTED.get((dtype, rows), 0.80 if dtype == "fp8" else 0.70)
         parts = [theirs.get(f"{shape}x{rows}") for shape in SHAPES]
         peer = None if None in parts else sum(parts)
-        yield Row(f"g products {dtype} M={rows}", f"{us:.1f} us, {share:.3f} C ({chain:.3f} in a chain)",
+        yield Row(f"g products {dtype}{of_codes} M={rows}", f"{us:.1f} us, {share:.3f} C ({chain:.3f} in a chain)",
                   text_of(peer, "us, bf16"), None if peer is None else peer / us, f">= {wanted} C", share >= wanted)
 
 

@@ -90,6 +90,7 @@ class Product {
   void InPieces(int32_t most, Run run) {
     for (int32_t done = 0; done < rows_; done += most) {
       Product piece(cuda_, p_, tasks_, dtype_, begin_ + done, std::min(most, rows_ - done));
+      piece.coded_ = coded_;
       piece.roomy_ = roomy_;
       run(piece);
     }
@@ -132,10 +133,34 @@ class Product {
     cuda_.Check(LaunchRmsNorm(Norm({.y = x(), .stride = p_.in}), cuda_.stream()), "rms_norm");
   }
 
+  // Whether rows enter as the codes that the library would multiply, too: both operands then come
+  // to the tensor cores as they lie.
+  [[nodiscard]] bool StreamsCodes(SkinnyMethod method) const {
+    return method == SkinnyMethod::kByRows && rows() >= kSkinnyCodedFrom &&
+           cuda_.gemm().ReadsCodes(dtype_, tasks_[0].out, p_.in);
+  }
+  // The rows' codes, in the context's buffers.
+  RowOutput CodeRows() const {
+    const RowOutput grid{.codes = cuda_.row_codes(), .scales = cuda_.row_scales(), .stride = p_.in};
+    if (normed()) {
+      cuda_.Check(LaunchRmsNorm(Norm(grid), cuda_.stream()), "rms_norm");
+    } else if (coded_ != ActivationRows{x(), rows(), p_.in}) {
+      cuda_.Check(LaunchQuantizeF8(
+                      {.x = x(), .x_stride = p_.in, .rows = rows(), .width = p_.in, .out = grid},
+                      cuda_.stream()),
+                  "quantizing rows");
+    }
+    return grid;
+  }
+
   void RunSkinny(SkinnyMethod method) const {
     SkinnyArgs args{.dtype = dtype_, .in = p_.in, .rows = rows()};
     args.method = method;
-    if (normed() && method == SkinnyMethod::kByRows && FusesNorm(rows(), p_.in)) {
+    if (StreamsCodes(method)) {
+      const RowOutput codes = CodeRows();
+      args.x_codes = codes.codes;
+      args.x_scales = codes.scales;
+    } else if (normed() && method == SkinnyMethod::kByRows && FusesNorm(rows(), p_.in)) {
       const RmsNormArgs norm = Norm({});
       args.residual = norm.x;
       args.x_rows = norm.x_rows;
@@ -167,7 +192,7 @@ class Product {
     args.y_rows = y_rows();
     args.workspace = cuda_.skinny_workspace();
     cuda_.Check(LaunchSkinny(args, cuda_.stream()), "a product of few rows");
-    if (IsGated(p_.epilogue) && args.place == SkinnyPlace::kAlone) {
+    if (IsGated(p_.epilogue) && args.place == SkinnyPlace::kAlone && args.x_codes == nullptr) {
       cuda_.LeaveRoomBehind({args.tasks[0].y, rows(), tasks_[0].out});
     }
   }
@@ -177,19 +202,10 @@ class Product {
     GemmArgs args{.dtype = dtype_, .in = p_.in, .rows = rows(), .x = x()};
     args.int4_layout = Int4Layout::kPacked;
     if (cuda_.gemm().ReadsCodes(dtype_, first.out, p_.in)) {
-      const RowOutput grid{
-          .codes = cuda_.row_codes(), .scales = cuda_.row_scales(), .stride = p_.in};
-      if (normed()) {
-        cuda_.Check(LaunchRmsNorm(Norm(grid), cuda_.stream()), "rms_norm");
-      } else if (coded_ != ActivationRows{x(), rows(), p_.in}) {
-        cuda_.Check(LaunchQuantizeF8(
-                        {.x = x(), .x_stride = p_.in, .rows = rows(), .width = p_.in, .out = grid},
-                        cuda_.stream()),
-                    "quantizing rows");
-      }
+      const RowOutput codes = CodeRows();
       args.x = nullptr;
-      args.x_codes = grid.codes;
-      args.x_scales = grid.scales;
+      args.x_codes = codes.codes;
+      args.x_scales = codes.scales;
     } else {
       NormToRows();
     }

@@ -64,7 +64,13 @@ bool ArgumentsHold(const SkinnyArgs& args) {
   if (args.task_count < 1 || args.task_count > kSkinnyMaxTasks || args.workspace == nullptr) {
     return false;
   }
-  if (args.x == nullptr &&
+  const bool coded = args.x_codes != nullptr;
+  if (coded && (args.x != nullptr || args.x_scales == nullptr || !IsAligned(args.x_codes) ||
+                args.dtype != DType::kF8Channel || args.rows < kSkinnyCodedFrom ||
+                args.method != SkinnyMethod::kByRows)) {
+    return false;
+  }
+  if (args.x == nullptr && !coded &&
       !(args.residual != nullptr && args.norm_weight != nullptr && IsAligned(args.residual) &&
         IsAligned(args.norm_weight) && args.method == SkinnyMethod::kByRows &&
         SkinnyFusesNorm(args.rows, args.in))) {
@@ -194,8 +200,9 @@ bool SkinnyFusesNorm(int64_t rows, int64_t in) { return rows <= 8 && rows * in <
 cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) return cudaErrorNotSupported;
   if (!ArgumentsHold(args)) return cudaErrorInvalidValue;
-  const SkinnyGeometry geometry = SkinnyGeometryOf(
-      args.dtype, args.method == SkinnyMethod::kFixed ? kSkinnyMaxRows : args.rows);
+  const SkinnyGeometry geometry =
+      SkinnyGeometryOf(args.dtype, args.x_codes != nullptr,
+                       args.method == SkinnyMethod::kFixed ? kSkinnyMaxRows : args.rows);
   const bool gated = IsGated(args.epilogue);
   const bool few = geometry.columns == 8;
   SkinnyPlan plan{};
@@ -209,8 +216,9 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
     plan.tasks[i].first_tile = static_cast<int32_t>(tiles);
     tiles += (args.tasks[i].out + tile_rows - 1) / tile_rows;
   }
-  if (!few && args.x != nullptr &&
-      !EncodeRows(&plan.x_map, args.x, args.rows, uint64_t(args.in) * 2, geometry.columns)) {
+  const void* const x = args.x_codes != nullptr ? static_cast<const void*>(args.x_codes) : args.x;
+  const uint64_t x_bytes = uint64_t(args.in) * (args.x_codes != nullptr ? 1 : 2);
+  if (!few && !EncodeRows(&plan.x_map, x, args.rows, x_bytes, geometry.columns)) {
     return cudaErrorNotSupported;
   }
   plan.task_count = args.task_count;
@@ -226,6 +234,7 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   plan.epsilon = args.epsilon;
   plan.x_rows = args.x_rows;
   plan.y_rows = args.y_rows;
+  plan.x_scales = args.x_scales;
   plan.few_plain = args.rows == 1 && args.y_rows == nullptr &&
                    std::all_of(args.tasks, args.tasks + args.task_count, [](const SkinnyTask& t) {
                      return t.addend == nullptr && t.up_addend == nullptr;
@@ -241,7 +250,7 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   const int blocks = few ? DivideTiles(static_cast<int>(tiles), &plan)
                          // Weights that need no converting come at the memory's speed to fewer.
                          : DivideUnits(static_cast<int>(tiles),
-                                       args.dtype == DType::kBF16 && geometry.resident == 1, &plan);
+                                       geometry.groups == 1 && geometry.resident == 1, &plan);
   return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
 }
 

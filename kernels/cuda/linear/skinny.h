@@ -30,6 +30,7 @@
 namespace tessera::kernels::cuda {
 
 inline constexpr int kSkinnyMaxRows = 64;
+inline constexpr int kSkinnyCodedFrom = 9;  // rows that may come as codes
 inline constexpr int kSkinnyMaxTasks = 4;
 
 enum class SkinnyEpilogue : uint8_t {
@@ -71,9 +72,14 @@ struct SkinnyArgs {
   int32_t in = 0;
   int32_t rows = 0;
   const __nv_bfloat16* x = nullptr;  // [rows, in], aligned to 16 bytes
-  // Where x is null, the input is rmsnorm(residual), which SkinnyFusesNorm must allow (kFixed never
-  // does it: few rows would have other arithmetic than many): elements
-  // times norm_weight are rounded to bfloat16, 1 / sqrt(mean of squares + epsilon) scales the sums.
+  // Where x_codes are given instead: rows of the e4m3 codes of x (aligned to 16 bytes) and a scale
+  // a row. kF8Channel of more than 8 rows by kByRows alone; products are of codes, summed in float
+  // for each 128 of `in`.
+  const uint8_t* x_codes = nullptr;  // [rows, in]
+  const float* x_scales = nullptr;   // [rows]
+  // Where both are null, the input is rmsnorm(residual), which SkinnyFusesNorm must allow (kFixed
+  // never does it: few rows would have other arithmetic than many): elements times norm_weight are
+  // rounded to bfloat16, 1 / sqrt(mean of squares + epsilon) scales the sums.
   const float* residual = nullptr;     // [*, in], aligned to 16 bytes; must not be written (no y)
   const float* norm_weight = nullptr;  // [in], aligned to 16 bytes
   float epsilon = 1e-5f;

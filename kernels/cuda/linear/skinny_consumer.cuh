@@ -137,6 +137,8 @@ struct SkinnyConsumer {
   // for: the matrix cores are idle most of the time, and what they held would be missing from the
   // stream.
   __device__ __forceinline__ void SumShared(const SkinnyPiece& piece, SkinnySums<Tile>& sums) {
+    // Codes' sums of a unit, whose sum is not rounded to the few bits that the products' are.
+    SkinnySums<Tile> part;
     for (int unit = piece.unit_begin; unit < piece.unit_end; ++unit) {
       BarrierWait(&shared.weights_full[weights.slot], weights.parity);
       WaitForInput();
@@ -146,10 +148,15 @@ struct SkinnyConsumer {
 #pragma unroll
       for (int step = 0; step < 4; ++step) {
         const uint64_t columns = WgmmaAdvance(b, 32 * step);
-        Product::template Shared<__nv_bfloat16>(sums.acc[0], WgmmaAdvance(a, 32 * step), columns,
-                                                true);
-        Product::template Shared<__nv_bfloat16>(
-            sums.acc[1], WgmmaAdvance(a, Format::kBlockBytes + 32 * step), columns, true);
+#pragma unroll
+        for (int block = 0; block < 2; ++block) {
+          const uint64_t rows = WgmmaAdvance(a, block * Format::kBlockBytes + 32 * step);
+          if constexpr (Format::kCoded) {
+            Product::SharedE4m3(part.acc[block], rows, columns, step > 0);
+          } else {
+            Product::template Shared<__nv_bfloat16>(sums.acc[block], rows, columns, true);
+          }
+        }
       }
       WgmmaCommit();
       WgmmaWait<0>();
@@ -157,9 +164,19 @@ struct SkinnyConsumer {
       ReleaseInput(input.slot);
       weights.Advance(Tile::kGroups);
       input.Advance();
+      if constexpr (Format::kCoded) {
+#pragma unroll
+        for (int block = 0; block < 2; ++block) {
+          WgmmaPin(part.acc[block]);
+#pragma unroll
+          for (int i = 0; i < Tile::kRegisters; ++i) sums.acc[block][i] += part.acc[block][i];
+        }
+      }
     }
-    WgmmaPin(sums.acc[0]);
-    WgmmaPin(sums.acc[1]);
+    if constexpr (!Format::kCoded) {
+      WgmmaPin(sums.acc[0]);
+      WgmmaPin(sums.acc[1]);
+    }
   }
 
   // Weights through registers, for many tokens: 64 columns of a block are converted while the

@@ -127,6 +127,7 @@ __device__ __forceinline__ void WriteTokens(const SkinnyPlan& plan, const Skinny
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         values[b][r] = words[b][2 * r + e] * scales.scale[b][r];
+        if constexpr (Tile::Format::kCoded) values[b][r] *= plan.x_scales[token];
         const int row = 8 * r + (plan.gated ? 0 : 64 * b);
         if (has_extras && row < rows_left) {
           values[b][r] += Extras(task, plan.gated ? b : 0, first_row + row, token);
@@ -420,12 +421,19 @@ struct TileOutput {
     }
   }
 
-  __device__ __forceinline__ void Scale(int part, float4& v) const {
+  // `x_scale`: of the token, where x is codes.
+  __device__ __forceinline__ void Scale(int part, float x_scale, float4& v) const {
     if constexpr (Tile::Format::kScale == SkinnyScale::kChannel) {
       v.x *= scale[part][0];
       v.y *= scale[part][1];
       v.z *= scale[part][2];
       v.w *= scale[part][3];
+    }
+    if constexpr (Tile::Format::kCoded) {
+      v.x *= x_scale;
+      v.y *= x_scale;
+      v.z *= x_scale;
+      v.w *= x_scale;
     }
   }
 
@@ -498,8 +506,9 @@ struct TileOutput {
 #pragma unroll
       for (int i = 0; i < kAtOnce; ++i) {
         if (tokens[i] >= plan.rows) continue;
-        Scale(0, words[i][0]);
-        if (kGated) Scale(1, words[i][1]);
+        const float x_scale = Tile::Format::kCoded ? shared.x_scales[tokens[i]] : 1;
+        Scale(0, x_scale, words[i][0]);
+        if (kGated) Scale(1, x_scale, words[i][1]);
         write(tokens[i], words[i]);
       }
     }

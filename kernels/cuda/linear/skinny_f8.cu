@@ -4,6 +4,9 @@ namespace tessera::kernels::cuda {
 
 cudaError_t LaunchSkinnyF8(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
                            cudaStream_t stream) {
+  if (plan.x_scales != nullptr) {
+    return LaunchSkinnyTiles<SkinnyF8Coded>(plan, columns, blocks, stream);
+  }
   return dtype == DType::kF8Channel
              ? LaunchSkinnyFormat<SkinnyF8Channel>(plan, columns, blocks, stream)
              : LaunchSkinnyFormat<SkinnyF8Block>(plan, columns, blocks, stream);

@@ -73,7 +73,8 @@ inline constexpr uint32_t kInt4Order = 0x3120, kByteOrder = 0x3210;
 
 struct SkinnyBf16 {
   static constexpr DType kDType = DType::kBF16;
-  static constexpr int kHalves = 1;  // runs of 64 columns of a unit
+  static constexpr bool kCoded = false;  // whether x is codes, too
+  static constexpr int kHalves = 1;      // runs of x in a unit, of 128 bytes a row
   static constexpr SkinnyNumbers kNumbers = SkinnyNumbers::kBf16;
   static constexpr bool kStarts = false;  // whether integer sums begin with anything
   static constexpr bool kRegisters = false;
@@ -118,6 +119,7 @@ struct SkinnyBf16 {
 // Types of one byte a code, in rows of 128 bytes with the 128-byte swizzle. Lanes of a quarter warp
 // have the rows g and g ^ 4 so that their 16-byte reads meet all banks.
 struct SkinnyByteCodes {
+  static constexpr bool kCoded = false;
   static constexpr int kHalves = 2;
   static constexpr bool kStarts = false;
   static constexpr bool kRegisters = true;
@@ -235,6 +237,20 @@ struct SkinnyF8Block : SkinnyF8 {
   static constexpr SkinnyScale kScale = SkinnyScale::kBlock;
 };
 
+// e4m3 times e4m3, both from shared memory: of the formats of tiles alone.
+struct SkinnyF8Coded {
+  static constexpr DType kDType = DType::kF8Channel;
+  static constexpr bool kCoded = true;
+  static constexpr int kHalves = 1;
+  static constexpr bool kRegisters = false;
+  static constexpr bool kPacked = false;
+  static constexpr SkinnyScale kScale = SkinnyScale::kChannel;
+  static constexpr uint32_t kRecordBytes = 2048;
+  static constexpr uint32_t kBlockBytes = 4 * kRecordBytes;
+  struct Codes {};  // none pass through registers
+  static __device__ __forceinline__ uint32_t RowOf(uint32_t g) { return g; }
+};
+
 struct SkinnyI8 : SkinnyByteCodes {
   static constexpr SkinnyNumbers kNumbers = SkinnyNumbers::kDigits;
   static constexpr uint32_t kOrder = kByteOrder;  // of the columns in a word of digits
@@ -275,6 +291,7 @@ struct SkinnyI8 : SkinnyByteCodes {
 template <DType kType>
 struct SkinnyI4 {
   static constexpr DType kDType = kType;
+  static constexpr bool kCoded = false;
   static constexpr int kHalves = 2;
   static constexpr SkinnyNumbers kNumbers = SkinnyNumbers::kDigits;
   static constexpr uint32_t kOrder = kInt4Order;
@@ -403,7 +420,8 @@ struct SkinnyI4 {
 template <typename Format_, int kColumns_>
 struct SkinnyTile {
   using Format = Format_;
-  static constexpr SkinnyGeometry kGeometry = SkinnyGeometryOf(Format::kDType, kColumns_);
+  static constexpr SkinnyGeometry kGeometry =
+      SkinnyGeometryOf(Format::kDType, Format::kCoded, kColumns_);
   static constexpr int kColumns = kColumns_;
   static constexpr int kGroups = kGeometry.groups;
   static constexpr int kThreads = 128 * (1 + kGroups);
@@ -417,7 +435,7 @@ struct SkinnyTile {
   // Whether converted weights are multiplied by whole warpgroups.
   static constexpr bool kWide = Format::kRegisters && kColumns >= 32;
   static constexpr uint32_t kSlotBytes = 2 * Format::kBlockBytes;
-  static constexpr uint32_t kInputBytes = kColumns * 128;  // 64 columns of x
+  static constexpr uint32_t kInputBytes = kColumns * 128;  // of a run of x
   // Wide products hold two slots from unit to unit: eight leave six under way, and cost the ring of
   // a block that has the multiprocessor for itself nothing (32 columns) or two slots of ten.
   static constexpr int kInputSlots = kColumns == 16 ? 6 : kGeometry.resident == 1 ? 8 : 4;
@@ -430,14 +448,14 @@ struct SkinnyTile {
   static constexpr int kSlots =
       (kBudget - kInputSlots * kInputBytes) / kSlotBytes / kGroups * kGroups;
   static_assert(kSlots >= 4 && kSlots <= 32);
-  // That are on their way at a time while the ring fills for the first time. bf16 needs more of
-  // them to keep the memory busy.
+  // That are on their way at a time while the ring fills for the first time. What is not converted
+  // needs more of them to keep the memory busy.
   static constexpr int kFirstSlots =
-      std::max<int>(2, (Format::kDType == DType::kBF16 ? 2 : 1) * kSkinnyFirstBytes / kSlotBytes);
+      std::max<int>(2, (Format::kRegisters ? 1 : 2) * kSkinnyFirstBytes / kSlotBytes);
 
   // Whether no more are on their way later either: of bf16, 64 rows took 126.3 us a layer of
   // Llama-3-8B without, 124.4 with; fewer rows and other types lost or gained nothing.
-  static constexpr bool kPaced = Format::kDType == DType::kBF16 && kColumns == 64;
+  static constexpr bool kPaced = !Format::kRegisters && kColumns == 64;
 
   // Of a thread, where the two roles divide what a kernel of 384 threads starts with.
   static constexpr int kProducerRegisters = kGeometry.resident == 1 ? 40 : 32;
@@ -450,6 +468,7 @@ template <typename Tile>
 struct SkinnyShared {
   alignas(1024) uint8_t input[Tile::kInputSlots][Tile::kInputBytes];
   alignas(1024) uint8_t weights[Tile::kSlots][Tile::kSlotBytes];
+  float x_scales[Tile::Format::kCoded ? Tile::kColumns : 1];  // of the rows
   uint64_t weights_full[Tile::kSlots];
   uint64_t weights_empty[Tile::kSlots];
   uint64_t input_full[Tile::kInputSlots];

@@ -48,12 +48,13 @@ struct SkinnyGeometry {
   int unit_k;    // columns of a unit
   int resident;  // blocks that share a multiprocessor: 2 lets the next kernel fill its ring
 };
-constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, int rows) {
+// `coded`: x is codes, of the weight's type.
+constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, bool coded, int rows) {
   SkinnyGeometry geometry{rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64, 2, 128, 2};
-  if (dtype == DType::kBF16) {
+  if (dtype == DType::kBF16 || coded) {
     geometry.groups = 1;
     geometry.resident = geometry.columns == 64 ? 1 : 2;
-    geometry.unit_k = 64;
+    geometry.unit_k = coded ? 128 : 64;
   } else if (dtype == DType::kF8Block128 && geometry.columns <= 16) {
     // With its scales, half of the registers are too few.
     geometry.groups = 1;
@@ -102,6 +103,7 @@ struct SkinnyPlan {
   float epsilon;
   const int32_t* x_rows;
   const int32_t* y_rows;
+  const float* x_scales;  // of the rows, where x is codes
   // Of the kernel of few rows:
   int32_t few_tiles;  // that a block sums at a time
   int32_t few_teams;  // 2: its warps divide them in halves

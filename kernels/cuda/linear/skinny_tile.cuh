@@ -144,6 +144,11 @@ __device__ __forceinline__ void Produce(const SkinnyPlan& plan, SkinnyShared<Til
     if (ElectOne()) StreamWeights<Tile>(plan, shared);
   } else if (warp == 1) {
     if (ElectOne()) CopyInput<Tile>(plan, shared);
+  } else if (Tile::Format::kCoded && warp == 2) {
+    WaitForPrior();
+    for (int row = LaneId(); row < plan.rows; row += 32) {
+      shared.x_scales[row] = plan.x_scales[row];
+    }
   }
   // Whole warps meet the block's barrier.
   __syncwarp();
@@ -233,11 +238,9 @@ cudaError_t LaunchSkinnyTile(const SkinnyPlan& plan, int blocks, cudaStream_t st
 
 // The kernel of `columns` for a weight type.
 template <typename Format>
-cudaError_t LaunchSkinnyFormat(const SkinnyPlan& plan, int columns, int blocks,
-                               cudaStream_t stream) {
+cudaError_t LaunchSkinnyTiles(const SkinnyPlan& plan, int columns, int blocks,
+                              cudaStream_t stream) {
   switch (columns) {
-    case 8:
-      return LaunchSkinnyFew<Format>(plan, blocks, stream);
     case 16:
       return LaunchSkinnyTile<SkinnyTile<Format, 16>>(plan, blocks, stream);
     case 32:
@@ -247,6 +250,12 @@ cudaError_t LaunchSkinnyFormat(const SkinnyPlan& plan, int columns, int blocks,
     default:
       return cudaErrorInvalidValue;
   }
+}
+template <typename Format>
+cudaError_t LaunchSkinnyFormat(const SkinnyPlan& plan, int columns, int blocks,
+                               cudaStream_t stream) {
+  return columns == 8 ? LaunchSkinnyFew<Format>(plan, blocks, stream)
+                      : LaunchSkinnyTiles<Format>(plan, columns, blocks, stream);
 }
 
 }  // namespace tessera::kernels::cuda

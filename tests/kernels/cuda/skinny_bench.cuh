@@ -72,12 +72,14 @@ class SkinnyBench {
         activations_(size_t{64} * kInner * 2),
         residual_(size_t{64} * kWidth),
         gain_(kWidth),
+        codes_(size_t{64} * kInner),
         outputs_(size_t{64} * (kInner + kWidth + 2 * kKv)) {
     FillRandom<<<1024, 256>>>(reinterpret_cast<uint32_t*>(arena_.get()), arena_.size() / 4);
     FillRandom<<<1024, 256>>>(reinterpret_cast<uint32_t*>(activations_.get()),
                               activations_.size() / 2);
     CHECK_CUDA(cudaMemset(residual_.get(), 0x3d, residual_.size() * 4));
     CHECK_CUDA(cudaMemset(gain_.get(), 0x3d, gain_.size() * 4));
+    FillRandom<<<1024, 256>>>(reinterpret_cast<uint32_t*>(codes_.get()), codes_.size() / 4);
     CHECK_CUDA(cudaDeviceSynchronize());
     copy_ = CopyBandwidth();
   }
@@ -98,7 +100,7 @@ class SkinnyBench {
   }
 
   // Launches one product with the weights at `offset` of the arena.
-  void Launch(kernels::DType dtype, Kind kind, int rows, size_t offset, bool fuse_norm,
+  void Launch(kernels::DType dtype, bool coded, Kind kind, int rows, size_t offset, bool fuse_norm,
               cudaStream_t stream) {
     using namespace kernels::cuda;  // NOLINT: the names under test
     SkinnyArgs args;
@@ -107,6 +109,11 @@ class SkinnyBench {
     args.in = kind == kDown ? kInner : kWidth;
     args.workspace = workspace_;
     args.x = reinterpret_cast<const __nv_bfloat16*>(activations_.get());
+    if (coded) {
+      args.x = nullptr;
+      args.x_codes = codes_.get();
+      args.x_scales = gain_.get();
+    }
     if (fuse_norm && (kind == kQkv || kind == kGateUp)) {
       args.x = nullptr;
       args.residual = residual_.get();
@@ -140,23 +147,24 @@ class SkinnyBench {
   }
 
   // Microseconds of one product, over at least 1 GB of different weights.
-  double ProductUs(kernels::DType dtype, Kind kind, int rows) {
+  double ProductUs(kernels::DType dtype, bool coded, Kind kind, int rows) {
     const size_t bytes = Bytes(dtype, kind);
     const int count = static_cast<int>(std::max<size_t>(8, (size_t{1200} << 20) / bytes + 1));
     Graph graph([&](cudaStream_t stream) {
-      for (int i = 0; i < count; ++i) Launch(dtype, kind, rows, i * bytes, false, stream);
+      for (int i = 0; i < count; ++i) Launch(dtype, coded, kind, rows, i * bytes, false, stream);
     });
     return graph.MedianMs(20) * 1e3 / count;
   }
 
   // Microseconds of a layer in a chain of 32 different ones.
-  double LayerUs(kernels::DType dtype, int rows, int layers) {
+  double LayerUs(kernels::DType dtype, bool coded, int rows, int layers) {
     const Kind kinds[] = {kQkv, kOut, kGateUp, kDown};
     Graph graph([&](cudaStream_t stream) {
       size_t offset = 0;
       for (int layer = 0; layer < layers; ++layer) {
         for (const Kind kind : kinds) {
-          Launch(dtype, kind, rows, offset, kernels::cuda::SkinnyFusesNorm(rows, kWidth), stream);
+          const bool fuses = !coded && kernels::cuda::SkinnyFusesNorm(rows, kWidth);
+          Launch(dtype, coded, kind, rows, offset, fuses, stream);
           offset += Bytes(dtype, kind);
         }
       }
@@ -169,6 +177,7 @@ class SkinnyBench {
   DeviceBuffer<uint8_t> arena_;
   DeviceBuffer<uint16_t> activations_;
   DeviceBuffer<float> residual_, gain_;
+  DeviceBuffer<uint8_t> codes_;
   DeviceBuffer<uint16_t> outputs_;
   double copy_ = 0;
 };
@@ -184,24 +193,30 @@ inline int BenchSkinny(std::byte* workspace, int only_type, int only_rows) {
       "       sum            layer in a chain\n");
   const DType types[] = {DType::kBF16,      DType::kF8Channel, DType::kF8Block128,
                          DType::kI8Channel, DType::kI4G128,    DType::kI4G64Zero};
+  const auto print = [&](DType dtype, bool coded, int rows) {
+    std::printf("%-22s %6d", coded ? "fp8 channel, coded" : NameOf(dtype), rows);
+    double total_us = 0;
+    size_t total = 0;
+    for (int kind = 0; kind < 4; ++kind) {
+      const auto which = static_cast<SkinnyBench::Kind>(kind);
+      const size_t bytes = SkinnyBench::Bytes(dtype, which);
+      const double us = bench.ProductUs(dtype, coded, which, rows);
+      std::printf("  %6.2f (%.3f)", us, bytes / (us * 1e-6) / copy);
+      total_us += us;
+      total += bytes;
+    }
+    const double layer = bench.LayerUs(dtype, coded, rows, 32);
+    std::printf("  %6.2f (%.3f)  %6.2f (%.3f)\n", total_us, total / (total_us * 1e-6) / copy, layer,
+                total / (layer * 1e-6) / copy);
+  };
   for (const DType dtype : types) {
     for (const int rows : {1, 8, 16, 32, 64}) {
       if (only_type != 0 && only_type != static_cast<int>(dtype)) continue;
       if (only_rows != 0 && only_rows != rows) continue;
-      std::printf("%-22s %6d", NameOf(dtype), rows);
-      double total_us = 0;
-      size_t total = 0;
-      for (int kind = 0; kind < 4; ++kind) {
-        const auto which = static_cast<SkinnyBench::Kind>(kind);
-        const size_t bytes = SkinnyBench::Bytes(dtype, which);
-        const double us = bench.ProductUs(dtype, which, rows);
-        std::printf("  %6.2f (%.3f)", us, bytes / (us * 1e-6) / copy);
-        total_us += us;
-        total += bytes;
+      print(dtype, false, rows);
+      if (dtype == DType::kF8Channel && rows >= kernels::cuda::kSkinnyCodedFrom) {
+        print(dtype, true, rows);
       }
-      const double layer = bench.LayerUs(dtype, rows, 32);
-      std::printf("  %6.2f (%.3f)  %6.2f (%.3f)\n", total_us, total / (total_us * 1e-6) / copy,
-                  layer, total / (layer * 1e-6) / copy);
     }
   }
   return 0;
