@@ -1,9 +1,11 @@
-// Host side of paged decode attention: cuts rows into work items.
+#include "kernels/cuda/attention/decode_plan.h"
+
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
-#include "kernels/cuda/attention/decode.h"
 #include "kernels/cuda/attention/decode_item.h"
+#include "kernels/ops/kv_page.h"
 
 namespace tessera::kernels::cuda {
 namespace {
@@ -11,6 +13,12 @@ namespace {
 constexpr uint32_t kMinSequenceSplitPages = 8;
 // What an item costs besides its pages: its queries, its merge, in pages.
 constexpr double kItemPages = 3;
+// Thread blocks that share a row and head meet at the end of all: rather than that a block may have
+// so many pages more than its share, but no more than this part of it.
+constexpr uint64_t kMeetingPages = 8;
+constexpr uint64_t kUnevenPart = 8;
+// Nor do all multiprocessors have to read for the memory to be busy: one of so many may be idle.
+constexpr uint32_t kIdlePart = 16;
 
 int32_t QueriesPerItem(const DecodePlanOptions& options) {
   return std::max(1, MaxDecodeColumns(options.head_dim) / (options.q_heads / options.kv_heads));
@@ -33,7 +41,7 @@ PageRange PagesOf(const DecodeRow& row, int32_t position, int32_t q_rows, int32_
   return {first, static_cast<uint32_t>((position + q_rows - 1) / kPageTokens) + 1 - first};
 }
 
-// Deals items to thread blocks in order, each block the same number of pages.
+// Writes items, each into the list of a thread block.
 class PlanWriter {
  public:
   PlanWriter(const DecodePlanOptions& options, uint64_t total_pages, void* out)
@@ -46,7 +54,8 @@ class PlanWriter {
     places_.reserve(std::max(options.grid, kMaxSequenceSplits));
   }
 
-  // All items of one row and KV head; `row` is complete but for head, pages and splits.
+  // All items of one row and KV head, dealt to thread blocks in order, to each the same number of
+  // pages; `row` is complete but for head, pages and splits.
   void Add(const DecodeItem& row, int32_t kv_head, PageRange range, size_t element_bytes) {
     const uint32_t whole = Take(range.count, range.count);
     if (whole == range.count) {
@@ -84,6 +93,17 @@ class PlanWriter {
       item.partial = partials_;
     }
     if (parts > 1) partials_ += parts;
+  }
+
+  // The same, as one item of a thread block of the first `lasts.size()`; `lasts` has each one's
+  // last item, at first kNoItem.
+  void AddWhole(const DecodeItem& row, int32_t kv_head, PageRange range, size_t element_bytes,
+                uint32_t block, std::vector<uint32_t>& lasts) {
+    block_ = block;
+    last_ = lasts[block];
+    lasts[block] = Place(row, kv_head, range, element_bytes);
+    // For Finish: all of them have items.
+    block_ = static_cast<uint32_t>(lasts.size()) - 1;
   }
 
   DecodePlan Finish() {
@@ -207,6 +227,81 @@ class PartsOfRuns {
   std::vector<Run>& runs_;
 };
 
+// Which thread block has each head where there are several for each block, none of which is cut:
+// the longest first, from the first block to the last and back.
+class HeadsOfBlocks {
+ public:
+  explicit HeadsOfBlocks(uint32_t grid) : grid_(grid), kept_(Kept()) {
+    kept_.runs.clear();
+    kept_.lasts.clear();
+  }
+
+  void Add(uint32_t heads, uint32_t pages) {
+    kept_.runs.push_back({heads, pages, 0});
+    heads_ += heads;
+    total_ += uint64_t{heads} * pages;
+  }
+
+  // Deals them; false where some block would have too much.
+  bool Deal() {
+    if (heads_ <= grid_) return false;
+    const uint32_t each = (heads_ + grid_ - 1) / grid_;
+    const uint32_t blocks = (heads_ + each - 1) / each;
+    if (blocks < grid_ - grid_ / kIdlePart) return false;
+    kept_.lasts.assign(blocks, kNoItem);
+    kept_.loads.assign(blocks, 0);
+    kept_.order.resize(kept_.runs.size());
+    std::iota(kept_.order.begin(), kept_.order.end(), 0);
+    std::sort(kept_.order.begin(), kept_.order.end(), [&](uint32_t a, uint32_t b) {
+      const Run &x = kept_.runs[a], &y = kept_.runs[b];
+      return x.pages != y.pages ? x.pages > y.pages : a < b;
+    });
+    uint32_t place = 0;
+    for (const uint32_t index : kept_.order) {
+      Run& run = kept_.runs[index];
+      run.place = place;
+      for (uint32_t end = place + run.heads; place < end; ++place) {
+        kept_.loads[BlockOf(place)] += run.pages;
+      }
+    }
+    const uint64_t share = total_ / blocks;
+    return *std::max_element(kept_.loads.begin(), kept_.loads.end()) <=
+           share + std::min(kMeetingPages, share / kUnevenPart);
+  }
+  // The place of the next run's first head, in the order of Add.
+  uint32_t Next() { return kept_.runs[next_++].place; }
+  [[nodiscard]] uint32_t BlockOf(uint32_t place) const {
+    const auto blocks = static_cast<uint32_t>(kept_.lasts.size());
+    const uint32_t column = place % blocks;
+    return place / blocks % 2 == 0 ? column : blocks - 1 - column;
+  }
+  [[nodiscard]] std::vector<uint32_t>& lasts() { return kept_.lasts; }
+
+ private:
+  struct Run {
+    uint32_t heads;
+    uint32_t pages;
+    uint32_t place;
+  };
+  // Kept from plan to plan: a step allocates nothing.
+  struct Vectors {
+    std::vector<Run> runs;
+    std::vector<uint32_t> order;  // of the runs
+    std::vector<uint64_t> loads;  // pages of each block
+    std::vector<uint32_t> lasts;  // item of each block
+  };
+  static Vectors& Kept() {
+    static thread_local Vectors kept;
+    return kept;
+  }
+
+  uint32_t grid_;
+  uint32_t heads_ = 0;
+  uint64_t total_ = 0;
+  size_t next_ = 0;
+  Vectors& kept_;
+};
+
 // Calls `visit(position, queries, q_begin)` for the runs that a row is cut into.
 template <typename Visit>
 void ForEachRun(const DecodeRow& row, int32_t queries_per_item, const Visit& visit) {
@@ -235,15 +330,19 @@ DecodePlan BuildDecodePlan(std::span<const DecodeRow> rows, const DecodePlanOpti
   const int32_t queries = QueriesPerItem(options);
   uint64_t total = 0;
   PartsOfRuns parts(options.grid);
+  HeadsOfBlocks whole(options.grid);
   for (const DecodeRow& row : rows) {
     const uint32_t heads = row.kv_head < 0 ? static_cast<uint32_t>(options.kv_heads) : 1;
     ForEachRun(row, queries, [&](int32_t position, int32_t q_rows, int32_t) {
       const uint32_t pages = PagesOf(row, position, q_rows, options.window).count;
       total += uint64_t{heads} * pages;
       parts.Add(heads, pages);
+      whole.Add(heads, pages);
     });
   }
-  const bool apart = options.splits == DecodeSplits::kBalanced && parts.Deal(total);
+  const bool balanced = options.splits == DecodeSplits::kBalanced;
+  const bool apart = balanced && parts.Deal(total);
+  const bool uncut = balanced && !apart && whole.Deal();
   PlanWriter writer(options, total, host_out);
   for (const DecodeRow& row : rows) {
     const bool listed = row.entries != nullptr;
@@ -260,9 +359,12 @@ DecodePlan BuildDecodePlan(std::span<const DecodeRow> rows, const DecodePlanOpti
       item.pages = listed ? static_cast<const void*>(row.entries) : row.page_table;
       const size_t element = listed ? sizeof(PageEntry) : sizeof(PageId);
       const uint32_t count = apart ? parts.Next() : 0;
+      uint32_t place = uncut ? whole.Next() : 0;
       for (int32_t head = first_head; head < end_head; ++head) {
         if (apart) {
           writer.AddParts(item, head, range, element, count);
+        } else if (uncut) {
+          writer.AddWhole(item, head, range, element, whole.BlockOf(place++), whole.lasts());
         } else {
           writer.Add(item, head, range, element);
         }
