@@ -20,62 +20,69 @@ namespace {
 constexpr uint32_t kGrid = 132;
 constexpr int32_t kHeads = 8;
 
-// The items of a plan of rows of one query each, by thread block.
+struct Row {
+  int tokens;                         // up to its last query
+  int queries = 1;                    // at most `tokens`
+  int head = DecodeRow::kAllKvHeads;  // or the one that it is for
+};
+using Rows = std::vector<Row>;
+
+Rows Alike(int count, int tokens) { return Rows(static_cast<size_t>(count), Row{tokens}); }
+
+DecodePlanOptions OptionsOf(uint32_t grid, DecodeSplits splits, int window = 0) {
+  return {.q_heads = 4 * kHeads,
+          .kv_heads = kHeads,
+          .head_dim = 256,
+          .window = window,
+          .grid = grid,
+          .splits = splits};
+}
+// Of a run of a row: with four query heads a KV head.
+constexpr int kMostQueries = MaxDecodeColumns(256) / 4;
+
+// The items of a plan, by thread block.
 class BuiltPlan {
  public:
-  explicit BuiltPlan(const std::vector<int>& tokens, uint32_t grid = kGrid,
-                     DecodeSplits splits = DecodeSplits::kBalanced)
-      : tokens_(tokens),
-        options_{.q_heads = 4 * kHeads,
-                 .kv_heads = kHeads,
-                 .head_dim = 128,
-                 .grid = grid,
-                 .splits = splits},
-        bytes_(DecodePlanBytes(static_cast<uint32_t>(tokens.size()), 1, options_) + 16) {
-    std::vector<DecodeRow> rows;
-    for (const int count : tokens) {
-      rows.push_back({.q_begin = static_cast<int32_t>(rows.size()),
-                      .q_rows = 1,
-                      .position = count - 1,
-                      .page_table = table_});
+  explicit BuiltPlan(const Rows& rows,
+                     const DecodePlanOptions& options = OptionsOf(kGrid, DecodeSplits::kBalanced))
+      : rows_(rows), options_(options) {
+    std::vector<DecodeRow> planned;
+    int32_t at = 0, most = 1;
+    for (const Row& row : rows) {
+      planned.push_back({.q_begin = at,
+                         .q_rows = row.queries,
+                         .position = row.tokens - row.queries,
+                         .kv_head = row.head,
+                         .page_table = table_});
+      at += row.queries;
+      most = std::max(most, row.queries);
     }
-    plan_ = BuildDecodePlan(rows, options_, Items());
+    const auto count = static_cast<uint32_t>(rows.size());
+    bytes_.resize(DecodePlanBytes(count, most, options_) + 16);
+    plan_ = BuildDecodePlan(planned, options_, Items());
     EXPECT_LE(plan_.bytes, bytes_.size() - 16);
-    EXPECT_LE(plan_.partials, DecodePartials(static_cast<uint32_t>(tokens.size()), 1, options_));
-    for (uint32_t block = 0; block < grid; ++block) Follow(block);
+    EXPECT_LE(plan_.partials, DecodePartials(count, most, options_));
+    for (uint32_t block = 0; block < options_.grid; ++block) Follow(block);
   }
 
-  // "" or what is wrong: every page of every row and head is read once, parts of a head are
+  // "" or what is wrong: every page of every run and head is read once, parts of a head are
   // numbered in the order of its pages, and no part waits for one of a later block.
-  [[nodiscard]] std::string Fault() const {
-    uint32_t items = 0, partials = 0;
-    for (int32_t row = 0; row < static_cast<int32_t>(tokens_.size()); ++row) {
-      const auto pages = static_cast<uint32_t>(
-          (tokens_[static_cast<size_t>(row)] + kPageTokens - 1) / kPageTokens);
-      for (uint16_t head = 0; head < kHeads; ++head) {
-        const auto found = parts_.find({row, head});
-        if (found == parts_.end()) return "a head that nobody reads";
-        std::vector<std::pair<uint32_t, DecodeItem>> own = found->second;
-        std::sort(own.begin(), own.end(), [](const auto& a, const auto& b) {
-          return a.second.first_page < b.second.first_page;
-        });
-        uint32_t at = 0, block = 0;
-        for (size_t i = 0; i < own.size(); ++i) {
-          const DecodeItem& item = own[i].second;
-          if (item.first_page != at) return "pages that no item has, or two";
-          at += item.page_count;
-          if (item.split != i || item.split_count != own.size()) return "a wrong number";
-          if (item.partial != own[0].second.partial) return "slots apart";
-          if (own[i].first < block) return "a part that waits for a later block";
-          block = own[i].first;
+  [[nodiscard]] std::string Fault() {
+    int32_t at = 0;
+    for (const Row& row : rows_) {
+      for (int done = 0; done < row.queries; done += kMostQueries) {
+        const int queries = std::min(kMostQueries, row.queries - done);
+        const int position = row.tokens - row.queries + done;
+        for (int head = std::max(row.head, 0); head < (row.head < 0 ? kHeads : row.head + 1);
+             ++head) {
+          const std::string fault = FaultOf(at + done, head, position, queries);
+          if (!fault.empty()) return fault;
         }
-        if (at != pages) return "pages that no item has";
-        items += static_cast<uint32_t>(own.size());
-        if (own.size() > 1) partials += static_cast<uint32_t>(own.size());
       }
+      at += row.queries;
     }
-    if (items != plan_.items) return "items that belong to no row";
-    return partials == plan_.partials ? "" : "a wrong number of slots";
+    if (items_ != plan_.items) return "items that belong to no row";
+    return slots_ == plan_.partials ? "" : "a wrong number of slots";
   }
   // Pages of the blocks that have some: the fewest and the most.
   [[nodiscard]] std::pair<uint64_t, uint64_t> Loads() const {
@@ -101,32 +108,61 @@ class BuiltPlan {
     }
     loads_.push_back(pages);
   }
+  std::string FaultOf(int32_t q_begin, int head, int position, int queries) {
+    auto& own = parts_[{q_begin, static_cast<uint16_t>(head)}];
+    std::sort(own.begin(), own.end(), [](const auto& a, const auto& b) {
+      return a.second.first_page < b.second.first_page;
+    });
+    const int window = options_.window;
+    uint32_t page = window == 0 ? 0 : std::max(0, position - window + 1) / kPageTokens, block = 0;
+    for (size_t i = 0; i < own.size(); ++i) {
+      const DecodeItem& item = own[i].second;
+      if (item.q_rows != queries || item.position != position) return "other queries";
+      if (item.first_page != page) return "pages that no item has, or two";
+      page += item.page_count;
+      if (item.split != i || item.split_count != own.size()) return "a wrong number";
+      if (item.partial != own[0].second.partial) return "slots apart";
+      if (own[i].first < block) return "a part that waits for a later block";
+      block = own[i].first;
+    }
+    items_ += static_cast<uint32_t>(own.size());
+    if (own.size() > 1) slots_ += static_cast<uint32_t>(own.size());
+    const int past = (position + queries - 1) / kPageTokens + 1;
+    return page == static_cast<uint32_t>(past) ? "" : "pages that no item has";
+  }
 
-  const std::vector<int> tokens_;
+  const Rows rows_;
   const PageId* const table_ = reinterpret_cast<const PageId*>(uintptr_t{1} << 32);
-  DecodePlanOptions options_;
+  const DecodePlanOptions options_;
   std::vector<std::byte> bytes_;
   DecodePlan plan_;
   std::map<std::pair<int32_t, uint16_t>, std::vector<std::pair<uint32_t, DecodeItem>>> parts_;
   std::vector<uint64_t> loads_;
+  uint32_t items_ = 0, slots_ = 0;  // of runs that were looked at
 };
 
 TEST(DecodePlan, ReadsEveryPageOnce) {
   std::mt19937 random(1);
-  for (int round = 0; round < 300; ++round) {
-    std::vector<int> tokens(1 + random() % 80);
-    const uint32_t longest = 1u << (1 + random() % 14);
-    for (int& count : tokens) count = 1 + static_cast<int>(random() % longest);
+  for (int round = 0; round < 400; ++round) {
+    const int longest = 1 << (1 + random() % 14);
+    const bool are_runs = random() % 3 == 0, are_for_heads = random() % 4 == 0;
+    Rows rows(1 + random() % 80);
+    for (Row& row : rows) {
+      row.tokens = 1 + static_cast<int>(random() % static_cast<uint32_t>(longest));
+      if (are_runs) row.queries = 1 + static_cast<int>(random() % 8) % row.tokens;
+      if (are_for_heads) row.head = static_cast<int>(random() % kHeads);
+    }
     const uint32_t grid = random() % 3 == 0 ? 1 + random() % 20 : kGrid;
     const auto splits = random() % 4 == 0 ? DecodeSplits::kBySequence : DecodeSplits::kBalanced;
-    ASSERT_EQ(BuiltPlan(tokens, grid, splits).Fault(), "") << round;
+    const int window = random() % 3 == 0 ? 1 + static_cast<int>(random() % 2000) : 0;
+    ASSERT_EQ(BuiltPlan(rows, OptionsOf(grid, splits, window)).Fault(), "") << round;
   }
   EXPECT_EQ(BuiltPlan({}).blocks(), 0u);
 }
 
 TEST(DecodePlan, HeadsStayWholeWhereBlocksHaveSeveral) {
   for (const int rows : {32, 48, 64, 256}) {
-    const BuiltPlan plan(std::vector<int>(static_cast<size_t>(rows), 1056));
+    BuiltPlan plan(Alike(rows, 1056));
     EXPECT_EQ(plan.Fault(), "");
     EXPECT_EQ(plan.partials(), 0u) << rows;
     EXPECT_EQ(plan.blocks(), 128u) << rows;
@@ -134,9 +170,9 @@ TEST(DecodePlan, HeadsStayWholeWhereBlocksHaveSeveral) {
   }
   // Of different lengths, too: the longest beside the shortest.
   std::mt19937 random(2);
-  std::vector<int> tokens(64);
-  for (int& count : tokens) count = 1024 + static_cast<int>(random() % 256);
-  const BuiltPlan plan(tokens);
+  Rows rows(64);
+  for (Row& row : rows) row.tokens = 1024 + static_cast<int>(random() % 256);
+  BuiltPlan plan(rows);
   EXPECT_EQ(plan.Fault(), "");
   EXPECT_EQ(plan.partials(), 0u);
   EXPECT_LE(plan.Loads().second, plan.Loads().first + 4);
@@ -144,18 +180,17 @@ TEST(DecodePlan, HeadsStayWholeWhereBlocksHaveSeveral) {
 
 TEST(DecodePlan, HeadsAreCutWhereBlocksWouldBeIdle) {
   // Two and a half heads a block.
-  for (const std::vector<int>& tokens :
-       {std::vector<int>(40, 1056), std::vector<int>(8, 16400), std::vector<int>(1, 131072)}) {
-    const BuiltPlan plan(tokens);
+  for (const Rows& rows : {Alike(40, 1056), Alike(8, 16400), Alike(1, 131072)}) {
+    BuiltPlan plan(rows);
     EXPECT_EQ(plan.Fault(), "");
     EXPECT_GT(plan.partials(), 0u);
     EXPECT_EQ(plan.blocks(), kGrid);
     EXPECT_LE(plan.Loads().second, plan.Loads().first + 1);
   }
   // One head that is longer than all others together.
-  std::vector<int> tokens(64, 64);
-  tokens[5] = 64 * 4096;
-  const BuiltPlan plan(tokens);
+  Rows rows = Alike(64, 64);
+  rows[5].tokens = 64 * 4096;
+  BuiltPlan plan(rows);
   EXPECT_EQ(plan.Fault(), "");
   EXPECT_LE(plan.Loads().second, plan.Loads().first + 1);
 }
