@@ -1,12 +1,12 @@
-// How x gets into shared memory. An input slot is 64 columns of x, rows of 128 bytes with the
-// 128-byte swizzle.
+// How x gets into shared memory. An input slot is a run of x, 64 columns or 128 codes: rows of 128
+// bytes with the 128-byte swizzle.
 #pragma once
 
 #include "kernels/cuda/linear/skinny_format.cuh"
 
 namespace tessera::kernels::cuda {
 
-// Runs work(run of 64 columns) for each input slot that this block consumes, in order.
+// Runs work(run) for each input slot that this block consumes, in order.
 template <typename Tile, typename Work>
 __device__ __forceinline__ void ForInputSlots(const SkinnyPlan& plan, Work work) {
   const int units = plan.UnitBegin(blockIdx.x + 1) - plan.UnitBegin(blockIdx.x);
