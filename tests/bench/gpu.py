@@ -78,8 +78,9 @@ def beside(peer, unit):
 
 
 def step_row(name, ours_ms, limit_s, share, peer_ms, factor):
+    """With a `factor` of 0 the peer's step is only printed: taken another way (step_alone), it makes no ratio."""
     part = limit_s * 1e3 / ours_ms
-    ratio = None if peer_ms is None else peer_ms / ours_ms
+    ratio = peer_ms / ours_ms if peer_ms is not None and factor else None
     ok = part >= share and (ratio is None or ratio >= factor)
     return Row(name, f"{ours_ms:.3f} ms, {part:.3f} of the limit {limit_s * 1e3:.3f} ms",
                beside(peer_ms, "ms"), ratio, f">= {share} of the limit, >= {factor}x", ok)
@@ -114,9 +115,6 @@ def decode_cases(*batches):
 def warm(*batches):
     """Kernels are loaded and steps recorded at their first use; the peer does both before it serves."""
     return tuple(f"serve:{b}:256:16" for b in batches)
-
-
-WARM = ("serve:8:256:64",)
 
 
 def few_sequences(arguments):
@@ -166,7 +164,7 @@ def batch_256(arguments):
 
 def prompts(arguments):
     for dtype, kind in (("bf16", "bf16"), ("f8-channel", "fp8")):
-        found = engine(chain(dtype), WARM + ("prompt:1:16384", "prompt:32:2048", "prompt:1:16384", "prompt:32:2048"))
+        found = engine(chain(dtype), warm(8) + ("prompt:1:16384", "prompt:32:2048", "prompt:1:16384", "prompt:32:2048"))
         for batch, length, case in ((1, 16384, "e1"), (32, 2048, "e2")):
             peer = vllm(arguments, kind, case)
             yield rate_row(f"h {dtype} {batch} x {length}", found[f"prompt:{batch}:{length}"]["prompt_tokens_per_s"],
@@ -174,7 +172,7 @@ def prompts(arguments):
 
 
 def host_gap(_arguments):
-    found = engine(chain("bf16"), WARM + tuple(f"decode:{b}:1024" for b in (1, 64, 256)))
+    found = engine(chain("bf16"), warm(8) + tuple(f"decode:{b}:1024" for b in (1, 64, 256)))
     for batch in (1, 64, 256):
         line = found[f"decode:{batch}:1024"]
         yield Row(f"i host gap batch {batch}", f"{line['idle_us']:.1f} us a step, engine {line['engine_us']:.0f} us",
@@ -187,8 +185,8 @@ def shared_chains(_arguments):
     names = [line.split()[0] for line in run(BUNDLE / "tessera", "zoo", "--zoo", zoo(), "ls").splitlines()
              if line.startswith("pair")]
     case = ("decode:64:1024",)
-    one = engine(names[0], WARM + case)["decode:64:1024"]["step_ms"]
-    found = engine(",".join(names[:2]), WARM + case)
+    one = engine(names[0], warm(8) + case)["decode:64:1024"]["step_ms"]
+    found = engine(",".join(names[:2]), warm(8) + case)
     both, load = found["decode:64:1024"]["step_ms"], found["load"]
     extra = 8 * 2 * 218.1e6
     allowed = 1.08 * (one + extra / copy * 1e3)
@@ -247,7 +245,7 @@ def loading(_arguments):
 
 
 def deterministic(_arguments):
-    cases = WARM + ("serve:64:1024:256", "prompt:1:16384", "serve:64:1024:256", "prompt:1:16384")
+    cases = warm(8) + ("serve:64:1024:256", "prompt:1:16384", "serve:64:1024:256", "prompt:1:16384")
     flags = ("--numerics", "deterministic")
     fast, fixed = engine(chain("bf16"), cases), engine(chain("bf16"), cases + ("mixed:200:1500:64",), *flags)
     for case, rate in (("serve:64:1024:256", "output_tokens_per_s"), ("prompt:1:16384", "prompt_tokens_per_s")):

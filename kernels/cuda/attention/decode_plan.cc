@@ -1,7 +1,6 @@
 #include "kernels/cuda/attention/decode_plan.h"
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "kernels/cuda/attention/decode_item.h"
@@ -95,15 +94,15 @@ class PlanWriter {
     if (parts > 1) partials_ += parts;
   }
 
-  // The same, as one item of a thread block of the first `lasts.size()`; `lasts` has each one's
-  // last item, at first kNoItem.
+  // The same, as one item of `block` of the `blocks` that BeginWhole was told of.
+  void BeginWhole(uint32_t blocks) { places_.assign(blocks, kNoItem); }
   void AddWhole(const DecodeItem& row, int32_t kv_head, PageRange range, size_t element_bytes,
-                uint32_t block, std::vector<uint32_t>& lasts) {
+                uint32_t block) {
     block_ = block;
-    last_ = lasts[block];
-    lasts[block] = Place(row, kv_head, range, element_bytes);
+    last_ = places_[block];
+    places_[block] = Place(row, kv_head, range, element_bytes);
     // For Finish: all of them have items.
-    block_ = static_cast<uint32_t>(lasts.size()) - 1;
+    block_ = static_cast<uint32_t>(places_.size()) - 1;
   }
 
   DecodePlan Finish() {
@@ -171,136 +170,94 @@ class PlanWriter {
   uint32_t last_ = kNoItem;  // of the current block
   uint32_t count_ = 0;
   uint32_t partials_ = 0;
-  std::vector<uint32_t>& places_;  // of the current row and head
+  std::vector<uint32_t>&
+      places_;  // of the current row and head; with whole heads each block's last
+};
+
+// Heads of one row that read the same pages.
+struct HeadRun {
+  uint32_t heads;
+  uint32_t pages;  // of each
+  uint32_t dealt;  // what DealParts or DealWhole says of it
+};
+
+struct Workload {
+  std::vector<HeadRun>& runs = Kept();  // in the order of the rows
+  uint32_t heads = 0;
+  uint64_t pages = 0;  // of all heads
+
+  Workload() { runs.clear(); }
+  void Add(uint32_t run_heads, uint32_t run_pages) {
+    runs.push_back({run_heads, run_pages, 1});
+    heads += run_heads;
+    pages += uint64_t{run_heads} * run_pages;
+  }
+
+ private:
+  // Kept from plan to plan: a step allocates nothing.
+  static std::vector<HeadRun>& Kept() {
+    static thread_local std::vector<HeadRun> kept;
+    return kept;
+  }
 };
 
 // Into how many parts each run's heads are cut where every part is a thread block's only item: a
 // block that is full a little longer but begins and merges once is done earlier, where pages are
-// few.
-class PartsOfRuns {
- public:
-  explicit PartsOfRuns(uint32_t grid) : grid_(grid), runs_(Kept()) { runs_.clear(); }
-
-  void Add(uint32_t heads, uint32_t pages) {
-    if (blocks_ <= grid_) runs_.push_back({heads, pages, 1});
-    blocks_ += heads;
+// few. False where dealing pages evenly, whatever items they belong to, is better.
+bool DealParts(Workload& load, uint32_t grid) {
+  if (load.runs.empty() || load.heads > grid) return false;
+  const auto each = [](const HeadRun& run) { return (run.pages + run.dealt - 1) / run.dealt; };
+  const auto longest = [&]() -> HeadRun& {
+    return *std::max_element(load.runs.begin(), load.runs.end(),
+                             [&](const HeadRun& a, const HeadRun& b) { return each(a) < each(b); });
+  };
+  uint32_t blocks = load.heads;
+  while (true) {
+    HeadRun& run = longest();
+    if (run.pages <= run.dealt || blocks + run.heads > grid) break;
+    ++run.dealt;
+    blocks += run.heads;
   }
+  const uint32_t most = each(longest());
+  // No more parts than that takes.
+  for (HeadRun& run : load.runs) {
+    run.dealt = std::max(1u, (run.pages + most - 1) / std::max(most, 1u));
+  }
+  return most + kItemPages <= static_cast<double>(load.pages) / grid + 2 * kItemPages;
+}
 
-  // Deals the thread blocks; false where dealing pages evenly, whatever items they belong to, is
-  // better. `total` pages of all heads.
-  bool Deal(uint64_t total) {
-    if (runs_.empty() || blocks_ > grid_) return false;
-    while (true) {
-      Run& longest = Longest();
-      if (longest.pages <= longest.parts || blocks_ + longest.heads > grid_) break;
-      ++longest.parts;
-      blocks_ += longest.heads;
+// The block of the head at `place` in DealWhole's order: from the first block to the last and back.
+uint32_t WholeBlockOf(uint32_t place, uint32_t blocks) {
+  const uint32_t column = place % blocks;
+  return place / blocks % 2 == 0 ? column : blocks - 1 - column;
+}
+
+// Gives each of several blocks several whole heads, the longest first: each run the place of its
+// first head. Returns how many blocks have some; 0 where some block would have too much.
+uint32_t DealWhole(Workload& load, uint32_t grid) {
+  if (load.heads <= grid) return 0;
+  const uint32_t each = (load.heads + grid - 1) / grid;
+  const uint32_t blocks = (load.heads + each - 1) / each;
+  if (blocks < grid - grid / kIdlePart) return 0;
+  static thread_local std::vector<HeadRun*> order;
+  static thread_local std::vector<uint64_t> pages;  // of each block
+  order.clear();
+  for (HeadRun& run : load.runs) order.push_back(&run);
+  std::sort(order.begin(), order.end(), [](const HeadRun* a, const HeadRun* b) {
+    return a->pages != b->pages ? a->pages > b->pages : a < b;
+  });
+  pages.assign(blocks, 0);
+  uint32_t place = 0;
+  for (HeadRun* run : order) {
+    run->dealt = place;
+    for (const uint32_t end = place + run->heads; place < end; ++place) {
+      pages[WholeBlockOf(place, blocks)] += run->pages;
     }
-    const uint32_t most = Each(Longest());
-    // No more parts than that takes.
-    for (Run& run : runs_) run.parts = std::max(1u, (run.pages + most - 1) / std::max(most, 1u));
-    return most + kItemPages <= static_cast<double>(total) / grid_ + 2 * kItemPages;
   }
-  // Parts of the next run, in the order of Add.
-  uint32_t Next() { return runs_[next_++].parts; }
-
- private:
-  struct Run {
-    uint32_t heads;
-    uint32_t pages;
-    uint32_t parts;
-  };
-  static uint32_t Each(const Run& run) { return (run.pages + run.parts - 1) / run.parts; }
-  Run& Longest() {
-    return *std::max_element(runs_.begin(), runs_.end(),
-                             [](const Run& a, const Run& b) { return Each(a) < Each(b); });
-  }
-  // Kept from plan to plan: a step allocates nothing.
-  static std::vector<Run>& Kept() {
-    static thread_local std::vector<Run> runs;
-    return runs;
-  }
-
-  uint32_t grid_;
-  uint32_t blocks_ = 0;
-  size_t next_ = 0;
-  std::vector<Run>& runs_;
-};
-
-// Which thread block has each head where there are several for each block, none of which is cut:
-// the longest first, from the first block to the last and back.
-class HeadsOfBlocks {
- public:
-  explicit HeadsOfBlocks(uint32_t grid) : grid_(grid), kept_(Kept()) {
-    kept_.runs.clear();
-    kept_.lasts.clear();
-  }
-
-  void Add(uint32_t heads, uint32_t pages) {
-    kept_.runs.push_back({heads, pages, 0});
-    heads_ += heads;
-    total_ += uint64_t{heads} * pages;
-  }
-
-  // Deals them; false where some block would have too much.
-  bool Deal() {
-    if (heads_ <= grid_) return false;
-    const uint32_t each = (heads_ + grid_ - 1) / grid_;
-    const uint32_t blocks = (heads_ + each - 1) / each;
-    if (blocks < grid_ - grid_ / kIdlePart) return false;
-    kept_.lasts.assign(blocks, kNoItem);
-    kept_.loads.assign(blocks, 0);
-    kept_.order.resize(kept_.runs.size());
-    std::iota(kept_.order.begin(), kept_.order.end(), 0);
-    std::sort(kept_.order.begin(), kept_.order.end(), [&](uint32_t a, uint32_t b) {
-      const Run &x = kept_.runs[a], &y = kept_.runs[b];
-      return x.pages != y.pages ? x.pages > y.pages : a < b;
-    });
-    uint32_t place = 0;
-    for (const uint32_t index : kept_.order) {
-      Run& run = kept_.runs[index];
-      run.place = place;
-      for (uint32_t end = place + run.heads; place < end; ++place) {
-        kept_.loads[BlockOf(place)] += run.pages;
-      }
-    }
-    const uint64_t share = total_ / blocks;
-    return *std::max_element(kept_.loads.begin(), kept_.loads.end()) <=
-           share + std::min(kMeetingPages, share / kUnevenPart);
-  }
-  // The place of the next run's first head, in the order of Add.
-  uint32_t Next() { return kept_.runs[next_++].place; }
-  [[nodiscard]] uint32_t BlockOf(uint32_t place) const {
-    const auto blocks = static_cast<uint32_t>(kept_.lasts.size());
-    const uint32_t column = place % blocks;
-    return place / blocks % 2 == 0 ? column : blocks - 1 - column;
-  }
-  [[nodiscard]] std::vector<uint32_t>& lasts() { return kept_.lasts; }
-
- private:
-  struct Run {
-    uint32_t heads;
-    uint32_t pages;
-    uint32_t place;
-  };
-  // Kept from plan to plan: a step allocates nothing.
-  struct Vectors {
-    std::vector<Run> runs;
-    std::vector<uint32_t> order;  // of the runs
-    std::vector<uint64_t> loads;  // pages of each block
-    std::vector<uint32_t> lasts;  // item of each block
-  };
-  static Vectors& Kept() {
-    static thread_local Vectors kept;
-    return kept;
-  }
-
-  uint32_t grid_;
-  uint32_t heads_ = 0;
-  uint64_t total_ = 0;
-  size_t next_ = 0;
-  Vectors& kept_;
-};
+  const uint64_t share = load.pages / blocks;
+  const uint64_t most = *std::max_element(pages.begin(), pages.end());
+  return most <= share + std::min(kMeetingPages, share / kUnevenPart) ? blocks : 0;
+}
 
 // Calls `visit(position, queries, q_begin)` for the runs that a row is cut into.
 template <typename Visit>
@@ -328,22 +285,19 @@ size_t DecodePartials(uint32_t max_rows, int32_t max_q_rows, const DecodePlanOpt
 DecodePlan BuildDecodePlan(std::span<const DecodeRow> rows, const DecodePlanOptions& options,
                            void* host_out) {
   const int32_t queries = QueriesPerItem(options);
-  uint64_t total = 0;
-  PartsOfRuns parts(options.grid);
-  HeadsOfBlocks whole(options.grid);
+  Workload load;
   for (const DecodeRow& row : rows) {
     const uint32_t heads = row.kv_head < 0 ? static_cast<uint32_t>(options.kv_heads) : 1;
     ForEachRun(row, queries, [&](int32_t position, int32_t q_rows, int32_t) {
-      const uint32_t pages = PagesOf(row, position, q_rows, options.window).count;
-      total += uint64_t{heads} * pages;
-      parts.Add(heads, pages);
-      whole.Add(heads, pages);
+      load.Add(heads, PagesOf(row, position, q_rows, options.window).count);
     });
   }
   const bool balanced = options.splits == DecodeSplits::kBalanced;
-  const bool apart = balanced && parts.Deal(total);
-  const bool uncut = balanced && !apart && whole.Deal();
-  PlanWriter writer(options, total, host_out);
+  const bool apart = balanced && DealParts(load, options.grid);
+  const uint32_t whole_blocks = balanced && !apart ? DealWhole(load, options.grid) : 0;
+  PlanWriter writer(options, load.pages, host_out);
+  if (whole_blocks > 0) writer.BeginWhole(whole_blocks);
+  size_t next = 0;
   for (const DecodeRow& row : rows) {
     const bool listed = row.entries != nullptr;
     const int32_t first_head = std::max(row.kv_head, 0);
@@ -358,13 +312,13 @@ DecodePlan BuildDecodePlan(std::span<const DecodeRow> rows, const DecodePlanOpti
       item.listed = listed ? 1 : 0;
       item.pages = listed ? static_cast<const void*>(row.entries) : row.page_table;
       const size_t element = listed ? sizeof(PageEntry) : sizeof(PageId);
-      const uint32_t count = apart ? parts.Next() : 0;
-      uint32_t place = uncut ? whole.Next() : 0;
+      const uint32_t dealt = load.runs[next++].dealt;
       for (int32_t head = first_head; head < end_head; ++head) {
         if (apart) {
-          writer.AddParts(item, head, range, element, count);
-        } else if (uncut) {
-          writer.AddWhole(item, head, range, element, whole.BlockOf(place++), whole.lasts());
+          writer.AddParts(item, head, range, element, dealt);
+        } else if (whole_blocks > 0) {
+          const uint32_t place = dealt + static_cast<uint32_t>(head - first_head);
+          writer.AddWhole(item, head, range, element, WholeBlockOf(place, whole_blocks));
         } else {
           writer.Add(item, head, range, element);
         }

@@ -175,7 +175,7 @@ TEST(DecodePlan, HeadsStayWholeWhereBlocksHaveSeveral) {
   BuiltPlan plan(rows);
   EXPECT_EQ(plan.Fault(), "");
   EXPECT_EQ(plan.partials(), 0u);
-  EXPECT_LE(plan.Loads().second, plan.Loads().first + 4);
+  EXPECT_LE(plan.Loads().second, plan.Loads().first + 1);
 }
 
 TEST(DecodePlan, HeadsAreCutWhereBlocksWouldBeIdle) {
