@@ -92,6 +92,44 @@ __device__ __forceinline__ void BarrierWait(uint64_t* barrier, uint32_t parity) 
   }
 }
 
+// Clusters. An address in the shared memory of block `rank` where `pointer` is in this block's.
+__device__ __forceinline__ uint32_t PeerAddress(const void* pointer, uint32_t rank) {
+  uint32_t address;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;"
+      : "=r"(address)
+      : "r"(SharedAddress(pointer)), "r"(rank));
+  return address;
+}
+// Stores 16 bytes at an address of PeerAddress, aligned to as many, and counts them on a barrier of
+// that block's, given the same way.
+__device__ __forceinline__ void SendToPeer(uint32_t to, const float* words, uint32_t barrier) {
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, "
+      "[%5];" ::"r"(to),
+      "f"(words[0]), "f"(words[1]), "f"(words[2]), "f"(words[3]), "r"(barrier)
+      : "memory");
+}
+// BarrierWait for what other blocks sent.
+__device__ __forceinline__ void ClusterBarrierWait(uint64_t* barrier, uint32_t parity) {
+  uint32_t done = 0;
+  while (done == 0) {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, p;\n}\n"
+        : "=r"(done)
+        : "r"(SharedAddress(barrier)), "r"(parity)
+        : "memory");
+  }
+}
+// All threads of a cluster, whole warps: WaitCluster returns when all have come to ArriveCluster.
+__device__ __forceinline__ void ArriveCluster() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void WaitCluster() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 // Bulk copies into shared memory that complete on an mbarrier. Addresses and sizes are multiples of
 // 16 bytes.
 __device__ __forceinline__ void BulkLoad(void* shared, const void* global, uint32_t bytes,
@@ -158,6 +196,10 @@ __device__ __forceinline__ void AddGlobal(float* to, float4 v) {
                : "memory");
 }
 // Named barriers of part of a block: `threads` is a multiple of 32.
+__device__ __forceinline__ void AddGlobal(float* to, float2 v) {
+  asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(v.x), "f"(v.y)
+               : "memory");
+}
 template <int kRegisters>
 __device__ __forceinline__ void RaiseRegisters() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));

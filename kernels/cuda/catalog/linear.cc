@@ -25,7 +25,10 @@ bool IsGated(Epilogue epilogue) {
 
 // Each block that streams weights normalises its rows anew, one after another; rows of their own
 // cost 2.2 us on an H200 however many they are.
-bool FusesNorm(int32_t rows, int32_t in) { return rows <= 2 && SkinnyFusesNorm(rows, in); }
+bool FusesNorm(const SkinnyArgs& args) { return args.rows <= 2 && !SkinnyWantsRows(args); }
+
+// Rows of e4m3 weights that are codes however the weight is divided.
+constexpr int kCodedAnyway = 9;
 
 bool StoresFloat(Epilogue epilogue) {
   return epilogue == Epilogue::kLogits || epilogue == Epilogue::kResidual;
@@ -133,11 +136,13 @@ class Product {
     cuda_.Check(LaunchRmsNorm(Norm({.y = x(), .stride = p_.in}), cuda_.stream()), "rms_norm");
   }
 
-  // Whether rows enter as the codes that the library would multiply, too: both operands then come
-  // to the tensor cores as they lie.
-  [[nodiscard]] bool StreamsCodes(SkinnyMethod method) const {
-    return method == SkinnyMethod::kByRows && rows() >= kSkinnyCodedFrom &&
-           cuda_.gemm().ReadsCodes(dtype_, tasks_[0].out, p_.in);
+  // Whether rows of such a launch enter as the codes that the library would multiply, too: both
+  // operands then come to the tensor cores as they lie. Few rows do only where that is made up for
+  // what codes cost, a kernel.
+  [[nodiscard]] bool StreamsCodes(const SkinnyArgs& args) const {
+    return args.method == SkinnyMethod::kByRows &&
+           cuda_.gemm().ReadsCodes(dtype_, tasks_[0].out, p_.in) &&
+           (rows() >= kCodedAnyway || SkinnyKeepsRows(args));
   }
   // The rows' codes, in the context's buffers.
   RowOutput CodeRows() const {
@@ -153,26 +158,10 @@ class Product {
     return grid;
   }
 
-  void RunSkinny(SkinnyMethod method) const {
+  // All but what x is.
+  [[nodiscard]] SkinnyArgs SkinnyArgsOf(SkinnyMethod method) const {
     SkinnyArgs args{.dtype = dtype_, .in = p_.in, .rows = rows()};
     args.method = method;
-    if (StreamsCodes(method)) {
-      const RowOutput codes = CodeRows();
-      args.x_codes = codes.codes;
-      args.x_scales = codes.scales;
-    } else if (normed() && method == SkinnyMethod::kByRows && FusesNorm(rows(), p_.in)) {
-      const RmsNormArgs norm = Norm({});
-      args.residual = norm.x;
-      args.x_rows = norm.x_rows;
-      args.norm_weight = norm.weight;
-      args.epsilon = norm.epsilon;
-      // Behind the product that wrote the residual rows.
-      args.place = SkinnyPlace::kBeside;
-    } else {
-      NormToRows();
-      args.x = x();
-      if (roomy_ == ActivationRows{x(), rows(), p_.in}) args.place = SkinnyPlace::kBeside;
-    }
     for (const LinearTask& task : tasks_) {
       args.tasks[args.task_count++] = {.weight = task.weight,
                                        .up = task.up,
@@ -191,8 +180,31 @@ class Product {
     args.epilogue = kEpilogues[static_cast<int>(p_.epilogue)];
     args.y_rows = y_rows();
     args.workspace = cuda_.skinny_workspace();
+    return args;
+  }
+
+  void RunSkinny(SkinnyMethod method) const {
+    SkinnyArgs args = SkinnyArgsOf(method);
+    if (StreamsCodes(args)) {
+      const RowOutput codes = CodeRows();
+      args.x_codes = codes.codes;
+      args.x_scales = codes.scales;
+    } else if (normed() && method == SkinnyMethod::kByRows && FusesNorm(args)) {
+      const RmsNormArgs norm = Norm({});
+      args.residual = norm.x;
+      args.x_rows = norm.x_rows;
+      args.norm_weight = norm.weight;
+      args.epsilon = norm.epsilon;
+      // Behind the product that wrote the residual rows.
+      args.place = SkinnyPlace::kBeside;
+    } else {
+      NormToRows();
+      args.x = x();
+      if (roomy_ == ActivationRows{x(), rows(), p_.in}) args.place = SkinnyPlace::kBeside;
+    }
     cuda_.Check(LaunchSkinny(args, cuda_.stream()), "a product of few rows");
-    if (IsGated(p_.epilogue) && args.place == SkinnyPlace::kAlone && args.x_codes == nullptr) {
+    if (IsGated(p_.epilogue) && args.place == SkinnyPlace::kAlone && args.x_codes == nullptr &&
+        !SkinnyKeepsRows(args)) {
       cuda_.LeaveRoomBehind({args.tasks[0].y, rows(), tasks_[0].out});
     }
   }
@@ -268,10 +280,15 @@ class Product {
     }
   }
 
-  // Whether the product that usually follows a gated one reads y as codes.
+  // Whether the product that usually follows a gated one reads y as codes, all rows at once.
   [[nodiscard]] bool CodesGated(const LinearTask& task) const {
-    return p_.tasks.size() == 1 && task.y_stride == task.out && task.out <= kMaxCodedWidth &&
-           cuda_.gemm().ReadsCodes(dtype_, p_.in, task.out) &&
+    if (p_.tasks.size() != 1 || task.y_stride != task.out || task.out > kMaxCodedWidth ||
+        !cuda_.gemm().ReadsCodes(dtype_, p_.in, task.out)) {
+      return false;
+    }
+    const bool streams =
+        cuda_.numerics() == Numerics::kFast && rows() >= kCodedAnyway && rows() <= kSkinnyMaxRows;
+    return streams ||
            GoesToLibrary(
                {.dtype = dtype_, .form = ProductForm::kResidual, .in = task.out, .outs = {p_.in}});
   }

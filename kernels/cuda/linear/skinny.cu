@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <span>
 #include <string>
 
 #include "kernels/cuda/linear/skinny.h"
@@ -66,8 +67,7 @@ bool ArgumentsHold(const SkinnyArgs& args) {
   }
   const bool coded = args.x_codes != nullptr;
   if (coded && (args.x != nullptr || args.x_scales == nullptr || !IsAligned(args.x_codes) ||
-                args.dtype != DType::kF8Channel || args.rows < kSkinnyCodedFrom ||
-                args.method != SkinnyMethod::kByRows)) {
+                args.dtype != DType::kF8Channel || args.method != SkinnyMethod::kByRows)) {
     return false;
   }
   if (args.x == nullptr && !coded &&
@@ -168,6 +168,106 @@ int DivideTiles(int tiles, SkinnyPlan* plan) {
   return blocks;
 }
 
+// Words of four outputs are aligned, and nothing comes from or goes to other rows.
+bool HasAlignedWords(const SkinnyArgs& args) {
+  const int word_bytes = 4 * OutputBytes(args.epilogue);
+  return args.y_rows == nullptr &&
+         std::all_of(args.tasks, args.tasks + args.task_count, [&](const SkinnyTask& t) {
+           return t.addend == nullptr && t.up_addend == nullptr && t.out % 4 == 0 &&
+                  t.y_stride % 4 == 0 && reinterpret_cast<uintptr_t>(t.y) % word_bytes == 0;
+         });
+}
+bool HasBias(const SkinnyArgs& args) {
+  return std::any_of(args.tasks, args.tasks + args.task_count,
+                     [](const SkinnyTask& t) { return t.bias != nullptr || t.up_bias != nullptr; });
+}
+
+int64_t TilesOf(const SkinnyArgs& args, int tile_rows) {
+  return std::accumulate(args.tasks, args.tasks + args.task_count, int64_t{0},
+                         [&](int64_t sum, const SkinnyTask& task) {
+                           return sum + (task.out + tile_rows - 1) / tile_rows;
+                         });
+}
+
+// WholeShape::kN of a launch whose rows of weights stay in one place, 0 where they do not: nearly
+// all multiprocessors are to have some.
+int WholeChannels(const SkinnyArgs& args) {
+  const bool bf16 = args.dtype == DType::kBF16, gated = IsGated(args.epilogue);
+  if (args.method != SkinnyMethod::kByRows || !(bf16 || args.dtype == DType::kF8Channel) ||
+      !HasAlignedWords(args)) {
+    return 0;
+  }
+  // Up to 16 rows of bf16 are faster in tiles: 54 us and 57, gate and up of an 8B model.
+  if (gated && (args.task_count != 1 || HasBias(args) || (bf16 && args.rows <= 16))) return 0;
+  const int most = Multiprocessors() / (gated ? 1 : 2);
+  const std::span<const int> channels =
+      gated ? std::span<const int>(kSkinnyWholeGated) : std::span<const int>(kSkinnyWholePaired);
+  for (const int count : channels) {
+    const int64_t tiles = TilesOf(args, gated ? 2 * count : count);
+    if (tiles <= most) return tiles >= most - most / 16 ? count : 0;
+  }
+  return 0;
+}
+
+// Whether the kernel of few rows runs, where no rows stay in one place.
+bool IsFew(const SkinnyArgs& args) {
+  if (args.method != SkinnyMethod::kByRows || args.x_codes != nullptr || args.rows > 8)
+    return false;
+  // Gate and up of bf16 with a tile for each multiprocessor are faster in tiles: 54 us and 56.
+  return !(args.dtype == DType::kBF16 && IsGated(args.epilogue) &&
+           TilesOf(args, kSkinnyGroupRows / 2) >= Multiprocessors());
+}
+
+// Which kernel runs, and the rows of weights of its boxes and tiles.
+struct Division {
+  SkinnyGeometry geometry;
+  bool few;
+  int box_rows, tile_rows;
+};
+
+Division DivideOutputs(const SkinnyArgs& args, SkinnyPlan* plan) {
+  const bool gated = IsGated(args.epilogue), coded = args.x_codes != nullptr;
+  const bool normed = args.x == nullptr && !coded;
+  plan->task_count = args.task_count;
+  plan->gated = gated ? 1 : 0;
+  plan->plain = HasAlignedWords(args) && !HasBias(args) ? 1 : 0;
+  plan->whole_channels = coded || (args.dtype == DType::kBF16 && !normed) ? WholeChannels(args) : 0;
+  plan->few_plain = args.rows == 1 && args.y_rows == nullptr &&
+                    std::all_of(args.tasks, args.tasks + args.task_count, [](const SkinnyTask& t) {
+                      return t.addend == nullptr && t.up_addend == nullptr;
+                    });
+  const bool whole = plan->whole_channels != 0, few = !whole && (normed || IsFew(args));
+  // The kernels of few rows are those of 8.
+  const int rows = args.method == SkinnyMethod::kFixed ? kSkinnyMaxRows
+                   : few                               ? args.rows
+                                                       : std::max(args.rows, 9);
+  const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, coded, rows);
+  const int parts = gated ? 2 : 1;
+  if (few) return {geometry, few, kSkinnyFewRows, kSkinnyFewRows};
+  if (whole) return {geometry, few, plan->whole_channels, plan->whole_channels * parts};
+  const int box_rows = kSkinnyGroupRows / parts;
+  return {geometry, few, box_rows, geometry.groups * box_rows};
+}
+
+// What the plan has of the input; false where its map cannot be made.
+bool PlanInput(const SkinnyArgs& args, const Division& division, SkinnyPlan* plan) {
+  const bool coded = args.x_codes != nullptr;
+  const SkinnyGeometry& geometry = division.geometry;
+  plan->tile_units = (args.in + geometry.unit_k - 1) / geometry.unit_k;
+  plan->in = args.in;
+  plan->rows = args.rows;
+  plan->x = args.x;
+  plan->residual = args.residual;
+  plan->norm_weight = args.norm_weight;
+  plan->epsilon = args.epsilon;
+  plan->x_rows = args.x_rows;
+  plan->x_scales = args.x_scales;
+  plan->x_box_rows = geometry.columns;
+  const void* const x = coded ? static_cast<const void*>(args.x_codes) : args.x;
+  const uint64_t row_bytes = uint64_t(args.in) * (coded ? 1 : 2);
+  return division.few || EncodeRows(&plan->x_map, x, args.rows, row_bytes, geometry.columns);
+}
+
 }  // namespace
 
 size_t SkinnyWorkspaceBytes() {
@@ -195,62 +295,39 @@ std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows) {
   return "";
 }
 
+bool SkinnyKeepsRows(const SkinnyArgs& args) { return WholeChannels(args) != 0; }
+
+bool SkinnyWantsRows(const SkinnyArgs& args) {
+  return !SkinnyFusesNorm(args.rows, args.in) || WholeChannels(args) != 0 || !IsFew(args);
+}
+
 bool SkinnyFusesNorm(int64_t rows, int64_t in) { return rows <= 8 && rows * in <= kSkinnyMostKept; }
 
 cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
   if (DeviceAttribute(cudaDevAttrComputeCapabilityMajor) != 9) return cudaErrorNotSupported;
   if (!ArgumentsHold(args)) return cudaErrorInvalidValue;
-  const SkinnyGeometry geometry =
-      SkinnyGeometryOf(args.dtype, args.x_codes != nullptr,
-                       args.method == SkinnyMethod::kFixed ? kSkinnyMaxRows : args.rows);
-  const bool gated = IsGated(args.epilogue);
-  const bool few = geometry.columns == 8;
   SkinnyPlan plan{};
-  const int tile_rows = few ? kSkinnyFewRows : geometry.groups * kSkinnyGroupRows / (gated ? 2 : 1);
-  const int box_rows = few ? kSkinnyFewRows : kSkinnyGroupRows / (gated ? 2 : 1);
+  const Division division = DivideOutputs(args, &plan);
   int64_t tiles = 0;
   for (int i = 0; i < args.task_count; ++i) {
-    if (!PlanTask(args, args.tasks[i], box_rows, &plan.tasks[i], plan.weight_maps[i])) {
+    if (!PlanTask(args, args.tasks[i], division.box_rows, &plan.tasks[i], plan.weight_maps[i])) {
       return cudaErrorNotSupported;
     }
     plan.tasks[i].first_tile = static_cast<int32_t>(tiles);
-    tiles += (args.tasks[i].out + tile_rows - 1) / tile_rows;
+    tiles += (args.tasks[i].out + division.tile_rows - 1) / division.tile_rows;
   }
-  const void* const x = args.x_codes != nullptr ? static_cast<const void*>(args.x_codes) : args.x;
-  const uint64_t x_bytes = uint64_t(args.in) * (args.x_codes != nullptr ? 1 : 2);
-  if (!few && !EncodeRows(&plan.x_map, x, args.rows, x_bytes, geometry.columns)) {
-    return cudaErrorNotSupported;
-  }
-  plan.task_count = args.task_count;
-  plan.tile_units = (args.in + geometry.unit_k - 1) / geometry.unit_k;
-  plan.in = args.in;
-  plan.rows = args.rows;
-  plan.gated = gated ? 1 : 0;
+  if (!PlanInput(args, division, &plan)) return cudaErrorNotSupported;
   plan.epilogue = args.epilogue;
   plan.place = args.place;
-  plan.x = args.x;
-  plan.residual = args.residual;
-  plan.norm_weight = args.norm_weight;
-  plan.epsilon = args.epsilon;
-  plan.x_rows = args.x_rows;
   plan.y_rows = args.y_rows;
-  plan.x_scales = args.x_scales;
-  plan.few_plain = args.rows == 1 && args.y_rows == nullptr &&
-                   std::all_of(args.tasks, args.tasks + args.task_count, [](const SkinnyTask& t) {
-                     return t.addend == nullptr && t.up_addend == nullptr;
-                   });
-  const int word_bytes = 4 * OutputBytes(args.epilogue);
-  plan.plain = args.y_rows == nullptr &&
-               std::all_of(args.tasks, args.tasks + args.task_count, [&](const SkinnyTask& t) {
-                 return t.bias == nullptr && t.up_bias == nullptr && t.addend == nullptr &&
-                        t.up_addend == nullptr && t.out % 4 == 0 && t.y_stride % 4 == 0 &&
-                        reinterpret_cast<uintptr_t>(t.y) % word_bytes == 0;
-               });
   plan.pieces = reinterpret_cast<float*>(args.workspace);
-  const int blocks = few ? DivideTiles(static_cast<int>(tiles), &plan)
-                         // Weights that need no converting come at the memory's speed to fewer.
-                         : DivideUnits(static_cast<int>(tiles),
-                                       geometry.groups == 1 && geometry.resident == 1, &plan);
+  const SkinnyGeometry& geometry = division.geometry;
+  const int count = static_cast<int>(tiles);
+  const int blocks =
+      plan.whole_channels != 0 ? count * (plan.gated != 0 ? 1 : 2)
+      : division.few           ? DivideTiles(count, &plan)
+                     // Weights that need no converting come at the memory's speed to fewer.
+                     : DivideUnits(count, geometry.groups == 1 && geometry.resident == 1, &plan);
   return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
 }
 

@@ -30,7 +30,6 @@
 namespace tessera::kernels::cuda {
 
 inline constexpr int kSkinnyMaxRows = 64;
-inline constexpr int kSkinnyCodedFrom = 9;  // rows that may come as codes
 inline constexpr int kSkinnyMaxTasks = 4;
 
 enum class SkinnyEpilogue : uint8_t {
@@ -73,8 +72,8 @@ struct SkinnyArgs {
   int32_t rows = 0;
   const __nv_bfloat16* x = nullptr;  // [rows, in], aligned to 16 bytes
   // Where x_codes are given instead: rows of the e4m3 codes of x (aligned to 16 bytes) and a scale
-  // a row. kF8Channel of more than 8 rows by kByRows alone; products are of codes, summed in float
-  // for each 128 of `in`.
+  // a row. kF8Channel by kByRows alone; products are of codes, summed in float for each 128 of
+  // `in`.
   const uint8_t* x_codes = nullptr;  // [rows, in]
   const float* x_scales = nullptr;   // [rows]
   // Where both are null, the input is rmsnorm(residual), which SkinnyFusesNorm must allow (kFixed
@@ -105,6 +104,12 @@ struct SkinnyArgs {
 
 // Whether a launch of `rows` may normalise its input by itself.
 [[nodiscard]] bool SkinnyFusesNorm(int64_t rows, int64_t in);
+
+// Whether rows of the weights of such a launch, but for its x, stay in one place: then codes are
+// the faster of what x may be, and SkinnyPlace::kBeside has no room behind it.
+[[nodiscard]] bool SkinnyKeepsRows(const SkinnyArgs& args);
+// Whether such a launch is faster where its x is not rmsnorm(residual), or cannot have that.
+[[nodiscard]] bool SkinnyWantsRows(const SkinnyArgs& args);
 
 // Starts with programmatic dependent launch where the device has it: it reads weights, scales and
 // norm_weight before earlier kernels of the stream have ended, so these must be older than the

@@ -7,6 +7,10 @@
 // rows of weights; half of them gate and half up where gated), a tile along `in` into units of
 // `unit_k` columns. Blocks divide the units of all tiles, in order, into equal runs: a run begins
 // and ends inside a tile, so that a tile is the sum of up to a few blocks' pieces.
+//
+// bf16 weights and codes, where nearly all multiprocessors then have some (skinny_whole.cuh): a
+// tile of `whole_channels` rows of weights is a pair of blocks', one of twice as many rows of gate
+// and of up a block's.
 #pragma once
 
 #include <cuda.h>
@@ -27,6 +31,9 @@ inline constexpr int kSkinnyFewRows = 16;     // rows of weights of a tile of th
 inline constexpr int kSkinnyMostKept =
     16384;  // elements of x that its blocks keep in shared memory
 inline constexpr int kSkinnyMaxMultiprocessors = 256;
+// What kernels of whole rows are made for: WholeShape::kN of gate and up, and of the others.
+inline constexpr int kSkinnyWholeGated[] = {32, 40, 48, 56, 64};
+inline constexpr int kSkinnyWholePaired[] = {32, 40, 48, 56, 64, 72, 80, 96, 112, 128};
 
 // Shared memory of a block, by its place.
 inline constexpr size_t kSkinnyAloneBytes = 116 * 1024;
@@ -50,7 +57,11 @@ struct SkinnyGeometry {
 };
 // `coded`: x is codes, of the weight's type.
 constexpr SkinnyGeometry SkinnyGeometryOf(DType dtype, bool coded, int rows) {
-  SkinnyGeometry geometry{rows <= 8 ? 8 : rows <= 16 ? 16 : rows <= 32 ? 32 : 64, 2, 128, 2};
+  SkinnyGeometry geometry{rows <= 8 && !coded ? 8
+                          : rows <= 16        ? 16
+                          : rows <= 32        ? 32
+                                              : 64,
+                          2, 128, 2};
   if (dtype == DType::kBF16 || coded) {
     geometry.groups = 1;
     geometry.resident = geometry.columns == 64 ? 1 : 2;
@@ -111,6 +122,8 @@ struct SkinnyPlan {
   int32_t few_plain;  // 1: one row, that is row 0 of y, and no addends
   // Of the kernel of more rows:
   int32_t plain;  // 1: words of four outputs of y are aligned, its rows x's, and nothing is added
+  int32_t whole_channels;  // WholeShape::kN; 0: another kernel
+  int32_t x_box_rows;      // of x_map
   float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
   // First unit of `block`.

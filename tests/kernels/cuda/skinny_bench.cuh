@@ -99,8 +99,8 @@ class SkinnyBench {
     }
   }
 
-  // Launches one product with the weights at `offset` of the arena.
-  void Launch(kernels::DType dtype, bool coded, Kind kind, int rows, size_t offset, bool fuse_norm,
+  // Launches one product with the weights at `offset` of the arena, among its like or as in a step.
+  void Launch(kernels::DType dtype, bool coded, Kind kind, int rows, size_t offset, bool in_step,
               cudaStream_t stream) {
     using namespace kernels::cuda;  // NOLINT: the names under test
     SkinnyArgs args;
@@ -113,11 +113,6 @@ class SkinnyBench {
       args.x = nullptr;
       args.x_codes = codes_.get();
       args.x_scales = gain_.get();
-    }
-    if (fuse_norm && (kind == kQkv || kind == kGateUp)) {
-      args.x = nullptr;
-      args.residual = residual_.get();
-      args.norm_weight = gain_.get();
     }
     const std::byte* at = reinterpret_cast<const std::byte*>(arena_.get()) + offset;
     __nv_bfloat16* y = reinterpret_cast<__nv_bfloat16*>(outputs_.get());
@@ -141,8 +136,8 @@ class SkinnyBench {
       add(kWidth, residual_.get());
       args.epilogue = SkinnyEpilogue::kResidual;
     }
-    const bool adds = args.epilogue == SkinnyEpilogue::kResidual;
-    args.place = adds ? SkinnyPlace::kAlone : SkinnyPlace::kBeside;
+    args.place = kind == kOut || kind == kDown ? SkinnyPlace::kAlone : SkinnyPlace::kBeside;
+    if (in_step) PlaceInStep(kind, &args);
     CHECK_CUDA(LaunchSkinny(args, stream));
   }
 
@@ -156,15 +151,14 @@ class SkinnyBench {
     return graph.MedianMs(20) * 1e3 / count;
   }
 
-  // Microseconds of a layer in a chain of 32 different ones.
+  // Microseconds of a layer in a chain of 32 different ones, placed as in a step.
   double LayerUs(kernels::DType dtype, bool coded, int rows, int layers) {
     const Kind kinds[] = {kQkv, kOut, kGateUp, kDown};
     Graph graph([&](cudaStream_t stream) {
       size_t offset = 0;
       for (int layer = 0; layer < layers; ++layer) {
         for (const Kind kind : kinds) {
-          const bool fuses = !coded && kernels::cuda::SkinnyFusesNorm(rows, kWidth);
-          Launch(dtype, coded, kind, rows, offset, fuses, stream);
+          Launch(dtype, coded, kind, rows, offset, true, stream);
           offset += Bytes(dtype, kind);
         }
       }
@@ -173,7 +167,24 @@ class SkinnyBench {
   }
 
  private:
+  // What the catalog does: norms of few rows are fused where that is faster, and a block takes what
+  // the one before it has left.
+  void PlaceInStep(Kind kind, kernels::cuda::SkinnyArgs* args) {
+    using kernels::cuda::SkinnyPlace;
+    const bool normed = args->x_codes == nullptr && (kind == kQkv || kind == kGateUp);
+    const bool fuses = normed && args->rows <= 2 && !kernels::cuda::SkinnyWantsRows(*args);
+    if (fuses) {
+      args->x = nullptr;
+      args->residual = residual_.get();
+      args->norm_weight = gain_.get();
+    }
+    args->place = fuses || (kind == kDown && roomy_) ? SkinnyPlace::kBeside : SkinnyPlace::kAlone;
+    roomy_ = args->place == SkinnyPlace::kAlone && args->x_codes == nullptr &&
+             !kernels::cuda::SkinnyKeepsRows(*args);
+  }
+
   std::byte* workspace_;
+  bool roomy_ = false;  // behind the product launched last, in a step
   DeviceBuffer<uint8_t> arena_;
   DeviceBuffer<uint16_t> activations_;
   DeviceBuffer<float> residual_, gain_;
@@ -214,7 +225,7 @@ inline int BenchSkinny(std::byte* workspace, int only_type, int only_rows) {
       if (only_type != 0 && only_type != static_cast<int>(dtype)) continue;
       if (only_rows != 0 && only_rows != rows) continue;
       print(dtype, false, rows);
-      if (dtype == DType::kF8Channel && rows >= kernels::cuda::kSkinnyCodedFrom) {
+      if (dtype == DType::kF8Channel) {
         print(dtype, true, rows);
       }
     }

@@ -18,6 +18,7 @@
 #include "tests/kernels/cuda/check_util.cuh"
 #include "tests/kernels/cuda/skinny_bench.cuh"
 #include "tests/kernels/cuda/skinny_repeats.cuh"
+#include "tests/kernels/cuda/skinny_weight.cuh"
 
 namespace tessera::check {
 namespace {
@@ -28,120 +29,6 @@ using kernels::PlanesOf;
 using kernels::ScaleGroup;
 using kernels::WeightPlanes;
 using namespace kernels::cuda;  // NOLINT: the names under test
-
-uint16_t ToBf16(float value) {
-  const __nv_bfloat16 rounded = __float2bfloat16_rn(value);
-  uint16_t bits;
-  std::memcpy(&bits, &rounded, sizeof(bits));
-  return bits;
-}
-
-float HalfToFloat(uint16_t bits) {
-  __half half;
-  std::memcpy(&half, &bits, sizeof(half));
-  return __half2float(half);
-}
-
-float E4m3ToFloat(uint8_t code) {
-  const int exponent = code >> 3 & 15, mantissa = code & 7;
-  const float magnitude = exponent == 0 ? std::ldexp(float(mantissa), -9)
-                                        : std::ldexp(float(8 + mantissa), exponent - 10);
-  return code & 0x80 ? -magnitude : magnitude;
-}
-
-// A random weight: its canonical bytes on the host, what kernels read on the device, and values.
-struct Weight {
-  DType dtype;
-  int out, in;
-  std::vector<uint8_t> canonical;
-  std::vector<double> values;  // [out, in]
-  std::unique_ptr<DeviceBuffer<uint8_t>> device;
-
-  Weight(DType type, int out_rows, int in_columns, Rng& rng)
-      : dtype(type), out(out_rows), in(in_columns), values(size_t(out) * in) {
-    if (dtype == DType::kBF16) {
-      FillBf16(rng);
-    } else {
-      FillPlanes(rng);
-    }
-    Upload();
-  }
-
-  void FillBf16(Rng& rng) {
-    canonical.resize(values.size() * 2);
-    for (size_t i = 0; i < values.size(); ++i) {
-      const uint16_t bits = ToBf16(rng.Normal());
-      std::memcpy(&canonical[i * 2], &bits, 2);
-      values[i] = BitsToFloat(bits);
-    }
-  }
-  bool has_zeros() const { return dtype == DType::kI4G128Zero || dtype == DType::kI4G64Zero; }
-  bool is_int4() const { return HasPlanes(dtype) && dtype >= DType::kI4G128; }
-
-  void FillPlanes(Rng& rng) {
-    const WeightPlanes planes = PlanesOf(dtype, out, in);
-    canonical.assign(planes.bytes, 0);
-    for (uint64_t i = 0; i < planes.codes_bytes; ++i) {
-      uint8_t code = static_cast<uint8_t>(rng.Next() >> 56);
-      if (!is_int4() && dtype != DType::kI8Channel && (code & 0x7f) == 0x7f) code ^= 1;
-      if (dtype == DType::kI8Channel && code == 0x80) code = 0x81;
-      canonical[i] = code;
-    }
-    for (uint64_t i = 0; i < planes.scales_bytes; i += is_int4() ? 2 : 4) {
-      const float scale = 0.002f + 0.02f * rng.Uniform();
-      if (is_int4()) {
-        const __half half = __float2half_rn(scale);
-        std::memcpy(&canonical[planes.scales_offset + i], &half, 2);
-      } else {
-        std::memcpy(&canonical[planes.scales_offset + i], &scale, 4);
-      }
-    }
-    for (uint64_t i = 0; i < planes.zeros_bytes; ++i) {
-      canonical[planes.zeros_offset + i] = static_cast<uint8_t>(rng.Below(16));
-    }
-    for (int row = 0; row < out; ++row) {
-      for (int k = 0; k < in; ++k) values[size_t(row) * in + k] = ValueAt(planes, row, k);
-    }
-  }
-
-  double ValueAt(const WeightPlanes& planes, int row, int k) const {
-    const size_t index = size_t(row) * in + k;
-    const int group = ScaleGroup(dtype) == 0 ? in : static_cast<int>(ScaleGroup(dtype));
-    const size_t groups = (in + group - 1) / group;
-    const size_t place = (dtype == DType::kF8Block128 ? row / 128 : row) * groups + k / group;
-    if (is_int4()) {
-      uint16_t bits;
-      std::memcpy(&bits, &canonical[planes.scales_offset + place * 2], 2);
-      const int code = canonical[index / 2] >> (index % 2 * 4) & 15;
-      const int zero = has_zeros() ? canonical[planes.zeros_offset + place] : 8;
-      return double{HalfToFloat(bits)} * (code - zero);
-    }
-    float scale;
-    std::memcpy(&scale, &canonical[planes.scales_offset + place * 4], 4);
-    const uint8_t code = canonical[index];
-    return double{scale} *
-           (dtype == DType::kI8Channel ? int(int8_t(code)) : double{E4m3ToFloat(code)});
-  }
-
-  // Packed where the device wants it, and unpacked again to see that nothing was lost.
-  void Upload() {
-    std::vector<uint8_t> bytes = canonical;
-    if (is_int4()) {
-      bytes.assign(PackedInt4Bytes(dtype, out, in), 0xff);
-      PackInt4(dtype, out, in, reinterpret_cast<const std::byte*>(canonical.data()),
-               reinterpret_cast<std::byte*>(bytes.data()));
-      std::vector<uint8_t> back(canonical.size(), 0xff);
-      UnpackInt4(dtype, out, in, reinterpret_cast<const std::byte*>(bytes.data()),
-                 reinterpret_cast<std::byte*>(back.data()));
-      if (back != canonical) {
-        std::fprintf(stderr, "packing lost something\n");
-        std::exit(1);
-      }
-    }
-    device = std::make_unique<DeviceBuffer<uint8_t>>(bytes);
-  }
-  const std::byte* data() const { return reinterpret_cast<const std::byte*>(device->get()); }
-};
 
 struct Case {
   const char* name;
@@ -154,6 +41,7 @@ struct Case {
   bool norm = false;
   int samples = 0;  // outputs that are compared in each task; 0: all
   bool coded = false;
+  bool bias = false;  // of the extras that alone
 };
 
 bool IsGated(SkinnyEpilogue epilogue) {
@@ -278,14 +166,15 @@ class CaseRun {
     data.stride = (data.out + 5 + 7) / 8 * 8;
     for (int part = 0; part < (IsGated(case_.epilogue) ? 2 : 1); ++part) {
       data.weights.emplace_back(case_.dtype, data.out, case_.in, rng_);
-      if (!case_.extras) continue;
+      if (!case_.extras && !case_.bias) continue;
       for (int i = 0; i < data.out; ++i) data.bias[part].push_back(5 * rng_.Normal());
+      data.device_bias.push_back(std::make_unique<DeviceBuffer<float>>(data.bias[part]));
+      (part == 0 ? task.bias : task.up_bias) = data.device_bias.back()->get();
+      if (!case_.extras) continue;
       for (int64_t i = 0; i < case_.rows * data.stride; ++i) {
         data.addend[part].push_back(ToBf16(5 * rng_.Normal()));
       }
-      data.device_bias.push_back(std::make_unique<DeviceBuffer<float>>(data.bias[part]));
       data.device_addend.push_back(std::make_unique<DeviceBuffer<uint16_t>>(data.addend[part]));
-      (part == 0 ? task.bias : task.up_bias) = data.device_bias.back()->get();
       (part == 0 ? task.addend : task.up_addend) =
           reinterpret_cast<const __nv_bfloat16*>(data.device_addend.back()->get());
     }
@@ -321,10 +210,8 @@ class CaseRun {
       for (int i = 0; i < 4; ++i) sums[i] += w[k + i] * x[k + i];
     }
     double value = (sums[0] + sums[1] + sums[2] + sums[3]) * factors_[token];
-    if (case_.extras) {
-      value += data.bias[part][row];
-      value += BitsToFloat(data.addend[part][token * data.stride + row]);
-    }
+    if (!data.bias[part].empty()) value += data.bias[part][row];
+    if (case_.extras) value += BitsToFloat(data.addend[part][token * data.stride + row]);
     return value;
   }
 
@@ -436,17 +323,17 @@ void RunCase(const Case& c, SkinnyMethod method, std::byte* workspace, Report& r
 
 // Row i of a launch of any size has the bits that it has in the largest launch of its class; by
 // kFixed, in any launch.
-void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, std::byte* workspace,
+void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, int out, std::byte* workspace,
                      Report& report) {
-  constexpr int kIn = 4096, kOut = 400;
+  constexpr int kIn = 4096;
   Rng rng(5);
-  Weight weight(dtype, kOut, kIn, rng);
+  Weight weight(dtype, out, kIn, rng);
   std::vector<uint16_t> bits(size_t{64} * kIn);
   // As codes none is not a number.
   for (uint16_t& b : bits) b = coded ? rng.Next() >> 48 & 0xbfbf : ToBf16(rng.Normal());
   DeviceBuffer<uint16_t> x(bits);
   DeviceBuffer<float> scales(std::vector<float>(64, 0.5f));
-  DeviceBuffer<float> y(size_t{64} * kOut);
+  DeviceBuffer<float> y(size_t{64} * out);
   const auto run = [&](int first, int rows) {
     SkinnyArgs args;
     args.dtype = dtype;
@@ -464,24 +351,23 @@ void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, std::byte* wo
     args.method = method;
     args.tasks[0].weight = weight.data();
     args.tasks[0].y = y.get();
-    args.tasks[0].y_stride = kOut;
-    args.tasks[0].out = kOut;
+    args.tasks[0].y_stride = out;
+    args.tasks[0].out = out;
     CHECK_CUDA(LaunchSkinny(args, nullptr));
     CHECK_CUDA(cudaDeviceSynchronize());
     std::vector<float> all = y.Download();
-    all.resize(size_t(rows) * kOut);
+    all.resize(size_t(rows) * out);
     return all;
   };
   const auto same = [&](const std::vector<float>& a, size_t a_row, const std::vector<float>& b,
                         size_t b_row, size_t rows) {
-    return std::memcmp(&a[a_row * kOut], &b[b_row * kOut], rows * kOut * sizeof(float)) == 0;
+    return std::memcmp(&a[a_row * out], &b[b_row * out], rows * out * sizeof(float)) == 0;
   };
   bool within = true, across = true;
   const std::vector<float> all = run(0, 64);
   const int classes[][3] = {{4, 1, 3}, {8, 5, 7}, {16, 9, 12}, {32, 17, 30}, {64, 33, 50}};
-  if (dtype < DType::kI4G128 && !coded) within = same(run(0, 4), 0, run(0, 8), 0, 4);
+  if (dtype < DType::kI4G128) within = same(run(0, 4), 0, run(0, 8), 0, 4);
   for (const auto& sizes : classes) {
-    if (coded && sizes[1] < kSkinnyCodedFrom) continue;
     const std::vector<float> largest = run(0, sizes[0]);
     across = across && same(all, 0, largest, 0, sizes[0]);
     for (int i = 1; i < 3; ++i) {
@@ -494,6 +380,48 @@ void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, std::byte* wo
   report.Case(within && (across || method == SkinnyMethod::kByRows),
               "%s%s%s: a row's bits in any launch of its class%s", NameOf(dtype), FixedWord(method),
               CodedWord(coded), across ? ", and in any launch" : "");
+}
+
+// Weights whose rows stay in one place, on devices of 128 to 132 multiprocessors.
+void CheckWhole(DType dtype, std::byte* workspace, Report& report) {
+  const Case cases[] = {
+      {"whole", dtype, 704, {14336}, 64, SkinnyEpilogue::kGatedSilu, false, false, 40},
+      {"whole", dtype, 192, {8300}, 33, SkinnyEpilogue::kGatedGeluTanh, false, false, 40},
+      {"whole", dtype, 64, {16640}, 20, SkinnyEpilogue::kGatedSilu, false, false, 40},
+      {"whole", dtype, 192, {12500}, 3, SkinnyEpilogue::kGatedSilu, false, false, 40},
+      {"whole", dtype, 704, {9500}, 13, SkinnyEpilogue::kGatedGeluTanh, false, false, 40},
+      {"pair", dtype, 4096, {4096, 1024, 1024}, 64, SkinnyEpilogue::kStore, false, false, 40},
+      {"pair", dtype, 704, {4100}, 33, SkinnyEpilogue::kResidual, false, false, 40},
+      {"pair", dtype, 192, {2052}, 50, SkinnyEpilogue::kStoreFloat, false, false, 40},
+      {"pair", dtype, 64, {8192, 4}, 40, SkinnyEpilogue::kStoreFloat, false, false, 40},
+      {"pair", dtype, 14336, {4096}, 17, SkinnyEpilogue::kResidual, false, false, 40},
+      {"pair", dtype, 704, {4000, 1000, 1028}, 32, SkinnyEpilogue::kStore, false, false, 40},
+      {"pair", dtype, 4096, {4096}, 8, SkinnyEpilogue::kResidual, false, false, 40},
+      {"pair", dtype, 4096, {4096, 1024, 1024}, 1, SkinnyEpilogue::kStore, false, false, 40},
+      {"tiles", dtype, 704, {8600}, 1, SkinnyEpilogue::kGatedSilu, false, false, 40},
+      {"pair", dtype, 192, {3584, 512, 512}, 3, SkinnyEpilogue::kStoreFloat, false, false, 40},
+      {"pair", dtype, 256, {2560}, 16, SkinnyEpilogue::kStoreFloat, false, false, 40},
+      {"pair", dtype, 320, {5120}, 11, SkinnyEpilogue::kStore, false, false, 40},
+      {"pair bias",
+       dtype,
+       640,
+       {3072, 600},
+       21,
+       SkinnyEpilogue::kStore,
+       false,
+       false,
+       40,
+       false,
+       true},
+      {"pair", dtype, 256, {7168}, 5, SkinnyEpilogue::kStoreFloat, false, false, 40},
+      {"pair", dtype, 1152, {3168}, 64, SkinnyEpilogue::kResidual, false, false, 40},
+      {"pair", dtype, 1152, {3588}, 7, SkinnyEpilogue::kResidual, false, false, 40}};
+  for (Case c : cases) {
+    c.coded = dtype == DType::kF8Channel;
+    RunCase(c, SkinnyMethod::kByRows, workspace, report);
+  }
+  CheckInvariance(dtype, SkinnyMethod::kByRows, dtype == DType::kF8Channel, 4160, workspace,
+                  report);
 }
 
 constexpr DType kTypes[] = {DType::kBF16,       DType::kF8Channel, DType::kF8Block128,
@@ -551,16 +479,17 @@ void Checks(std::span<const DType> types, bool repeats, std::byte* workspace, Re
       for (const Case& c : cases) {
         if (method == SkinnyMethod::kByRows || !c.norm) RunCase(c, method, workspace, report);
       }
-      CheckInvariance(dtype, method, false, workspace, report);
+      CheckInvariance(dtype, method, false, 400, workspace, report);
       if (repeats) CheckRepeats(dtype, method, false, FixedWord(method), workspace, report);
     }
+    if (dtype == DType::kBF16 || dtype == DType::kF8Channel) CheckWhole(dtype, workspace, report);
     if (dtype != DType::kF8Channel) continue;
     for (Case c : cases) {
-      if (c.norm || c.rows < kSkinnyCodedFrom) continue;
+      if (c.norm) continue;
       c.coded = true;
       RunCase(c, SkinnyMethod::kByRows, workspace, report);
     }
-    CheckInvariance(dtype, SkinnyMethod::kByRows, true, workspace, report);
+    CheckInvariance(dtype, SkinnyMethod::kByRows, true, 400, workspace, report);
     if (repeats) {
       CheckRepeats(dtype, SkinnyMethod::kByRows, true, CodedWord(true), workspace, report);
     }

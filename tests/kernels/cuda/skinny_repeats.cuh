@@ -62,7 +62,6 @@ inline void CheckRepeats(kernels::DType dtype, kernels::cuda::SkinnyMethod metho
   }
   CHECK_CUDA(cudaDeviceSynchronize());
   for (const auto& [in, out, rows] : kShapes) {
-    if (coded && rows < kSkinnyCodedFrom) continue;
     const size_t count = size_t(rows) * out;
     DeviceBuffer<uint32_t> y(count * kLaunches);
     Graph graph([&](cudaStream_t stream) {
