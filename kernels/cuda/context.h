@@ -44,7 +44,7 @@ struct PreparedAttention {
 
 // Rows of activations, as a product reads them.
 struct ActivationRows {
-  const void* x = nullptr;  // bf16 [rows, width]
+  const void* x = nullptr;  // [rows, width], bf16 or, of the residual stream, float32
   int32_t rows = 0;
   int32_t width = 0;
 

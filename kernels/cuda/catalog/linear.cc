@@ -56,6 +56,8 @@ class Product {
   }
   void RunTrial(const TrialLaunch& launch) {
     if (launch.coded) coded_ = {x(), rows(), p_.in};
+    // As in a layer of streamed products.
+    if (normed()) roomy_ = {Norm({}).x, rows(), p_.in};
     RunWay(*launch.way);
   }
 
@@ -158,6 +160,11 @@ class Product {
     return grid;
   }
 
+  // Of a launch that reads these rows.
+  [[nodiscard]] SkinnyPlace PlaceBehind(const void* read) const {
+    return roomy_ == ActivationRows{read, rows(), p_.in} ? SkinnyPlace::kBeside
+                                                         : SkinnyPlace::kAlone;
+  }
   // All but what x is.
   [[nodiscard]] SkinnyArgs SkinnyArgsOf(SkinnyMethod method) const {
     SkinnyArgs args{.dtype = dtype_, .in = p_.in, .rows = rows()};
@@ -195,16 +202,14 @@ class Product {
       args.x_rows = norm.x_rows;
       args.norm_weight = norm.weight;
       args.epsilon = norm.epsilon;
-      // Behind the product that wrote the residual rows.
-      args.place = SkinnyPlace::kBeside;
+      args.place = PlaceBehind(norm.x);
     } else {
       NormToRows();
       args.x = x();
-      if (roomy_ == ActivationRows{x(), rows(), p_.in}) args.place = SkinnyPlace::kBeside;
+      args.place = PlaceBehind(args.x);
     }
     cuda_.Check(LaunchSkinny(args, cuda_.stream()), "a product of few rows");
-    if (IsGated(p_.epilogue) && args.place == SkinnyPlace::kAlone && args.x_codes == nullptr &&
-        !SkinnyKeepsRows(args)) {
+    if (args.place == SkinnyPlace::kAlone && args.x_codes == nullptr && !SkinnyKeepsRows(args)) {
       cuda_.LeaveRoomBehind({args.tasks[0].y, rows(), tasks_[0].out});
     }
   }
