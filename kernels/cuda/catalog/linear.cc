@@ -139,7 +139,7 @@ class Product {
   }
 
   // Whether rows of such a launch enter as the codes that the library would multiply, too: both
-  // operands then come to the tensor cores as they lie. Few rows do only where that is made up for
+  // operands then come to the tensor cores as they lie. Few rows do only where that makes up for
   // what codes cost, a kernel.
   [[nodiscard]] bool StreamsCodes(const SkinnyArgs& args) const {
     return args.method == SkinnyMethod::kByRows &&
@@ -209,7 +209,9 @@ class Product {
       args.place = PlaceBehind(args.x);
     }
     cuda_.Check(LaunchSkinny(args, cuda_.stream()), "a product of few rows");
-    if (args.place == SkinnyPlace::kAlone && args.x_codes == nullptr && !SkinnyKeepsRows(args)) {
+    // Not of q, k and v: attention lies between.
+    if (p_.epilogue != Epilogue::kStore && args.place == SkinnyPlace::kAlone &&
+        args.x_codes == nullptr && !SkinnyKeepsRows(args)) {
       cuda_.LeaveRoomBehind({args.tasks[0].y, rows(), tasks_[0].out});
     }
   }
