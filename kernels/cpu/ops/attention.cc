@@ -44,11 +44,22 @@ AttentionUnits AttentionUnitsOf(const AttentionOp::Params& p, const AttentionRow
   return u;
 }
 
+int64_t ElementBytes(DType kv) { return kv == DType::kF32 ? 4 : 2; }
+
+// Of one thread: products, or, of few queries, the pages that they read.
 double CostNs(const AttentionOp::Params& p, const AttentionRow& row) {
+  constexpr double kProductsEachNs = 40, kBytesEachNs = 11;
   double tokens = row.page_table != nullptr ? row.position + 0.5 * row.q_rows
                                             : 64.0 * static_cast<double>(row.entries.size());
   if (p.window > 0) tokens = std::min<double>(tokens, p.window);
-  return tokens * row.q_rows * p.q_heads * p.kv.head_dim / 40;
+  const int64_t group = p.q_heads / static_cast<int64_t>(p.kv.kv_heads);
+  const int64_t kv_heads = row.kv_head == AttentionRow::kAllKvHeads ? p.kv.kv_heads : 1;
+  const double products =
+      tokens * row.q_rows * static_cast<double>(kv_heads * group * p.kv.head_dim);
+  const double planes = p.kv.latent ? 1 : 2;
+  const double bytes =
+      tokens * planes * static_cast<double>(kv_heads * p.kv.head_dim * ElementBytes(p.kv.dtype));
+  return std::max(products / kProductsEachNs, bytes / kBytesEachNs);
 }
 
 // The sinks of the first of the unit's heads; null: none.
@@ -74,8 +85,7 @@ AttentionCall CallOf(const AttentionOp::Params& p, const AttentionRow& row, cons
   const int64_t out_stride = int64_t{p.q_heads} * head_dim;
   const int32_t head = kv_head * group + part * u.heads_each;
   const int64_t q_row = int64_t{row.q_begin} + first;
-  const int64_t element = p.kv.dtype == DType::kF32 ? 4 : 2;
-  const int64_t plane = int64_t{kv_head} * head_dim * kPageTokens * element;
+  const int64_t plane = int64_t{kv_head} * head_dim * kPageTokens * ElementBytes(p.kv.dtype);
   AttentionCall call = {};
   call.arena = p.arena;
   call.q = static_cast<const float*>(p.q) + q_row * p.q_stride + int64_t{head} * head_dim;
@@ -186,7 +196,7 @@ bool AppendsByUnit(const AttentionOp::Params& p, int32_t items) {
 int64_t Together(int64_t units, double ns, int64_t threads) {
   constexpr int64_t kParts = 4;  // of a thread, at least
   constexpr int64_t kMost = 4;
-  constexpr double kShortNs = 10'000;
+  constexpr double kShortNs = 45'000;
   if (ns > kShortNs * static_cast<double>(units)) return 1;
   return std::clamp<int64_t>(units / (threads * kParts), 1, kMost);
 }
