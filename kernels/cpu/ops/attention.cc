@@ -46,20 +46,22 @@ AttentionUnits AttentionUnitsOf(const AttentionOp::Params& p, const AttentionRow
 
 int64_t ElementBytes(DType kv) { return kv == DType::kF32 ? 4 : 2; }
 
-// Of one thread: products, or, of few queries, the pages that they read.
-double CostNs(const AttentionOp::Params& p, const AttentionRow& row) {
+// Rough costs of a row for one thread: its products, and, which counts where queries are few, the
+// pages that it reads.
+struct RowCost {
+  double products_ns = 0, bytes_ns = 0;
+  [[nodiscard]] double ns() const { return std::max(products_ns, bytes_ns); }
+};
+RowCost CostOf(const AttentionOp::Params& p, const AttentionRow& row) {
   constexpr double kProductsEachNs = 40, kBytesEachNs = 11;
   double tokens = row.page_table != nullptr ? row.position + 0.5 * row.q_rows
                                             : 64.0 * static_cast<double>(row.entries.size());
   if (p.window > 0) tokens = std::min<double>(tokens, p.window);
-  const int64_t group = p.q_heads / static_cast<int64_t>(p.kv.kv_heads);
   const int64_t kv_heads = row.kv_head == AttentionRow::kAllKvHeads ? p.kv.kv_heads : 1;
-  const double products =
-      tokens * row.q_rows * static_cast<double>(kv_heads * group * p.kv.head_dim);
-  const double planes = p.kv.latent ? 1 : 2;
-  const double bytes =
-      tokens * planes * static_cast<double>(kv_heads * p.kv.head_dim * ElementBytes(p.kv.dtype));
-  return std::max(products / kProductsEachNs, bytes / kBytesEachNs);
+  const int64_t planes = p.kv.latent ? 1 : 2;
+  const int64_t token_bytes = planes * kv_heads * p.kv.head_dim * ElementBytes(p.kv.dtype);
+  return {.products_ns = tokens * row.q_rows * p.q_heads * p.kv.head_dim / kProductsEachNs,
+          .bytes_ns = tokens * static_cast<double>(token_bytes) / kBytesEachNs};
 }
 
 // The sinks of the first of the unit's heads; null: none.
@@ -193,11 +195,11 @@ bool AppendsByUnit(const AttentionOp::Params& p, int32_t items) {
 
 // Neighbours that one thread takes at a time, so that it can fetch what it needs next: where units
 // are short, so that their beginnings count, and enough are left to share.
-int64_t Together(int64_t units, double ns, int64_t threads) {
+int64_t Together(int64_t units, double products_ns, int64_t threads) {
   constexpr int64_t kParts = 4;  // of a thread, at least
   constexpr int64_t kMost = 4;
-  constexpr double kShortNs = 45'000;
-  if (ns > kShortNs * static_cast<double>(units)) return 1;
+  constexpr double kShortNs = 10'000;
+  if (products_ns > kShortNs * static_cast<double>(units)) return 1;
   return std::clamp<int64_t>(units / (threads * kParts), 1, kMost);
 }
 
@@ -317,16 +319,18 @@ void RunAttention(ExecContext& context, const AttentionOp::Params& p,
   const auto type = static_cast<size_t>(p.kv.dtype);
   const int32_t items = kernels.items[type];
   int64_t units = 0;
-  double ns = 0;
+  double ns = 0, products_ns = 0;
   for (const AttentionRow& row : p.plan.rows) {
     units += AttentionUnitsOf(p, row, items).count();
-    ns += CostNs(p, row);
+    const RowCost cost = CostOf(p, row);
+    ns += cost.ns();
+    products_ns += cost.products_ns;
   }
   SplitLaunch split(context, p, kernels);
   const bool appends = p.append != nullptr && !split.worth() && AppendsByUnit(p, items);
   if (p.append != nullptr && !appends) AppendRows(context, *p.append, kernels);
   if (split.worth()) return split.Run(ns);
-  const int64_t each = Together(units, ns, context.pool().threads());
+  const int64_t each = Together(units, products_ns, context.pool().threads());
   const int64_t parts = (units + each - 1) / each;
   const int32_t group = p.q_heads / static_cast<int32_t>(p.kv.kv_heads);
   ForEachTaken(context, parts, ns, [&](auto next, int thread) {
