@@ -1,6 +1,5 @@
-// Products of 1 to 64 rows where a row of weights stays in one place, so that no sum
-// goes through device memory. Rows of x are the row operand of the matrix products, channels their
-// columns.
+// Products of 1 to 64 rows where a row of weights stays in one place, so that no sum goes through
+// device memory. Rows of x are the row operand of the matrix products, channels their columns.
 //
 // Gate and up: a block owns whole rows of weights, as those of few rows do. Each of its two
 // consumer warpgroups has kN channels of gate and the same of up. A block reads all of x, which is

@@ -78,9 +78,8 @@ template <int kTeam>
 __device__ __forceinline__ void TeamSync() {
 #if __CUDA_ARCH__ >= 900
   if constexpr (kTeam > 1) {
-    asm volatile(
-        "barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;\n" ::
-            : "memory");
+    ArriveCluster();
+    WaitCluster();
     return;
   }
 #endif
@@ -104,13 +103,13 @@ __device__ __forceinline__ T* Remote(T* local, int rank) {
 template <int kTeam>
 __device__ __forceinline__ void TeamArrive() {
 #if __CUDA_ARCH__ >= 900
-  if constexpr (kTeam > 1) asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  if constexpr (kTeam > 1) ArriveCluster();
 #endif
 }
 template <int kTeam>
 __device__ __forceinline__ void TeamWait() {
 #if __CUDA_ARCH__ >= 900
-  if constexpr (kTeam > 1) asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  if constexpr (kTeam > 1) WaitCluster();
 #endif
 }
 

@@ -90,6 +90,12 @@ class DeviceBuffer {
   size_t count_;
 };
 
+inline uint16_t ToBf16(float value) {
+  const __nv_bfloat16 rounded = __float2bfloat16_rn(value);
+  uint16_t bits;
+  std::memcpy(&bits, &rounded, sizeof(bits));
+  return bits;
+}
 inline float BitsToFloat(uint16_t bf16) {
   const uint32_t bits = uint32_t{bf16} << 16;
   float value;

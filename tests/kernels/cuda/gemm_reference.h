@@ -17,13 +17,6 @@ namespace tessera::check {
 
 using kernels::DType;
 
-inline uint16_t ToBf16(float value) {
-  const __nv_bfloat16 rounded = __float2bfloat16(value);
-  uint16_t bits;
-  std::memcpy(&bits, &rounded, sizeof(bits));
-  return bits;
-}
-
 inline float E4m3ToFloat(uint8_t code) {
   return __half2float(__half(__nv_cvt_fp8_to_halfraw(code, __NV_E4M3)));
 }

@@ -15,13 +15,6 @@
 
 namespace tessera::check {
 
-inline uint16_t ToBf16(float value) {
-  const __nv_bfloat16 rounded = __float2bfloat16_rn(value);
-  uint16_t bits;
-  std::memcpy(&bits, &rounded, sizeof(bits));
-  return bits;
-}
-
 inline float HalfToFloat(uint16_t bits) {
   __half half;
   std::memcpy(&half, &bits, sizeof(half));
