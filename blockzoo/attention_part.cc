@@ -197,11 +197,14 @@ uint64_t AttentionPart::workspace_bytes_per_row() const {
 std::vector<kernels::LinearGroup> AttentionPart::products() const {
   kernels::LinearGroup qkv{.weight = parts_[kQ].weight.dtype, .in = width_};
   qkv.outs = {q_width_, kv_width_, kv_width_};
-  return {qkv,
-          {.weight = parts_[kO].weight.dtype,
-           .in = q_width_,
-           .outs = {width_},
-           .epilogue = output_.epilogue()}};
+  return {qkv, OutputProduct()};
+}
+
+kernels::LinearGroup AttentionPart::OutputProduct() const {
+  return {.weight = parts_[kO].weight.dtype,
+          .in = q_width_,
+          .outs = {width_},
+          .epilogue = output_.epilogue()};
 }
 
 AttentionPart::Computed AttentionPart::Compute(const Launch& launch, Carver& carver) const {
@@ -335,6 +338,7 @@ void AttentionPart::Attend(const Launch& launch, const kernels::RopeAppendOp::Pa
                      .row_begin = member.row_begin,
                      .row_count = member.row_count});
   }
+  const kernels::LinearGroup reader = OutputProduct();
   attention_kernel_(*launch.context, {.kv = kv_,
                                       .q_heads = q_heads_,
                                       .scale = scale_,
@@ -347,7 +351,8 @@ void AttentionPart::Attend(const Launch& launch, const kernels::RopeAppendOp::Pa
                                       .out = out,
                                       .arena = launch.arena,
                                       .plan = launch.attention_plan,
-                                      .table = launch.attention_table});
+                                      .table = launch.attention_table,
+                                      .reader = &reader});
 }
 
 }  // namespace tessera::blockzoo

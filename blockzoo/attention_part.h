@@ -83,6 +83,7 @@ class AttentionPart {
   Status BindKernels(const BindContext& context);
   void RunQkv(const Launch& launch, kernels::LinearOp::Params params, const Heads& heads) const;
   void RunHeadNorm(const Launch& launch, const HeadNorm& norm, NormOf norm_of, void* x) const;
+  [[nodiscard]] kernels::LinearGroup OutputProduct() const;
   [[nodiscard]] kernels::RopeAppendOp::Params Append(const Launch& launch,
                                                      const Heads& heads) const;
   void Attend(const Launch& launch, const kernels::RopeAppendOp::Params& append, void* out) const;

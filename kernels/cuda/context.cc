@@ -67,6 +67,10 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
   const uint64_t rows = trial_rows == CostTable::kRows.end() ? needs.max_rows : *trial_rows;
   TESSERA_ASSIGN_OR_RETURN(row_codes_, memory_.Allocate(rows * needs.max_width, "e4m3 rows"));
   TESSERA_ASSIGN_OR_RETURN(row_scales_, memory_.Allocate(rows * 4, "e4m3 rows"));
+  const uint64_t group_scales = (needs.max_width / kCodeGroup + 1) * kCodeRows * sizeof(float);
+  TESSERA_ASSIGN_OR_RETURN(group_scales_, memory_.Allocate(group_scales, "e4m3 rows"));
+  TESSERA_ASSIGN_OR_RETURN(left_codes_, memory_.Allocate(kCodeRows * needs.max_width, "e4m3 rows"));
+  TESSERA_ASSIGN_OR_RETURN(left_scales_, memory_.Allocate(group_scales, "e4m3 rows"));
   TESSERA_ASSIGN_OR_RETURN(gemm_, MakeGemm(GemmNumerics::kFast));
   std::vector<ProductGroup> groups;
   for (const LinearGroup& product : needs.products) groups.push_back(GroupOf(product));

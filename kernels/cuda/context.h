@@ -22,6 +22,7 @@
 #include "kernels/cuda/linear/cost_table.h"
 #include "kernels/cuda/linear/gemm.h"
 #include "kernels/cuda/ops/sample.h"
+#include "kernels/cuda/row_codes.h"
 #include "kernels/exec_context.h"
 #include "kernels/kept_costs.h"
 
@@ -49,6 +50,14 @@ struct ActivationRows {
   int32_t width = 0;
 
   bool operator==(const ActivationRows&) const = default;
+};
+
+// Rows whose codes the context holds.
+struct CodedRows {
+  ActivationRows rows;
+  CodeScales scales = CodeScales::kRow;
+
+  bool operator==(const CodedRows&) const = default;
 };
 
 class CudaContext final : public ExecContext {
@@ -104,11 +113,21 @@ class CudaContext final : public ExecContext {
     return reinterpret_cast<uint8_t*>(row_codes_->data());
   }
   [[nodiscard]] float* row_scales() const { return reinterpret_cast<float*>(row_scales_->data()); }
-  // A product that left codes and scales of what it wrote says so; the next product, whichever it
-  // is, takes the note away: it is good for that one alone, as later ones may follow other writers
-  // of the rows or of the codes.
-  void LeaveCodesOf(const ActivationRows& rows) { coded_rows_ = rows; }
-  [[nodiscard]] ActivationRows TakeCodedRows() { return std::exchange(coded_rows_, {}); }
+  // The same codes with scales of groups.
+  [[nodiscard]] GroupCodes group_codes() const {
+    return {row_codes(), reinterpret_cast<float*>(group_scales_->data())};
+  }
+  // Where kernels that read such codes, or none, leave those of what they write: with scales of
+  // groups. Codes with a scale a row lie where products make them.
+  [[nodiscard]] GroupCodes left_codes() const {
+    return {reinterpret_cast<uint8_t*>(left_codes_->data()),
+            reinterpret_cast<float*>(left_scales_->data())};
+  }
+  // A kernel that left codes of what it wrote says so; the next product, whichever it is, takes the
+  // note away: it is good for that one alone, as later ones may follow other writers of the rows or
+  // of the codes.
+  void LeaveCodesOf(const CodedRows& rows) { coded_rows_ = rows; }
+  [[nodiscard]] CodedRows TakeCodedRows() { return std::exchange(coded_rows_, {}); }
   // The same of a product whose blocks have a multiprocessor each, with room for one of the next.
   void LeaveRoomBehind(const ActivationRows& rows) { roomy_rows_ = rows; }
   [[nodiscard]] ActivationRows TakeRoomyRows() { return std::exchange(roomy_rows_, {}); }
@@ -179,8 +198,9 @@ class CudaContext final : public ExecContext {
 
   std::shared_ptr<Buffer> skinny_workspace_, decode_workspace_, prefill_workspace_,
       sample_workspace_, gemm_workspace_;
-  std::shared_ptr<Buffer> row_codes_, row_scales_;
-  ActivationRows coded_rows_, roomy_rows_;
+  std::shared_ptr<Buffer> row_codes_, row_scales_, group_scales_, left_codes_, left_scales_;
+  CodedRows coded_rows_;
+  ActivationRows roomy_rows_;
   size_t decode_partials_ = 0;
   size_t sequence_partials_ = 0;  // where splits depend on a row alone
   uint32_t max_sequences_ = 0;

@@ -189,13 +189,12 @@ __device__ __forceinline__ uint64_t EvictFirstPolicy() {
 __device__ __forceinline__ void FenceAsyncShared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
-// Adds to four floats of global memory, each as one addition.
+// Adds to floats of global memory, each as one addition.
 __device__ __forceinline__ void AddGlobal(float* to, float4 v) {
   asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(v.x),
                "f"(v.y), "f"(v.z), "f"(v.w)
                : "memory");
 }
-// Named barriers of part of a block: `threads` is a multiple of 32.
 __device__ __forceinline__ void AddGlobal(float* to, float2 v) {
   asm volatile("red.relaxed.gpu.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(v.x), "f"(v.y)
                : "memory");
@@ -211,6 +210,7 @@ __device__ __forceinline__ void LowerRegisters() {
 
 #endif  // sm_90
 
+// Named barriers of part of a block: `threads` is a multiple of 32.
 __device__ __forceinline__ void SyncNamed(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }

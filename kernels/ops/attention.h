@@ -39,6 +39,7 @@
 
 #include "kernels/ops/attention_plan.h"
 #include "kernels/ops/kv_page.h"
+#include "kernels/ops/linear.h"
 #include "kernels/ops/rope_append.h"
 
 namespace tessera::kernels {
@@ -78,6 +79,9 @@ struct AttentionOp {
     std::byte* arena = nullptr;
     AttentionPlan plan;
     uint32_t table = 0;  // which table dense rows read
+    // The product that is to read `out` next, if that is known: a backend may leave `out` in that
+    // one's form, too.
+    const LinearGroup* reader = nullptr;
   };
 };
 [[nodiscard]] std::string Describe(const AttentionOp::Desc& desc);

@@ -68,7 +68,10 @@ std::string MissingDecodeAppend(const DecodeArgs& args) {
   return "";
 }
 
+bool DecodeLeavesCodes(const DecodeArgs& args) { return args.head_dim == kCodeGroup; }
+
 cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream) {
+  if (args.out_codes.codes != nullptr && !DecodeLeavesCodes(args)) return cudaErrorInvalidValue;
   const int32_t columns = ColumnsOf(args.max_q_rows, args.q_heads, args.kv_heads, args.head_dim);
   const Workspace workspace = WorkspaceOf(args.partials, columns, args.head_dim);
   auto* base = static_cast<std::byte*>(args.workspace);
@@ -76,6 +79,7 @@ cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream) {
   kernel.items = static_cast<const DecodeItem*>(args.plan);
   kernel.q = args.q;
   kernel.out = args.out;
+  kernel.out_codes = args.out_codes;
   kernel.arena = reinterpret_cast<const unsigned char*>(args.arena);
   kernel.statistics = reinterpret_cast<float2*>(base);
   kernel.partial_values = reinterpret_cast<float*>(base + workspace.values_offset);

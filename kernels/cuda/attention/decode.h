@@ -29,6 +29,7 @@
 
 #include "kernels/cuda/attention/decode_plan.h"
 #include "kernels/cuda/attention/rope_append.h"
+#include "kernels/cuda/row_codes.h"
 #include "kernels/dtype.h"
 
 namespace tessera::kernels::cuda {
@@ -55,6 +56,7 @@ struct DecodeArgs {
   const __nv_bfloat16* q = nullptr;  // [rows, q_heads, head_dim], rows q_stride elements apart
   int64_t q_stride = 0;              // a multiple of 8
   __nv_bfloat16* out = nullptr;      // [rows, q_heads, head_dim]
+  GroupCodes out_codes;              // of `out`, too, where DecodeLeavesCodes: up to kCodeRows rows
   const std::byte* arena = nullptr;  // pages as kv_layout.h says
   uint32_t table = 0;
   int32_t q_heads = 0;
@@ -79,6 +81,8 @@ struct DecodeArgs {
 [[nodiscard]] std::string MissingDecode(const DecodeArgs& args);
 // "" or why `args.append` wants a launch of its own.
 [[nodiscard]] std::string MissingDecodeAppend(const DecodeArgs& args);
+// Whether a head is a group of codes.
+[[nodiscard]] bool DecodeLeavesCodes(const DecodeArgs& args);
 cudaError_t LaunchDecode(const DecodeArgs& args, cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

@@ -161,7 +161,7 @@ __device__ __forceinline__ void ComputeItems(const DecodeKernelArgs& args, const
   // Only now: other blocks may still be at their parts.
   for (; last_split != kNoItem; last_split = item.next) {
     item = LoadItem(args.items + last_split);
-    if (CompletesRow(item)) CombineSplits<Shape>(args, item);
+    if (CompletesRow(item)) CombineSplits<Shape>(args, item, merge);
   }
 }
 

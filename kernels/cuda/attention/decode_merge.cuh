@@ -4,6 +4,7 @@
 #include "kernels/cuda/attention/decode_loader.cuh"
 #include "kernels/cuda/attention/decode_tile.cuh"
 #include "kernels/cuda/attention/part_sum.cuh"
+#include "kernels/cuda/row_codes.cuh"
 
 namespace tessera::kernels::cuda {
 
@@ -47,20 +48,46 @@ __device__ __forceinline__ void StoreWord(float2* at, const float2& v) {
                : "memory");
 }
 
+// Whether results are left as codes, too: a head is then a group of them.
+template <typename Shape>
+__device__ __forceinline__ bool LeavesCodes(const DecodeKernelArgs& args) {
+  return Shape::kHeadDim == kCodeGroup && args.out_codes.codes != nullptr;
+}
+
 // Four neighbouring dimensions of one column's result.
 template <typename Shape>
-__device__ __forceinline__ void WriteResult(const DecodeKernelArgs& args, const DecodeItem& item,
-                                            int column, int dim, const float4& total, float sum) {
-  const float scale = sum == 0.f ? 0.f : 1.f / sum;
-  const int run_row = RowOf(args, column);
-  const int row = item.q_begin + run_row;
-  const int head = item.kv_head * args.group + (column - run_row * args.group);
-  uint2 bits;
-  bits.x = PackBf16(total.x * scale, total.y * scale);
-  bits.y = PackBf16(total.z * scale, total.w * scale);
-  *reinterpret_cast<uint2*>(args.out + (int64_t{row} * args.q_heads + head) * Shape::kHeadDim +
-                            dim) = bits;
-}
+class Result {
+ public:
+  __device__ __forceinline__ Result(const DecodeKernelArgs& args, const DecodeItem& item,
+                                    int column, int dim, const float4& total, float sum) {
+    const float scale = sum == 0.f ? 0.f : 1.f / sum;
+    const int run_row = RowOf(args, column);
+    row_ = item.q_begin + run_row;
+    head_ = item.kv_head * args.group + (column - run_row * args.group);
+    at_ = (int64_t{row_} * args.q_heads + head_) * Shape::kHeadDim + dim;
+    bits_.x = PackBf16(total.x * scale, total.y * scale);
+    bits_.y = PackBf16(total.z * scale, total.w * scale);
+  }
+  __device__ __forceinline__ void Write(const DecodeKernelArgs& args) const {
+    *reinterpret_cast<uint2*>(args.out + at_) = bits_;
+  }
+  // Bits of the largest magnitude.
+  [[nodiscard]] __device__ __forceinline__ uint32_t Largest() const {
+    return LargestOfPair(LargerBits(LargerBits(0, bits_.x), bits_.y));
+  }
+  // `largest`: of the head.
+  __device__ __forceinline__ void WriteCodes(const DecodeKernelArgs& args, uint32_t largest) const {
+    const CodeScale scale(largest);
+    *reinterpret_cast<uint32_t*>(args.out_codes.codes + at_) =
+        PackE4m3(bits_.x, bits_.y, scale.factor);
+    if (at_ % Shape::kHeadDim == 0) args.out_codes.scales[head_ * kCodeRows + row_] = scale.scale;
+  }
+
+ private:
+  int row_, head_;
+  int64_t at_;
+  uint2 bits_;
+};
 
 // One tile of 8 columns and kMergeDims dimensions of this warp to its part of the buffer. Tile
 // numbers are constants once the callers' loops are unrolled.
@@ -122,7 +149,12 @@ __device__ __forceinline__ void ReduceTile(const DecodeKernelArgs& args, const D
     }
     const int dim = first_dim + quad * 4;
     if (item.split_count == 1) {
-      WriteResult<Shape>(args, item, column, dim, total, sum);
+      const Result<Shape> result(args, item, column, dim, total, sum);
+      result.Write(args);
+      if (LeavesCodes<Shape>(args)) {
+        // The warp has all of the head.
+        result.WriteCodes(args, __reduce_max_sync(0xffffffffu, result.Largest()));
+      }
       continue;
     }
     const int64_t slot = (int64_t{item.partial} + item.split) * args.partial_columns + column;
@@ -163,8 +195,8 @@ __device__ __forceinline__ void AwaitParts(SplitParts<kParts>& parts, const floa
 // Adds the splits of a row in a fixed order, even ones and odd ones by neighbouring lanes, and
 // leaves the workspace as it was. Blocks wait for blocks before them only, which have been started.
 template <typename Shape>
-__device__ __forceinline__ void CombineSplits(const DecodeKernelArgs& args,
-                                              const DecodeItem& item) {
+__device__ __forceinline__ void CombineSplits(const DecodeKernelArgs& args, const DecodeItem& item,
+                                              const MergeBuffers& merge) {
   constexpr int kQuads = Shape::kHeadDim / 4;
   constexpr int kParts = 8;
   const int columns = item.q_rows * args.group;
@@ -173,6 +205,7 @@ __device__ __forceinline__ void CombineSplits(const DecodeKernelArgs& args,
   const float4 missing = make_float4(Missing(), Missing(), Missing(), Missing());
   // Whole warps: lanes past the end have no parts and write nothing.
   const int units = columns * kQuads;
+  int turn = 0;
   for (int first_unit = 0; first_unit < units; first_unit += Shape::kThreads / 2) {
     const int wanted = first_unit + static_cast<int>(threadIdx.x) / 2;
     const bool inside = wanted < units;
@@ -196,7 +229,19 @@ __device__ __forceinline__ void CombineSplits(const DecodeKernelArgs& args,
     }
     __syncwarp();
     sum.AddNeighbour();
-    if (inside && parity == 0) WriteResult<Shape>(args, item, column, dim, sum.total, sum.sum);
+    const Result<Shape> result(args, item, column, dim, sum.total, sum.sum);
+    const bool writes = inside && parity == 0;
+    if (writes) result.Write(args);
+    if (LeavesCodes<Shape>(args)) {
+      // Two warps have a head. Every second turn has the same words.
+      auto* const most = reinterpret_cast<uint32_t*>(merge.statistics) + turn * Shape::kWarps;
+      turn ^= 1;
+      const int warp = static_cast<int>(threadIdx.x) / 32;
+      const uint32_t own = __reduce_max_sync(0xffffffffu, writes ? result.Largest() : 0);
+      if (LaneId() == 0) most[warp] = own;
+      SyncNamed(kComputeBarrier, Shape::kThreads);
+      if (writes) result.WriteCodes(args, max(most[warp], most[warp ^ 1]));
+    }
   }
   // Every thread of a column reads its statistics.
   SyncNamed(kComputeBarrier, Shape::kThreads);

@@ -1,5 +1,6 @@
 // Rows of few queries and rows of many: a kernel for each, over one plan.
 #include "absl/strings/str_cat.h"
+#include "kernels/cuda/catalog/linear.h"
 #include "kernels/cuda/catalog/rope_append.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/registry.h"
@@ -54,6 +55,16 @@ void Append(CudaContext& cuda, const AttentionOp::Params& p, const PreparedAtten
   decode.append = {};
 }
 
+// Has `decode`, of all rows, leave codes of them where the product that reads them wants such.
+void LeaveCodes(CudaContext& cuda, const AttentionOp::Params& p, DecodeArgs& decode) {
+  if (p.reader == nullptr || p.append == nullptr || !DecodeLeavesCodes(decode)) return;
+  const int32_t rows = p.append->rows;
+  const ProductGroup reader = GroupOf(*p.reader);
+  if (rows > kCodeRows || CodesWanted(cuda, reader, rows) != CodeScales::kGroup) return;
+  decode.out_codes = cuda.left_codes();
+  cuda.LeaveCodesOf({{p.out, rows, reader.in}, CodeScales::kGroup});
+}
+
 void Run(ExecContext& context, const AttentionOp::Params& p) {
   CudaContext& cuda = CudaContext::Of(context);
   const auto& prepared = *static_cast<const PreparedAttention*>(p.plan.prepared);
@@ -68,6 +79,7 @@ void Run(ExecContext& context, const AttentionOp::Params& p) {
     args.history = KvHistory::kSettled;
     args.workspace = cuda.decode_workspace();
     args.partials = cuda.decode_partials();
+    if (prepared.one_query_each && prepared.prefill_plan == nullptr) LeaveCodes(cuda, p, args);
     cuda.Check(LaunchDecode(args, cuda.stream()), "decode attention");
   }
   if (prepared.prefill_plan != nullptr) {

@@ -39,6 +39,28 @@ bool StoresFloat(Epilogue epilogue) {
 constexpr int32_t kTileChannels = 64;
 constexpr int32_t kBusyPart = 3;
 
+// The way of streamed weights.
+bool GoesToLibrary(CudaContext& cuda, const ProductGroup& group, int32_t rows) {
+  if (cuda.device().major < 9) return true;
+  if (cuda.numerics() == Numerics::kDecodeRows) {
+    return FillsDevice(group, cuda.device(), cuda.gemm());
+  }
+  return cuda.numerics() != Numerics::kFast ||
+         cuda.costs().Choose(group, rows) == ProductWay::kGemm;
+}
+
+// As what few rows of a launch whose weights are streamed enter. As codes, which the library would
+// multiply, too, both operands come to the tensor cores as they lie; that makes up for what codes
+// cost, a kernel, where rows of weights stay in one place or rows are several.
+std::optional<CodeScales> CodesStreamed(CudaContext& cuda, const SkinnyArgs& args) {
+  if (args.method != SkinnyMethod::kByRows ||
+      !cuda.gemm().ReadsCodes(args.dtype, args.tasks[0].out, args.in)) {
+    return std::nullopt;
+  }
+  if (SkinnyKeepsRows(args)) return CodeScales::kGroup;
+  return args.rows >= kCodedAnyway ? std::optional(CodeScales::kRow) : std::nullopt;
+}
+
 // One launch over some rows of tasks that have the same rows, as its kernels see it: rows begin at
 // 0.
 class Product {
@@ -52,10 +74,15 @@ class Product {
     roomy_ = cuda_.TakeRoomyRows();
     if (cuda_.numerics() != Numerics::kFast) return RunFixed(streams);
     if (!streams) return RunGeneric(GenericMethod::kByRows);
-    RunWay(GoesToLibrary(Group()) ? ProductWay::kGemm : ProductWay::kSkinny);
+    RunWay(GoesToLibrary(cuda_, Group(), rows()) ? ProductWay::kGemm : ProductWay::kSkinny);
   }
   void RunTrial(const TrialLaunch& launch) {
-    if (launch.coded) coded_ = {x(), rows(), p_.in};
+    if (launch.coded) {
+      const bool groups =
+          *launch.way == ProductWay::kSkinny &&
+          CodesStreamed(cuda_, SkinnyArgsOf(SkinnyMethod::kByRows)) == CodeScales::kGroup;
+      coded_ = {{x(), rows(), p_.in}, groups ? CodeScales::kGroup : CodeScales::kRow};
+    }
     // As in a layer of streamed products.
     if (normed()) roomy_ = {Norm({}).x, rows(), p_.in};
     RunWay(*launch.way);
@@ -74,21 +101,12 @@ class Product {
       return InPieces(kGenericFewRows,
                       [](Product& piece) { piece.RunGeneric(GenericMethod::kFew); });
     }
-    if (!GoesToLibrary(Group())) {
+    if (!GoesToLibrary(cuda_, Group(), rows())) {
       return InPieces(kSkinnyMaxRows,
                       [](Product& piece) { piece.RunSkinny(SkinnyMethod::kFixed); });
     }
     if (p_.epilogue != Epilogue::kLogits) return RunGemm();
     InPieces(kLogitsRows, [](Product& piece) { piece.RunGemm(); });
-  }
-  // The way of streamed weights.
-  [[nodiscard]] bool GoesToLibrary(const ProductGroup& group) const {
-    if (cuda_.device().major < 9) return true;
-    if (cuda_.numerics() == Numerics::kDecodeRows) {
-      return FillsDevice(group, cuda_.device(), cuda_.gemm());
-    }
-    return cuda_.numerics() != Numerics::kFast ||
-           cuda_.costs().Choose(group, rows_) == ProductWay::kGemm;
   }
   // Calls `run` with the product of at most `most` rows at a time.
   template <typename Run>
@@ -138,26 +156,26 @@ class Product {
     cuda_.Check(LaunchRmsNorm(Norm({.y = x(), .stride = p_.in}), cuda_.stream()), "rms_norm");
   }
 
-  // Whether rows of such a launch enter as the codes that the library would multiply, too: both
-  // operands then come to the tensor cores as they lie. Few rows do only where that makes up for
-  // what codes cost, a kernel.
-  [[nodiscard]] bool StreamsCodes(const SkinnyArgs& args) const {
-    return args.method == SkinnyMethod::kByRows &&
-           cuda_.gemm().ReadsCodes(dtype_, tasks_[0].out, p_.in) &&
-           (rows() >= kCodedAnyway || SkinnyKeepsRows(args));
-  }
   // The rows' codes, in the context's buffers.
-  RowOutput CodeRows() const {
-    const RowOutput grid{.codes = cuda_.row_codes(), .scales = cuda_.row_scales(), .stride = p_.in};
+  RowOutput CodeRows(CodeScales scales) const {
+    const bool left = !normed() && coded_ == CodedRows{{x(), rows(), p_.in}, scales};
+    RowOutput codes{.codes = cuda_.row_codes(), .stride = p_.in};
+    if (scales == CodeScales::kRow) {
+      codes.scales = cuda_.row_scales();
+    } else {
+      const GroupCodes groups = left ? cuda_.left_codes() : cuda_.group_codes();
+      codes.codes = groups.codes;
+      codes.group_scales = groups.scales;
+    }
     if (normed()) {
-      cuda_.Check(LaunchRmsNorm(Norm(grid), cuda_.stream()), "rms_norm");
-    } else if (coded_ != ActivationRows{x(), rows(), p_.in}) {
+      cuda_.Check(LaunchRmsNorm(Norm(codes), cuda_.stream()), "rms_norm");
+    } else if (!left) {
       cuda_.Check(LaunchQuantizeF8(
-                      {.x = x(), .x_stride = p_.in, .rows = rows(), .width = p_.in, .out = grid},
+                      {.x = x(), .x_stride = p_.in, .rows = rows(), .width = p_.in, .out = codes},
                       cuda_.stream()),
                   "quantizing rows");
     }
-    return grid;
+    return codes;
   }
 
   // Of a launch that reads these rows.
@@ -192,10 +210,11 @@ class Product {
 
   void RunSkinny(SkinnyMethod method) const {
     SkinnyArgs args = SkinnyArgsOf(method);
-    if (StreamsCodes(args)) {
-      const RowOutput codes = CodeRows();
+    if (const std::optional<CodeScales> scales = CodesStreamed(cuda_, args); scales.has_value()) {
+      const RowOutput codes = CodeRows(*scales);
       args.x_codes = codes.codes;
       args.x_scales = codes.scales;
+      args.x_group_scales = codes.group_scales;
     } else if (normed() && method == SkinnyMethod::kByRows && FusesNorm(args)) {
       const RmsNormArgs norm = Norm({});
       args.residual = norm.x;
@@ -221,7 +240,7 @@ class Product {
     GemmArgs args{.dtype = dtype_, .in = p_.in, .rows = rows(), .x = x()};
     args.int4_layout = Int4Layout::kPacked;
     if (cuda_.gemm().ReadsCodes(dtype_, first.out, p_.in)) {
-      const RowOutput codes = CodeRows();
+      const RowOutput codes = CodeRows(CodeScales::kRow);
       args.x = nullptr;
       args.x_codes = codes.codes;
       args.x_scales = codes.scales;
@@ -250,7 +269,7 @@ class Product {
       args.y = y(task, p_.up_scratch);
       products[count++] = args;
       cuda_.Fail(cuda_.gemm().RunTogether({products, count}, cuda_.stream()));
-      CodesGated(task) ? GateToCodes(task) : Gate(task, {});
+      GateCoded(task);
       count = 0;
     }
     cuda_.Fail(cuda_.gemm().RunTogether({products, count}, cuda_.stream()));
@@ -287,21 +306,30 @@ class Product {
     }
   }
 
-  // Whether the product that usually follows a gated one reads y as codes, all rows at once.
-  [[nodiscard]] bool CodesGated(const LinearTask& task) const {
-    if (p_.tasks.size() != 1 || task.y_stride != task.out || task.out > kMaxCodedWidth ||
-        !cuda_.gemm().ReadsCodes(dtype_, p_.in, task.out)) {
-      return false;
+  // As what the product that usually follows a gated one reads y, all rows at once.
+  [[nodiscard]] std::optional<CodeScales> CodesGated() const {
+    const LinearTask& task = tasks_[0];
+    if (!IsGated(p_.epilogue) || p_.tasks.size() != 1 || task.y_stride != task.out ||
+        task.out > kMaxCodedWidth) {
+      return std::nullopt;
     }
-    const bool streams =
-        cuda_.numerics() == Numerics::kFast && rows() >= kCodedAnyway && rows() <= kSkinnyMaxRows;
-    return streams ||
-           GoesToLibrary(
-               {.dtype = dtype_, .form = ProductForm::kResidual, .in = task.out, .outs = {p_.in}});
+    return CodesWanted(
+        cuda_, {.dtype = dtype_, .form = ProductForm::kResidual, .in = task.out, .outs = {p_.in}},
+        rows());
   }
-  void GateToCodes(const LinearTask& task) const {
-    Gate(task, {.codes = cuda_.row_codes(), .scales = cuda_.row_scales()});
-    cuda_.LeaveCodesOf({y(task, task.y), rows(), task.out});
+  void LeaveGatedCodes(CodeScales scales) const {
+    cuda_.LeaveCodesOf({{y(tasks_[0], tasks_[0].y), rows(), tasks_[0].out}, scales});
+  }
+  void GateCoded(const LinearTask& task) const {
+    const std::optional<CodeScales> scales = CodesGated();
+    if (!scales.has_value()) return Gate(task, {});
+    if (*scales == CodeScales::kGroup) {
+      const GroupCodes codes = cuda_.left_codes();
+      Gate(task, {.codes = codes.codes, .group_scales = codes.scales});
+    } else {
+      Gate(task, {.codes = cuda_.row_codes(), .scales = cuda_.row_scales()});
+    }
+    LeaveGatedCodes(*scales);
   }
   // y = activation(y) * up_scratch, and its codes where `out` has room for them.
   void Gate(const LinearTask& task, RowOutput out) const {
@@ -327,7 +355,7 @@ class Product {
   DType dtype_;
   int32_t begin_;
   int32_t rows_;
-  ActivationRows coded_;  // of which the context holds the codes
+  CodedRows coded_;
   ActivationRows roomy_;  // whose writer left room beside each of its blocks
 };
 
@@ -405,6 +433,20 @@ ProductGroup GroupOf(const LinearGroup& group) {
     found.outs[i] = static_cast<int32_t>(group.outs[i]);
   }
   return found;
+}
+
+std::optional<CodeScales> CodesWanted(CudaContext& cuda, const ProductGroup& group, int32_t rows) {
+  if (!cuda.gemm().ReadsCodes(group.dtype, group.outs[0], group.in)) return std::nullopt;
+  if (GoesToLibrary(cuda, group, rows)) return CodeScales::kRow;
+  if (cuda.numerics() != Numerics::kFast || rows > kSkinnyMaxRows) return std::nullopt;
+  SkinnyArgs args{.dtype = group.dtype, .in = group.in, .rows = rows};
+  args.epilogue =
+      group.form == ProductForm::kResidual ? SkinnyEpilogue::kResidual : SkinnyEpilogue::kStore;
+  for (const int32_t out : group.outs) {
+    if (out == 0) break;
+    args.tasks[args.task_count++] = {.y_stride = out, .out = out};
+  }
+  return CodesStreamed(cuda, args);
 }
 
 Status LaunchProducts(const TrialLaunch& launch, CudaContext& cuda) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -11,6 +12,7 @@
 #include "kernels/cuda/linear/cost_calibration.h"
 #include "kernels/cuda/linear/cost_table.h"
 #include "kernels/cuda/linear/gemm.h"
+#include "kernels/cuda/row_codes.h"
 #include "kernels/dtype.h"
 #include "kernels/ops/linear.h"
 
@@ -24,6 +26,11 @@ class CudaContext;
 // How the cost table names launches of an epilogue, and a block's group of weights.
 [[nodiscard]] ProductForm FormOf(Epilogue epilogue);
 [[nodiscard]] ProductGroup GroupOf(const LinearGroup& group);
+
+// As what a product of `rows` rows, all of one launch, reads its x; none: as bf16. With
+// CodeScales::kGroup whoever writes x may leave its codes, too (CudaContext::left_codes).
+[[nodiscard]] std::optional<CodeScales> CodesWanted(CudaContext& cuda, const ProductGroup& group,
+                                                    int32_t rows);
 
 // Launches a group the way that is given, on the context's stream; the error of a launch that
 // fails, which the context then forgets.

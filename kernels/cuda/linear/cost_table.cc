@@ -14,7 +14,7 @@ namespace tessera::kernels::cuda {
 namespace {
 
 // One more with every change of the text or of how fast our kernels are.
-constexpr absl::string_view kVersionLine = "tessera product costs 11";
+constexpr absl::string_view kVersionLine = "tessera product costs 12";
 constexpr size_t kMaxTextBytes = size_t{4} << 20;
 constexpr uint32_t kMaxNs = 1'000'000'000;
 constexpr uint32_t kMaxIn = 65536;

@@ -9,7 +9,7 @@
 //
 // Text: a line each for the version, the key, every group and number of rows ("-": not tried), and
 // every algorithm of the fast and of the row-invariant numerics; then "end".
-//   tessera product costs 11
+//   tessera product costs 12
 //   device NVIDIA H200
 //   capability 9.0
 //   driver 13000

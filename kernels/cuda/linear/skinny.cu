@@ -66,10 +66,13 @@ bool ArgumentsHold(const SkinnyArgs& args) {
     return false;
   }
   const bool coded = args.x_codes != nullptr;
-  if (coded && (args.x != nullptr || args.x_scales == nullptr || !IsAligned(args.x_codes) ||
-                args.dtype != DType::kF8Channel || args.method != SkinnyMethod::kByRows)) {
+  if (coded && (args.x != nullptr || !IsAligned(args.x_codes) || args.dtype != DType::kF8Channel ||
+                args.method != SkinnyMethod::kByRows ||
+                (args.x_scales == nullptr) == (args.x_group_scales == nullptr))) {
     return false;
   }
+  const bool groups = args.x_group_scales != nullptr;
+  if (groups && !(coded && IsAligned(args.x_group_scales) && SkinnyKeepsRows(args))) return false;
   if (args.x == nullptr && !coded &&
       !(args.residual != nullptr && args.norm_weight != nullptr && IsAligned(args.residual) &&
         IsAligned(args.norm_weight) && args.method == SkinnyMethod::kByRows &&
@@ -231,7 +234,9 @@ Division DivideOutputs(const SkinnyArgs& args, SkinnyPlan* plan) {
   plan->task_count = args.task_count;
   plan->gated = gated ? 1 : 0;
   plan->plain = HasAlignedWords(args) && !HasBias(args) ? 1 : 0;
-  plan->whole_channels = coded || (args.dtype == DType::kBF16 && !normed) ? WholeChannels(args) : 0;
+  const bool whole_rows =
+      coded ? args.x_group_scales != nullptr : args.dtype == DType::kBF16 && !normed;
+  plan->whole_channels = whole_rows ? WholeChannels(args) : 0;
   plan->few_plain = args.rows == 1 && args.y_rows == nullptr &&
                     std::all_of(args.tasks, args.tasks + args.task_count, [](const SkinnyTask& t) {
                       return t.addend == nullptr && t.up_addend == nullptr;
@@ -262,6 +267,7 @@ bool PlanInput(const SkinnyArgs& args, const Division& division, SkinnyPlan* pla
   plan->epsilon = args.epsilon;
   plan->x_rows = args.x_rows;
   plan->x_scales = args.x_scales;
+  plan->x_group_scales = args.x_group_scales;
   plan->x_box_rows = geometry.columns;
   const void* const x = coded ? static_cast<const void*>(args.x_codes) : args.x;
   const uint64_t row_bytes = uint64_t(args.in) * (coded ? 1 : 2);

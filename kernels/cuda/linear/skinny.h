@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/cuda/row_codes.h"
 #include "kernels/dtype.h"
 
 namespace tessera::kernels::cuda {
@@ -71,11 +72,13 @@ struct SkinnyArgs {
   int32_t in = 0;
   int32_t rows = 0;
   const __nv_bfloat16* x = nullptr;  // [rows, in], aligned to 16 bytes
-  // Where x_codes are given instead: rows of the e4m3 codes of x (aligned to 16 bytes) and a scale
-  // a row. kF8Channel by kByRows alone; products are of codes, summed in float for each 128 of
+  // Where x_codes are given instead: rows of the e4m3 codes of x (aligned to 16 bytes) and their
+  // scales (row_codes.h): by group, aligned to 16 bytes, where SkinnyKeepsRows and only there, or
+  // by row. kF8Channel by kByRows alone; products are of codes, summed in float for each 128 of
   // `in`.
-  const uint8_t* x_codes = nullptr;  // [rows, in]
-  const float* x_scales = nullptr;   // [rows]
+  const uint8_t* x_codes = nullptr;       // [rows, in]
+  const float* x_scales = nullptr;        // CodeScales::kRow
+  const float* x_group_scales = nullptr;  // or CodeScales::kGroup
   // Where both are null, the input is rmsnorm(residual), which SkinnyFusesNorm must allow (kFixed
   // never does it: few rows would have other arithmetic than many): elements times norm_weight are
   // rounded to bfloat16, 1 / sqrt(mean of squares + epsilon) scales the sums.

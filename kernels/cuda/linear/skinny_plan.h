@@ -114,7 +114,8 @@ struct SkinnyPlan {
   float epsilon;
   const int32_t* x_rows;
   const int32_t* y_rows;
-  const float* x_scales;  // of the rows, where x is codes
+  const float* x_scales;  // where x is codes: of the rows, or of the groups of each
+  const float* x_group_scales;
   // Of the kernel of few rows:
   int32_t few_tiles;  // that a block sums at a time
   int32_t few_teams;  // 2: its warps divide them in halves

@@ -10,6 +10,8 @@
 // quarter of the channels: the others send it their sums of these, straight into its shared memory,
 // and it adds them in a fixed order.
 //
+// Codes of x have a scale for each unit of a row, which meets the sums of the unit.
+//
 // Only x and y wait for earlier kernels; the ring is full of weights by then.
 #pragma once
 
@@ -25,6 +27,7 @@
 #include "kernels/cuda/linear/skinny_epilogue.cuh"
 #include "kernels/cuda/linear/skinny_format.cuh"
 #include "kernels/cuda/linear/skinny_plan.h"
+#include "kernels/cuda/row_codes.h"
 #include "kernels/cuda/wgmma.cuh"
 
 namespace tessera::kernels::cuda {
@@ -78,9 +81,10 @@ struct WholeShared {
   // Of a pair: what other warpgroups send to each of this block's.
   float4 arrived[Whole::kPair ? Whole::kGroups : 1][Whole::kPair ? Whole::kSenders : 1]
                 [Whole::kPair ? Whole::kOwnTiles : 1][Whole::kPair ? 128 : 1];
-  // Of gate and up.
+  // Of the rows' unit, where they are codes.
+  alignas(16) float x_scales[Whole::Format::kCoded ? Whole::kInputSlots : 1][kCodeRows];
+  // Of the channels of gate and up.
   float scales[2][Whole::kPair ? 1 : Whole::kChannels];
-  float x_scales[Whole::kPair ? 1 : kSkinnyMaxRows];
   uint64_t weights_full[Whole::kSlots];
   uint64_t weights_empty[Whole::kSlots];
   uint64_t input_full[Whole::kInputSlots];
@@ -145,9 +149,14 @@ __device__ __forceinline__ void StreamWholeInput(const SkinnyPlan& plan,
   RingCursor<Whole::kInputSlots> cursor;
   for (int unit = share.unit_begin; unit < share.unit_end; ++unit) {
     BarrierWait(&shared.input_empty[cursor.slot], cursor.parity ^ 1);
-    BarrierExpect(&shared.input_full[cursor.slot], plan.x_box_rows * 128);
-    TensorLoad(shared.input[cursor.slot], &plan.x_map, unit * 128, 0,
-               &shared.input_full[cursor.slot]);
+    uint64_t* const full = &shared.input_full[cursor.slot];
+    const uint32_t scale_bytes = Whole::Format::kCoded ? (plan.rows + 3) / 4 * 16 : 0;
+    BarrierExpect(full, plan.x_box_rows * 128 + scale_bytes);
+    TensorLoad(shared.input[cursor.slot], &plan.x_map, unit * 128, 0, full);
+    if constexpr (Whole::Format::kCoded) {
+      BulkLoad(shared.x_scales[cursor.slot], plan.x_group_scales + unit * kCodeRows, scale_bytes,
+               full);
+    }
     cursor.Advance();
   }
 }
@@ -161,11 +170,6 @@ __device__ __forceinline__ void ProduceWhole(const SkinnyPlan& plan, WholeShared
   } else if (warp == 1) {
     if (ElectOne()) StreamWholeInput<Whole>(plan, shared);
   } else if (kScaled && warp == 2) {
-    WaitForPrior();
-    for (int row = LaneId(); row < plan.rows; row += 32) {
-      shared.x_scales[row] = plan.x_scales[row];
-    }
-  } else if (kScaled && warp == 3) {
     const WholeShare<Whole> share(plan);
     for (int i = LaneId(); i < 2 * Whole::kChannels; i += 32) {
       const int part = i / Whole::kChannels, channel = i % Whole::kChannels;
@@ -181,6 +185,9 @@ template <typename Whole>
 struct WholeSums {
   float part[Whole::kParts][Whole::kRegisters];
 };
+
+// This thread's first row of x; the other one is 8 further.
+__device__ __forceinline__ int WholeRow() { return (threadIdx.x >> 5 & 3) * 16 + (LaneId() >> 2); }
 
 template <typename Whole>
 __device__ __forceinline__ void SumWhole(const SkinnyPlan& plan, WholeShared<Whole>& shared,
@@ -214,6 +221,11 @@ __device__ __forceinline__ void SumWhole(const SkinnyPlan& plan, WholeShared<Who
       }
     }
     WgmmaCommit();
+    float scale[2] = {1, 1};  // of this thread's rows
+    if constexpr (kCoded) {
+      scale[0] = shared.x_scales[input.slot][WholeRow()];
+      scale[1] = shared.x_scales[input.slot][WholeRow() + 8];
+    }
     WgmmaWait<0>();
     __syncwarp();
     BarrierArriveIf(LaneId() == 0, &shared.weights_empty[weights.slot]);
@@ -225,7 +237,9 @@ __device__ __forceinline__ void SumWhole(const SkinnyPlan& plan, WholeShared<Who
       for (int part = 0; part < Whole::kParts; ++part) {
         WgmmaPin(unit_sums.part[part]);
 #pragma unroll
-        for (int i = 0; i < Whole::kRegisters; ++i) sums.part[part][i] += unit_sums.part[part][i];
+        for (int i = 0; i < Whole::kRegisters; ++i) {
+          sums.part[part][i] = fmaf(unit_sums.part[part][i], scale[i >> 1 & 1], sums.part[part][i]);
+        }
       }
     }
   }
@@ -234,9 +248,6 @@ __device__ __forceinline__ void SumWhole(const SkinnyPlan& plan, WholeShared<Who
     for (int part = 0; part < Whole::kParts; ++part) WgmmaPin(sums.part[part]);
   }
 }
-
-// This thread's first row of x; the other one is 8 further.
-__device__ __forceinline__ int WholeRow() { return (threadIdx.x >> 5 & 3) * 16 + (LaneId() >> 2); }
 
 // Pairs of channels of this thread's two rows, of gate and up.
 template <typename Whole>
@@ -251,7 +262,6 @@ __device__ __forceinline__ void WriteGated(const SkinnyPlan& plan, const WholeSh
   for (int half = 0; half < 2; ++half) {
     const int token = WholeRow() + 8 * half;
     if (token >= plan.rows) continue;
-    const float factor = kScaled ? shared.x_scales[token] : 1.0f;
 #pragma unroll
     for (int j = 0; j < Whole::kN / 8; ++j) {
       if (first + 8 * j >= task.out) continue;
@@ -260,8 +270,8 @@ __device__ __forceinline__ void WriteGated(const SkinnyPlan& plan, const WholeSh
       for (int e = 0; e < 2; ++e) {
         float gate = sums.part[0][4 * j + 2 * half + e], up = sums.part[1][4 * j + 2 * half + e];
         if constexpr (kScaled) {
-          gate *= factor * shared.scales[0][own + 8 * j + e];
-          up *= factor * shared.scales[1][own + 8 * j + e];
+          gate *= shared.scales[0][own + 8 * j + e];
+          up *= shared.scales[1][own + 8 * j + e];
         }
         values[e] = GatedValue(gate, up, plan.epilogue);
       }
@@ -289,15 +299,6 @@ class PairOutput {
       if (j >= tiles_) continue;
       if constexpr (kScaled) scales_[j] = PairOf(task_->scales[0] + first_ + 8 * j);
       if (task_->bias[0] != nullptr) bias_[j] = PairOf(task_->bias[0] + first_ + 8 * j);
-    }
-  }
-
-  // After earlier kernels have ended.
-  __device__ __forceinline__ void LoadRowScales() {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int token = WholeRow() + 8 * half;
-      row_scales_[half] = kScaled && token < plan_.rows ? plan_.x_scales[token] : 1.0f;
     }
   }
 
@@ -357,8 +358,8 @@ class PairOutput {
       for (int j = 0; j < Whole::kOwnTiles; ++j) {
         if (j >= tiles_) continue;
         float2 v = make_float2(own_[4 * j + 2 * half], own_[4 * j + 2 * half + 1]);
-        v.x = fmaf(v.x, row_scales_[half] * scales_[j].x, bias_[j].x);
-        v.y = fmaf(v.y, row_scales_[half] * scales_[j].y, bias_[j].y);
+        v.x = fmaf(v.x, scales_[j].x, bias_[j].x);
+        v.y = fmaf(v.y, scales_[j].y, bias_[j].y);
         if (plan_.epilogue == SkinnyEpilogue::kResidual) {
           AddGlobal(static_cast<float*>(task_->y) + offset + 8 * j, v);
         } else if (plan_.epilogue == SkinnyEpilogue::kStoreFloat) {
@@ -386,7 +387,6 @@ class PairOutput {
   int first_;  // channel of this thread, of the task's
   int tiles_;  // that this warpgroup writes
   float2 scales_[Whole::kOwnTiles], bias_[Whole::kOwnTiles];
-  float row_scales_[2];
   float own_[4 * Whole::kOwnTiles] = {};
 };
 
@@ -437,7 +437,6 @@ __global__ void __launch_bounds__(Whole::kThreads, 1)
   if constexpr (Whole::kPair) {
     PairOutput<Whole> output(plan, shared, group);
     WaitForPrior();
-    output.LoadRowScales();
     SumWhole<Whole>(plan, shared, group, sums);
     // The other block's barriers are ready.
     WaitCluster();
@@ -446,7 +445,7 @@ __global__ void __launch_bounds__(Whole::kThreads, 1)
   } else {
     WaitForPrior();
     SumWhole<Whole>(plan, shared, group, sums);
-    // Scales lie ready.
+    // The channels' scales lie ready.
     __syncthreads();
     WriteGated<Whole>(plan, shared, group, sums);
   }

@@ -26,15 +26,16 @@ inline constexpr int32_t kMaxCodedWidth = 65536;
 // What row kernels lack for this width: "" where it is a multiple of 8 up to kMaxRowWidth.
 [[nodiscard]] std::string MissingRowWidth(int64_t width);
 
-// Where a row kernel writes: bf16 rows, or e4m3 rows with a scale each; a gated activation may
-// write both.
-// scale = amax / 448, code = e4m3(value * (448 / amax)); a row whose amax is below 1e-35 has codes
-// and scale 0. One infinity or not-a-number makes the row's scale not finite.
+// Where a row kernel writes: bf16 rows, or e4m3 rows with scales (row_codes.h); a gated activation
+// may write both. A scale is of a row or, of up to kCodeRows rows, of each kCodeGroup columns:
+// scale = amax / 448, code = e4m3(value * (448 / amax)); where amax is below 1e-35 codes and scale
+// are 0. One infinity or not-a-number makes the scale not finite.
 struct RowOutput {
-  __nv_bfloat16* y = nullptr;  // [rows, stride]
-  uint8_t* codes = nullptr;    // [rows, stride] e4m3
-  float* scales = nullptr;     // [rows]
-  int64_t stride = 0;          // elements, a multiple of 8; y and codes begin at 16 bytes
+  __nv_bfloat16* y = nullptr;     // [rows, stride]
+  uint8_t* codes = nullptr;       // [rows, stride] e4m3
+  float* scales = nullptr;        // [rows]
+  float* group_scales = nullptr;  // or this: CodeScales::kGroup
+  int64_t stride = 0;             // elements, a multiple of 8; y and codes begin at 16 bytes
 };
 
 // out[row] = x[x_rows[row]] / sqrt(mean(x^2) + epsilon) * weight, in float32.

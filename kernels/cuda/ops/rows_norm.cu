@@ -1,6 +1,4 @@
-// Kernels that need a whole row at once: norms, and rows to e4m3 with a scale each.
-#include <cuda_fp8.h>
-
+// Norms, and rows to e4m3, with a scale each or one for each 128 columns.
 #include <algorithm>
 #include <atomic>
 
@@ -9,13 +7,15 @@
 #include "kernels/cuda/ops/row_ring.cuh"
 #include "kernels/cuda/ops/rows.h"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/row_codes.cuh"
 
 namespace tessera::kernels::cuda {
 namespace {
 
 constexpr int kMaxThreads = 1024;
-constexpr float kSmallestAmax = 1e-35f;  // below this 448 / amax is no finite float
-constexpr float kLargestE4m3 = 448.0f;
+
+// What a kernel writes.
+enum class RowForm { kBf16, kRowCodes, kGroupCodes };
 
 // Sums and maxima over a block. Two buffers, so that a reduction needs one barrier: nobody writes
 // one before everybody has read it.
@@ -44,6 +44,7 @@ struct NormSource {
   const float* weight;
   float epsilon;
   int32_t width;
+  float part;  // 1 / width
   __device__ const float* Row(int row) const {
     return x + int64_t{x_rows != nullptr ? x_rows[row] : row} * width;
   }
@@ -85,21 +86,20 @@ __device__ __forceinline__ uint32_t Larger(uint32_t largest, float value) {
   return max(largest, __float_as_uint(value) & 0x7fffffffu);
 }
 
-__device__ __forceinline__ uint32_t PackE4m3(float4 v, float factor) {
-  const uint32_t low =
-      __nv_cvt_float2_to_fp8x2(make_float2(v.x * factor, v.y * factor), __NV_SATFINITE, __NV_E4M3);
-  const uint32_t high =
-      __nv_cvt_float2_to_fp8x2(make_float2(v.z * factor, v.w * factor), __NV_SATFINITE, __NV_E4M3);
-  return low | high << 16;
-}
-
-// The scale of a row, and what its values are multiplied with.
+// What the values of a row are multiplied with.
 __device__ __forceinline__ float ScaleRow(uint32_t largest, const RowOutput& out, int64_t row,
                                           BlockReducer& reduce) {
-  float amax = reduce(__uint_as_float(largest), WarpMagnitude);
-  if (amax < kSmallestAmax) amax = 0;
-  if (threadIdx.x == 0) out.scales[row] = amax / kLargestE4m3;
-  return amax == 0 ? 0.0f : kLargestE4m3 / amax;
+  const CodeScale scale(__float_as_uint(reduce(__uint_as_float(largest), WarpMagnitude)));
+  if (threadIdx.x == 0) out.scales[row] = scale.scale;
+  return scale.factor;
+}
+// The same of a group of columns, whose scale the lane with its first column, not -1, writes.
+__device__ __forceinline__ float ScaleGroup(uint32_t largest, const RowOutput& out, int64_t row,
+                                            int column) {
+  const CodeScale scale(largest);
+  if (column < 0) return scale.factor;
+  out.group_scales[int64_t{column / kCodeGroup} * kCodeRows + row] = scale.scale;
+  return scale.factor;
 }
 __device__ __forceinline__ uint32_t Largest(uint32_t largest, float4 v) {
   return Larger(Larger(Larger(Larger(largest, v.x), v.y), v.z), v.w);
@@ -108,11 +108,11 @@ __device__ __forceinline__ uint32_t Largest(uint32_t largest, float4 v) {
 // The first of a thread's `j`th run of four columns.
 __device__ __forceinline__ int UnitColumn(int j) { return 4 * (threadIdx.x + j * blockDim.x); }
 
-template <int kUnits, bool kToF8>
+template <int kUnits, RowForm kForm>
 __device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int width,
                                          const float4 (&v)[kUnits], BlockReducer& reduce) {
   float factor = 0;
-  if constexpr (kToF8) {
+  if constexpr (kForm == RowForm::kRowCodes) {
     uint32_t largest = 0;
 #pragma unroll
     for (int j = 0; j < kUnits; ++j) largest = Largest(largest, v[j]);
@@ -121,19 +121,24 @@ __device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int widt
 #pragma unroll
   for (int j = 0; j < kUnits; ++j) {
     const int column = UnitColumn(j);
+    if constexpr (kForm == RowForm::kGroupCodes) {
+      // A warp's run is a group.
+      const uint32_t largest = __reduce_max_sync(0xffffffffu, Largest(0, v[j]));
+      factor = ScaleGroup(largest, out, row, LaneId() == 0 && column < width ? column : -1);
+    }
     if (column >= width) continue;
     const int64_t at = row * out.stride + column;
-    if constexpr (kToF8) {
-      *reinterpret_cast<uint32_t*>(out.codes + at) = PackE4m3(v[j], factor);
-    } else {
+    if constexpr (kForm == RowForm::kBf16) {
       StoreBf16x4(out.y + at, v[j]);
+    } else {
+      *reinterpret_cast<uint32_t*>(out.codes + at) = PackE4m3(v[j], factor);
     }
   }
 }
 
 // Each thread holds kUnits runs of four columns of a row: `v` those of the row, weight(j) those of
 // the norm's weight.
-template <int kUnits, bool kToF8, typename Weight>
+template <int kUnits, RowForm kForm, typename Weight>
 __device__ __forceinline__ void NormRow(const NormSource& source, const RowOutput& out, int row,
                                         float4 (&v)[kUnits], Weight weight, BlockReducer& reduce) {
   float squares = 0;
@@ -141,15 +146,15 @@ __device__ __forceinline__ void NormRow(const NormSource& source, const RowOutpu
   for (int j = 0; j < kUnits; ++j) {
     squares += v[j].x * v[j].x + v[j].y * v[j].y + v[j].z * v[j].z + v[j].w * v[j].w;
   }
-  const float mean = reduce(squares, WarpSum) / static_cast<float>(source.width);
-  const float scale = 1.0f / sqrtf(mean + source.epsilon);
+  const float mean = reduce(squares, WarpSum) * source.part;
+  const float scale = rsqrtf(mean + source.epsilon);
 #pragma unroll
   for (int j = 0; j < kUnits; ++j) {
     const float4 w = weight(j);
     v[j] = make_float4(v[j].x * scale * w.x, v[j].y * scale * w.y, v[j].z * scale * w.z,
                        v[j].w * scale * w.w);
   }
-  StoreRow<kUnits, kToF8>(out, row, source.width, v, reduce);
+  StoreRow<kUnits, kForm>(out, row, source.width, v, reduce);
 }
 
 __device__ __forceinline__ float4 LoadUnit(const float* from, int j, int width) {
@@ -158,7 +163,7 @@ __device__ __forceinline__ float4 LoadUnit(const float* from, int j, int width) 
 }
 
 // A row a block.
-template <int kUnits, bool kToF8>
+template <int kUnits, RowForm kForm>
 __global__ void __launch_bounds__(kMaxThreads)
     NormKernel(const NormSource source, const RowOutput out) {
   __shared__ float buffers[2][32];
@@ -182,11 +187,11 @@ __global__ void __launch_bounds__(kMaxThreads)
       return LoadUnit(source.weight, j, source.width);
     }
   };
-  NormRow<kUnits, kToF8>(source, out, blockIdx.x, v, weight_of, reduce);
+  NormRow<kUnits, kForm>(source, out, blockIdx.x, v, weight_of, reduce);
 }
 
 // Many rows: blocks take them in turn, with the next ones on their way.
-template <int kUnits, bool kToF8>
+template <int kUnits, RowForm kForm>
 __global__ void __launch_bounds__(kMaxThreads)
     NormRowsKernel(const NormSource source, const RowOutput out, int rows) {
   __shared__ float buffers[2][32];
@@ -216,44 +221,36 @@ __global__ void __launch_bounds__(kMaxThreads)
                          __uint_as_float(bits.w));
     }
     ring.Next(row, ask);
-    NormRow<kUnits, kToF8>(
+    NormRow<kUnits, kForm>(
         source, out, row, v, [&](int j) { return weight[j]; }, reduce);
   }
 }
 
 // The shape of a block follows from the width alone, so that a row's sums have one order.
-template <int kUnits, bool kToF8>
+template <int kUnits, RowForm kForm>
 cudaError_t LaunchNormUnits(const RmsNormArgs& args, cudaStream_t stream) {
-  const NormSource source = {args.x, args.x_rows, args.weight, args.epsilon, args.width};
+  const NormSource source = {args.x,       args.x_rows, args.weight,
+                             args.epsilon, args.width,  1.0f / static_cast<float>(args.width)};
   const int units = (args.width / 4 + kUnits - 1) / kUnits;
   const int threads = (units + 31) / 32 * 32;
-  if constexpr (kUnits <= 2) {
+  if constexpr (kUnits <= 2 && kForm != RowForm::kGroupCodes) {
     static std::atomic<uint64_t> prepared{0};
-    const auto kernel = NormRowsKernel<kUnits, kToF8>;
+    const auto kernel = NormRowsKernel<kUnits, kForm>;
     const int blocks = RingBlocks(kernel, threads, kUnits, args.rows, prepared);
     if (blocks > 0) {
       return LaunchDependent(kernel, dim3(blocks), dim3(threads), RingBytes(threads, kUnits), 1,
                              stream, source, args.out, args.rows);
     }
   }
-  return LaunchDependent(NormKernel<kUnits, kToF8>, dim3(args.rows), dim3(threads), 0, 1, stream,
+  return LaunchDependent(NormKernel<kUnits, kForm>, dim3(args.rows), dim3(threads), 0, 1, stream,
                          source, args.out);
 }
-template <bool kToF8>
+template <RowForm kForm>
 cudaError_t LaunchNorm(const RmsNormArgs& args, cudaStream_t stream) {
-  if (args.width <= 2048) return LaunchNormUnits<1, kToF8>(args, stream);
-  if (args.width <= 8192) return LaunchNormUnits<2, kToF8>(args, stream);
-  if (args.width <= 16384) return LaunchNormUnits<4, kToF8>(args, stream);
-  return LaunchNormUnits<8, kToF8>(args, stream);
-}
-
-// The larger of two pairs of bf16, each by its bits without the sign.
-__device__ __forceinline__ uint32_t LargerPair(uint32_t largest, uint32_t pair) {
-  return __vmaxu2(largest, pair & 0x7fff7fffu);
-}
-__device__ __forceinline__ uint32_t PackE4m3(uint32_t low, uint32_t high, float factor) {
-  const float2 a = Bf16Pair(low), b = Bf16Pair(high);
-  return PackE4m3(make_float4(a.x, a.y, b.x, b.y), factor);
+  if (args.width <= 2048) return LaunchNormUnits<1, kForm>(args, stream);
+  if (args.width <= 8192) return LaunchNormUnits<2, kForm>(args, stream);
+  if (args.width <= 16384) return LaunchNormUnits<4, kForm>(args, stream);
+  return LaunchNormUnits<8, kForm>(args, stream);
 }
 
 // A row a block. A thread keeps kUnits runs of eight columns between the search for the row's
@@ -283,9 +280,9 @@ __global__ void __launch_bounds__(kMaxThreads, kUnits <= 2 ? 2 : 1)
   uint32_t pairs = 0;
 #pragma unroll
   for (int j = 0; j < kUnits; ++j) {
-    pairs = LargerPair(LargerPair(LargerPair(LargerPair(pairs, v[j].x), v[j].y), v[j].z), v[j].w);
+    pairs = LargerBits(LargerBits(LargerBits(LargerBits(pairs, v[j].x), v[j].y), v[j].z), v[j].w);
   }
-  const float factor = ScaleRow(max(pairs << 16, pairs & 0xffff0000u), out, row, reduce);
+  const float factor = ScaleRow(LargestOfPair(pairs), out, row, reduce);
   auto* codes = reinterpret_cast<uint2*>(out.codes + row * out.stride);
 #pragma unroll
   for (int j = 0; j < kUnits; ++j) {
@@ -300,9 +297,62 @@ cudaError_t LaunchToF8Units(const Source& source, const RowOutput& out, int rows
   return LaunchDependent(ToF8Kernel<Source, kUnits>, dim3(rows), dim3(threads), 0, 1, stream,
                          source, out, width);
 }
+
+// Of rows that become codes by groups: columns that a block takes at a time, eight a thread, so
+// that a group is half a warp's; and how many such runs of a block are on their way at once.
+constexpr int kGroupThreads = 256;
+constexpr int kGroupRun = 8 * kGroupThreads;
+constexpr int kGroupRuns = 4;
+
+// So few blocks that each finds room beside the product before.
+template <class Source>
+__global__ void __launch_bounds__(kGroupThreads)
+    ToGroupCodesKernel(const Source source, const RowOutput out, int rows, int width) {
+  LetNextStart();
+  const int row_runs = (width + kGroupRun - 1) / kGroupRun, runs = row_runs * rows;
+  const int column = 8 * static_cast<int>(threadIdx.x);
+  WaitForPrior();
+  for (int first = blockIdx.x; first < runs; first += kGroupRuns * gridDim.x) {
+    uint4 v[kGroupRuns];
+    int64_t row[kGroupRuns];
+    int at[kGroupRuns];  // the thread's first column; `width` or more: none
+#pragma unroll
+    for (int i = 0; i < kGroupRuns; ++i) {
+      const int run = first + i * static_cast<int>(gridDim.x);
+      row[i] = run / row_runs;
+      at[i] = run < runs ? run % row_runs * kGroupRun + column : width;
+      v[i] = at[i] < width ? source.Load(row[i], at[i]) : make_uint4(0, 0, 0, 0);
+    }
+#pragma unroll
+    for (int i = 0; i < kGroupRuns; ++i) {
+      if (first + i * static_cast<int>(gridDim.x) >= runs) break;
+      const bool inside = at[i] < width;
+      uint32_t pairs =
+          LargerBits(LargerBits(LargerBits(LargerBits(0, v[i].x), v[i].y), v[i].z), v[i].w);
+#pragma unroll
+      for (int offset = 1; offset < 16; offset *= 2) {
+        pairs = LargerBits(pairs, __shfl_xor_sync(0xffffffffu, pairs, offset));
+      }
+      const float factor =
+          ScaleGroup(LargestOfPair(pairs), out, row[i], inside && LaneId() % 16 == 0 ? at[i] : -1);
+      if (!inside) continue;
+      const int64_t to = row[i] * out.stride + at[i];
+      if (out.y != nullptr) *reinterpret_cast<uint4*>(out.y + to) = v[i];
+      *reinterpret_cast<uint2*>(out.codes + to) =
+          make_uint2(PackE4m3(v[i].x, v[i].y, factor), PackE4m3(v[i].z, v[i].w, factor));
+    }
+  }
+}
+
 template <class Source>
 cudaError_t LaunchToF8(const Source& source, const RowOutput& out, int rows, int width,
                        cudaStream_t stream) {
+  if (out.group_scales != nullptr) {
+    const int runs = (width + kGroupRun - 1) / kGroupRun * rows;
+    const int blocks = std::min(runs, CurrentDeviceFacts().multiprocessors);
+    return LaunchDependent(ToGroupCodesKernel<Source>, dim3(blocks), dim3(kGroupThreads), 0, 1,
+                           stream, source, out, rows, width);
+  }
   if (width <= 8192) return LaunchToF8Units<1>(source, out, rows, width, stream);
   if (width <= 16384) return LaunchToF8Units<2>(source, out, rows, width, stream);
   if (width <= 32768) return LaunchToF8Units<4>(source, out, rows, width, stream);
@@ -352,8 +402,9 @@ std::string MissingRowWidth(int64_t width) {
 }
 
 cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
-  return args.out.codes != nullptr ? LaunchNorm<true>(args, stream)
-                                   : LaunchNorm<false>(args, stream);
+  if (args.out.codes == nullptr) return LaunchNorm<RowForm::kBf16>(args, stream);
+  return args.out.group_scales != nullptr ? LaunchNorm<RowForm::kGroupCodes>(args, stream)
+                                          : LaunchNorm<RowForm::kRowCodes>(args, stream);
 }
 
 cudaError_t LaunchGatedActivation(const GatedActivationArgs& args, cudaStream_t stream) {

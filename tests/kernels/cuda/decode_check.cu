@@ -7,6 +7,7 @@
 #include "tests/kernels/cuda/decode_append_cases.cuh"
 #include "tests/kernels/cuda/decode_bench.cuh"
 #include "tests/kernels/cuda/decode_support.cuh"
+#include "tests/kernels/cuda/group_codes.cuh"
 #include "tests/kernels/cuda/rope_append_cases.cuh"
 
 namespace tessera::check {
@@ -77,6 +78,9 @@ class World {
   [[nodiscard]] int Group() const { return c_.q_heads / c_.kv_heads; }
   [[nodiscard]] double Scale() const {
     return c_.sharpness / std::sqrt(static_cast<double>(c_.head_dim));
+  }
+  [[nodiscard]] bool LeavesCodes() const {
+    return c_.head_dim == kCodeGroup && rows_total_ <= kCodeRows;
   }
   void FillCache();
   void MakeRows();
@@ -262,6 +266,7 @@ struct World::Device {
   DeviceBuffer<PageEntry> entries;
   DeviceBuffer<uint16_t> q, out;
   DeviceBuffer<std::byte> plan, workspace;
+  GroupCodesBuffers codes;  // of `out`, where it is left as codes, too
 };
 
 DecodeArgs World::Args(const Device& device, size_t partials) const {
@@ -284,6 +289,7 @@ DecodeArgs World::Args(const Device& device, size_t partials) const {
   args.ring = c_.ring;
   args.workspace = device.workspace.get();
   args.partials = partials;
+  if (LeavesCodes()) args.out_codes = device.codes.Get();
   return args;
 }
 
@@ -349,7 +355,8 @@ void World::Run(Report& report) {
                 DeviceBuffer<uint16_t>(q_.size()),
                 DeviceBuffer<std::byte>(plan.size()),
                 DeviceBuffer<std::byte>(DecodeWorkspaceBytes(partials, max_q_rows_, c_.q_heads,
-                                                             c_.kv_heads, c_.head_dim))};
+                                                             c_.kv_heads, c_.head_dim)),
+                GroupCodesBuffers(rows_total_, c_.q_heads * c_.head_dim)};
   PointRows(device, per_table);
   const DecodeArgs args = Args(device, partials);
   // The graph is captured over an empty plan and replayed with the real one.
@@ -368,6 +375,9 @@ void World::Run(Report& report) {
   CHECK_CUDA(LaunchDecode(args, nullptr));
   CHECK_CUDA(cudaDeviceSynchronize());
   const std::vector<uint16_t> first = device.out.Download();
+  const std::string codes = LeavesCodes() ? OtherCodes(device.out.get(), rows_total_,
+                                                       c_.q_heads * c_.head_dim, device.codes)
+                                          : "";
   device.out.Poison();
   graph.Run();
   const bool stable = first == device.out.Download() && device.out.CanaryIntact() &&
@@ -383,12 +393,12 @@ void World::Run(Report& report) {
     graph.Run();
     lists = device.out.Download() == first;
   }
-  report.Case(
-      contained && stable && alone && lists && distance.l2 <= kMaxL2 && distance.max <= kMaxError,
-      "%-28s l2 %.1e max %.1e  items %u partials %u%s%s%s%s", c_.name, distance.l2, distance.max,
-      built.items, built.partials, contained ? "" : "  NOT CONTAINED",
-      stable ? "" : "  NOT REPEATABLE", alone ? "" : "  DEPENDS ON BATCH",
-      lists ? "" : "  LISTS DIFFER");
+  report.Case(contained && stable && alone && lists && codes.empty() && distance.l2 <= kMaxL2 &&
+                  distance.max <= kMaxError,
+              "%-28s l2 %.1e max %.1e  items %u partials %u%s%s%s%s%s", c_.name, distance.l2,
+              distance.max, built.items, built.partials, contained ? "" : "  NOT CONTAINED",
+              stable ? "" : "  NOT REPEATABLE", alone ? "" : "  DEPENDS ON BATCH",
+              lists ? "" : "  LISTS DIFFER", codes.c_str());
 }
 
 const std::vector<Sequence> kLengths = {{1}, {63}, {64}, {65}, {1000}};

@@ -73,12 +73,14 @@ class SkinnyBench {
         residual_(size_t{64} * kWidth),
         gain_(kWidth),
         codes_(size_t{64} * kInner),
+        scales_(size_t{64} * (kInner / 128)),
         outputs_(size_t{64} * (kInner + kWidth + 2 * kKv)) {
     FillRandom<<<1024, 256>>>(reinterpret_cast<uint32_t*>(arena_.get()), arena_.size() / 4);
     FillRandom<<<1024, 256>>>(reinterpret_cast<uint32_t*>(activations_.get()),
                               activations_.size() / 2);
     CHECK_CUDA(cudaMemset(residual_.get(), 0x3d, residual_.size() * 4));
     CHECK_CUDA(cudaMemset(gain_.get(), 0x3d, gain_.size() * 4));
+    CHECK_CUDA(cudaMemset(scales_.get(), 0x3d, scales_.size() * 4));
     FillRandom<<<1024, 256>>>(reinterpret_cast<uint32_t*>(codes_.get()), codes_.size() / 4);
     CHECK_CUDA(cudaDeviceSynchronize());
     copy_ = CopyBandwidth();
@@ -112,7 +114,6 @@ class SkinnyBench {
     if (coded) {
       args.x = nullptr;
       args.x_codes = codes_.get();
-      args.x_scales = gain_.get();
     }
     const std::byte* at = reinterpret_cast<const std::byte*>(arena_.get()) + offset;
     __nv_bfloat16* y = reinterpret_cast<__nv_bfloat16*>(outputs_.get());
@@ -137,6 +138,7 @@ class SkinnyBench {
       args.epilogue = SkinnyEpilogue::kResidual;
     }
     args.place = kind == kOut || kind == kDown ? SkinnyPlace::kAlone : SkinnyPlace::kBeside;
+    if (coded) (SkinnyKeepsRows(args) ? args.x_group_scales : args.x_scales) = scales_.get();
     if (in_step) PlaceInStep(kind, &args);
     CHECK_CUDA(LaunchSkinny(args, stream));
   }
@@ -189,6 +191,7 @@ class SkinnyBench {
   DeviceBuffer<uint16_t> activations_;
   DeviceBuffer<float> residual_, gain_;
   DeviceBuffer<uint8_t> codes_;
+  DeviceBuffer<float> scales_;
   DeviceBuffer<uint16_t> outputs_;
   double copy_ = 0;
 };

@@ -122,13 +122,9 @@ class CaseRun {
         if ((codes[i] & 0x7f) == 0x7f) codes[i] ^= 1;
         input_[i] = E4m3ToFloat(codes[i]);
       }
-      std::vector<float> scales;
-      for (int i = 0; i < case_.rows; ++i) scales.push_back(0.01f + 0.02f * rng_.Uniform());
-      factors_.assign(scales.begin(), scales.end());
       codes_ = std::make_unique<DeviceBuffer<uint8_t>>(codes);
-      scales_ = std::make_unique<DeviceBuffer<float>>(scales);
       args_.x_codes = codes_->get();
-      args_.x_scales = scales_->get();
+      MakeScales();
       return;
     }
     if (!case_.norm) {
@@ -162,6 +158,26 @@ class CaseRun {
     args_.residual = residual_->get();
     args_.norm_weight = gain_->get();
     args_.x_rows = x_rows_->get();
+  }
+
+  // Of the rows' codes: a row's, or of each group of its columns.
+  void MakeScales() {
+    factors_.assign(case_.rows, 1);
+    const int groups = case_.keeps ? (case_.in + kCodeGroup - 1) / kCodeGroup : 1;
+    std::vector<float> scales(size_t(groups) * kCodeRows, NAN);
+    for (int row = 0; row < case_.rows; ++row) {
+      for (int group = 0; group < groups; ++group) {
+        const float scale = 0.01f + 0.02f * rng_.Uniform();
+        scales[size_t(group) * kCodeRows + row] = scale;
+        if (!case_.keeps) factors_[row] = scale;
+      }
+      if (!case_.keeps) continue;
+      for (int k = 0; k < case_.in; ++k) {
+        input_[size_t(row) * case_.in + k] *= scales[size_t(k / kCodeGroup) * kCodeRows + row];
+      }
+    }
+    scales_ = std::make_unique<DeviceBuffer<float>>(scales);
+    (case_.keeps ? args_.x_group_scales : args_.x_scales) = scales_->get();
   }
 
   void MakeTask(int index) {
@@ -337,7 +353,7 @@ void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, int out, std:
   // As codes none is not a number.
   for (uint16_t& b : bits) b = coded ? rng.Next() >> 48 & 0xbfbf : ToBf16(rng.Normal());
   DeviceBuffer<uint16_t> x(bits);
-  DeviceBuffer<float> scales(std::vector<float>(64, 0.5f));
+  DeviceBuffer<float> scales(std::vector<float>(64 * kIn / kCodeGroup, 0.5f));
   DeviceBuffer<float> y(size_t{64} * out);
   const auto run = [&](int first, int rows) {
     SkinnyArgs args;
@@ -346,7 +362,6 @@ void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, int out, std:
     args.rows = rows;
     if (coded) {
       args.x_codes = reinterpret_cast<const uint8_t*>(x.get()) + int64_t{first} * kIn;
-      args.x_scales = scales.get() + first;
     } else {
       args.x = reinterpret_cast<const __nv_bfloat16*>(x.get()) + int64_t{first} * kIn;
     }
@@ -358,6 +373,7 @@ void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, int out, std:
     args.tasks[0].y = y.get();
     args.tasks[0].y_stride = out;
     args.tasks[0].out = out;
+    if (coded) (SkinnyKeepsRows(args) ? args.x_group_scales : args.x_scales) = scales.get();
     CHECK_CUDA(LaunchSkinny(args, nullptr));
     CHECK_CUDA(cudaDeviceSynchronize());
     std::vector<float> all = y.Download();

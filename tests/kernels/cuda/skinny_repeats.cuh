@@ -49,14 +49,13 @@ inline void CheckRepeats(kernels::DType dtype, kernels::cuda::SkinnyMethod metho
   FillRandom<<<1024, 256>>>(weight.get(), weight.size());
   // As e4m3 none of these bytes is not a number.
   KeepBits<<<1024, 256>>>(weight.get(), weight.size(), 0xbfbfbfbfu);
-  DeviceBuffer<float> scales(std::vector<float>(64, 0.5f));
+  DeviceBuffer<float> scales(std::vector<float>(64 * kMostIn / 128, 0.5f));
   SkinnyArgs every{.dtype = dtype, .epilogue = SkinnyEpilogue::kStoreFloat, .method = method};
   every.task_count = 1;
   every.workspace = workspace;
   if (coded) {
     KeepBits<<<1024, 256>>>(x.get(), x.size(), 0xbfbfbfbfu);
     every.x_codes = reinterpret_cast<const uint8_t*>(x.get());
-    every.x_scales = scales.get();
   } else {
     every.x = reinterpret_cast<const __nv_bfloat16*>(x.get());
   }
@@ -74,6 +73,9 @@ inline void CheckRepeats(kernels::DType dtype, kernels::cuda::SkinnyMethod metho
         args.tasks[0].y = y.get() + i * count;
         args.tasks[0].y_stride = out;
         args.tasks[0].out = out;
+        if (coded) {
+          (SkinnyKeepsRows(args) ? args.x_group_scales : args.x_scales) = scales.get();
+        }
         CHECK_CUDA(LaunchSkinny(args, stream));
       }
     });

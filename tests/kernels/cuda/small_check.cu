@@ -11,6 +11,7 @@
 #include "kernels/cuda/ops/synthetic.h"
 #include "kernels/synthetic_tensor.h"
 #include "tests/kernels/cuda/check_util.cuh"
+#include "tests/kernels/cuda/group_codes.cuh"
 #include "tests/kernels/cuda/weight_reference.cuh"
 
 namespace tessera::check {
@@ -41,31 +42,42 @@ bool Near(double got, double want, double relative, double absolute) {
   return std::abs(got - want) <= relative * std::abs(want) + absolute;
 }
 
+enum class RowForm { kBf16, kRowCodes, kGroupCodes };
+const char* NameOf(RowForm form) {
+  constexpr const char* kNames[] = {"", " e4m3", " e4m3 by groups"};
+  return kNames[static_cast<int>(form)];
+}
+
 struct RowsOut {
   int rows, width;
   int64_t stride;
-  bool f8;
+  RowForm form;
   DeviceBuffer<uint16_t> y;
   DeviceBuffer<uint8_t> codes;
   DeviceBuffer<float> scales;
-  RowsOut(int r, int w, bool to_f8)
+  RowsOut(int r, int w, RowForm f)
       : rows(r),
         width(w),
         stride(w + 16),
-        f8(to_f8),
-        y(to_f8 ? 1 : r * stride),
-        codes(to_f8 ? r * stride : 1),
-        scales(r) {}
+        form(f),
+        y(f == RowForm::kBf16 ? r * stride : 1),
+        codes(f == RowForm::kBf16 ? 1 : r * stride),
+        scales(f == RowForm::kGroupCodes ? size_t{kCodeRows} * (w / kCodeGroup + 1) : r) {}
   RowOutput Output() {
     RowOutput out;
     out.stride = stride;
-    if (f8) {
-      out.codes = codes.get();
-      out.scales = scales.get();
-    } else {
+    if (form == RowForm::kBf16) {
       out.y = reinterpret_cast<__nv_bfloat16*>(y.get());
+      return out;
     }
+    out.codes = codes.get();
+    (form == RowForm::kRowCodes ? out.scales : out.group_scales) = scales.get();
     return out;
+  }
+  // Columns that share a scale, and where that lies.
+  int group() const { return form == RowForm::kGroupCodes ? kCodeGroup : width; }
+  size_t ScaleAt(int row, int column) const {
+    return form == RowForm::kGroupCodes ? size_t{kCodeRows} * (column / kCodeGroup) + row : row;
   }
   void Poison() { y.Poison(), codes.Poison(), scales.Poison(); }
   // bf16: half a unit in the last place and the float32 sums; e4m3: half a step.
@@ -75,15 +87,22 @@ struct RowsOut {
     const auto code = codes.Download();
     const auto scale = scales.Download();
     for (int r = 0; r < rows && passed; ++r) {
+      const double* const row = &want[size_t(r) * width];
       double amax = 0;
-      for (int c = 0; c < width; ++c) amax = std::max(amax, std::abs(want[size_t(r) * width + c]));
-      if (f8 && !Near(scale[r], amax / 448, 2e-5, 0)) passed = false;
       for (int c = 0; c < width && passed; ++c) {
-        const double w = want[size_t(r) * width + c];
-        if (f8) {
+        if (c % group() == 0) {
+          amax = 0;
+          for (int i = c; i < std::min(width, c + group()); ++i) {
+            amax = std::max(amax, std::abs(row[i]));
+          }
+        }
+        const double w = row[c];
+        if (form != RowForm::kBf16) {
+          const float s = scale[ScaleAt(r, c)];
           __nv_fp8_e4m3 e;
           e.__x = code[r * stride + c];
-          passed = Near(double(float(e)) * scale[r], w, 0.0626, scale[r] * 0.00105);
+          passed =
+              Near(s, amax / 448, 2e-5, 0) && Near(double(float(e)) * s, w, 0.0626, s * 0.00105);
         } else {
           passed = Near(BitsToFloat(y.size() > 1 ? bf16[r * stride + c] : 0), w, 0.0040, 1e-7);
         }
@@ -100,7 +119,8 @@ void CheckNorm(Report& report) {
                            {1500, 1024}, {3300, 1000}, {1700, 4104}};
   for (const auto& shape : shapes) {
     const int rows = shape[0], width = shape[1];
-    for (const bool f8 : {false, true}) {
+    for (const RowForm form : {RowForm::kBf16, RowForm::kRowCodes, RowForm::kGroupCodes}) {
+      if (form == RowForm::kGroupCodes && rows > kCodeRows) continue;
       std::vector<float> x(size_t(rows + 2) * width), weight(width);
       for (float& v : x) v = 3 * rng.Normal();
       for (float& v : weight) v = rng.Normal();
@@ -116,11 +136,10 @@ void CheckNorm(Report& report) {
       }
       const DeviceBuffer<float> dx(x), dw(weight);
       const DeviceBuffer<int32_t> dr(x_rows);
-      RowsOut out(rows, width, f8);
+      RowsOut out(rows, width, form);
       const RmsNormArgs args = {dx.get(), dr.get(), dw.get(), 1e-5f, rows, width, out.Output()};
       Twice(
-          report,
-          "rms_norm " + std::to_string(rows) + " x " + std::to_string(width) + (f8 ? " e4m3" : ""),
+          report, "rms_norm " + std::to_string(rows) + " x " + std::to_string(width) + NameOf(form),
           [&] { out.Poison(); }, [&](cudaStream_t s) { CHECK_CUDA(LaunchRmsNorm(args, s)); },
           [&] { return out.Matches(want); });
     }
@@ -150,7 +169,7 @@ void CheckGated(Report& report) {
         }
       }
       const DeviceBuffer<uint16_t> dg(gate), du(up);
-      RowsOut out(rows, width, false);
+      RowsOut out(rows, width, RowForm::kBf16);
       const GatedActivationArgs args = {reinterpret_cast<const __nv_bfloat16*>(dg.get()),
                                         reinterpret_cast<const __nv_bfloat16*>(du.get()),
                                         gs,
@@ -204,7 +223,8 @@ void CheckGatedCodes(Report& report) {
            {.codes = want_codes.get(), .scales = want_scales.get(), .stride = width}},
           nullptr));
       args.gate = bf16(in_place);
-      args.out = {bf16(in_place), codes.get(), scales.get(), width};
+      args.out = {
+          .y = bf16(in_place), .codes = codes.get(), .scales = scales.get(), .stride = width};
       Twice(
           report,
           std::string(kind == ActivationKind::kSilu ? "silu " : "gelu_tanh ") +
@@ -218,11 +238,25 @@ void CheckGatedCodes(Report& report) {
                    codes.Download() == want_codes.Download() &&
                    std::memcmp(got.data(), want.data(), rows * sizeof(float)) == 0;
           });
+      if (rows > kCodeRows) continue;
+      GroupCodesBuffers groups(rows, width);
+      args.out = {.y = bf16(in_place),
+                  .codes = groups.codes.get(),
+                  .group_scales = groups.scales.get(),
+                  .stride = width};
+      Twice(
+          report, "the same by groups",
+          [&] { groups.codes.Poison(), groups.scales.Poison(), in_place.Upload(gate); },
+          [&](cudaStream_t s) { CHECK_CUDA(LaunchGatedActivation(args, s)); },
+          [&] {
+            return in_place.Download() == y.Download() &&
+                   OtherCodes(in_place.get(), rows, width, groups).empty();
+          });
     }
   }
 }
 
-void CheckQuantize(Report& report, int rows, int width, Rng& rng) {
+void CheckQuantize(Report& report, int rows, int width, RowForm form, Rng& rng) {
   std::vector<uint16_t> x(size_t(rows) * width);
   std::vector<double> want(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
@@ -230,12 +264,13 @@ void CheckQuantize(Report& report, int rows, int width, Rng& rng) {
     want[i] = BitsToFloat(x[i]);
   }
   const DeviceBuffer<uint16_t> dx(x);
-  RowsOut out(rows, width, true);
+  RowsOut out(rows, width, form);
+  const std::string name = "quantize" + std::string(NameOf(form)) + " " + std::to_string(width);
   const QuantizeF8Args args = {reinterpret_cast<const __nv_bfloat16*>(dx.get()), width, rows, width,
                                out.Output()};
   Twice(
-      report, "quantize e4m3 " + std::to_string(width) + ", one row of zeros",
-      [&] { out.Poison(); }, [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(args, s)); },
+      report, name + ", one row of zeros", [&] { out.Poison(); },
+      [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(args, s)); },
       [&] { return out.Matches(want) && out.scales.Download()[5] == 0; });
   x[3] = 0x7fc0;
   x[width] = 0x7f80;
@@ -243,9 +278,8 @@ void CheckQuantize(Report& report, int rows, int width, Rng& rng) {
   QuantizeF8Args bad_args = args;
   bad_args.x = reinterpret_cast<const __nv_bfloat16*>(bad.get());
   Twice(
-      report,
-      "quantize e4m3 " + std::to_string(width) + ", a NaN and an infinity show in rows' scales",
-      [&] { out.Poison(); }, [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(bad_args, s)); },
+      report, name + ", a NaN and an infinity show in rows' scales", [&] { out.Poison(); },
+      [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(bad_args, s)); },
       [&] {
         const auto scales = out.scales.Download();
         return std::isnan(scales[0]) && std::isinf(scales[1]) && std::isfinite(scales[2]);
@@ -254,8 +288,11 @@ void CheckQuantize(Report& report, int rows, int width, Rng& rng) {
 
 void CheckConversions(Report& report) {
   Rng rng(3);
-  for (const int width : {4104, 65536}) CheckQuantize(report, 37, width, rng);
-  CheckQuantize(report, 3300, 4104, rng);
+  for (const int width : {4104, 65536}) {
+    CheckQuantize(report, 37, width, RowForm::kRowCodes, rng);
+    CheckQuantize(report, 37, width, RowForm::kGroupCodes, rng);
+  }
+  CheckQuantize(report, 3300, 4104, RowForm::kRowCodes, rng);
   std::vector<float> f(8 * 12345);
   for (float& v : f) v = rng.Normal();
   const DeviceBuffer<float> df(f);

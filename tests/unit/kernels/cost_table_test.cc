@@ -48,7 +48,7 @@ CostTable SomeTable() {
 }
 
 constexpr absl::string_view kHead =
-    "tessera product costs 11\ndevice NVIDIA H200\ncapability 9.0\ndriver 13000\ncublaslt 130100\n";
+    "tessera product costs 12\ndevice NVIDIA H200\ncapability 9.0\ndriver 13000\ncublaslt 130100\n";
 
 StatusOr<CostTable> ParseLine(absl::string_view line) {
   return CostTable::Parse(absl::StrCat(kHead, line, "\nend\n"), kKey);
