@@ -61,16 +61,7 @@ Status CudaContext::Allocate(const Backend::ContextNeeds& needs) {
                        "sampler's workspace"));
   TESSERA_ASSIGN_OR_RETURN(gemm_workspace_,
                            memory_.Allocate(kGemmWorkspaceBytes, "products' workspace"));
-  // Trials of products have a few rows more than a small step may have.
-  const auto trial_rows = std::lower_bound(CostTable::kRows.begin(), CostTable::kRows.end(),
-                                           static_cast<int64_t>(needs.max_rows));
-  const uint64_t rows = trial_rows == CostTable::kRows.end() ? needs.max_rows : *trial_rows;
-  TESSERA_ASSIGN_OR_RETURN(row_codes_, memory_.Allocate(rows * needs.max_width, "e4m3 rows"));
-  TESSERA_ASSIGN_OR_RETURN(row_scales_, memory_.Allocate(rows * 4, "e4m3 rows"));
-  const uint64_t group_scales = (needs.max_width / kCodeGroup + 1) * kCodeRows * sizeof(float);
-  TESSERA_ASSIGN_OR_RETURN(group_scales_, memory_.Allocate(group_scales, "e4m3 rows"));
-  TESSERA_ASSIGN_OR_RETURN(left_codes_, memory_.Allocate(kCodeRows * needs.max_width, "e4m3 rows"));
-  TESSERA_ASSIGN_OR_RETURN(left_scales_, memory_.Allocate(group_scales, "e4m3 rows"));
+  TESSERA_RETURN_IF_ERROR(AllocateCodes(needs));
   TESSERA_ASSIGN_OR_RETURN(gemm_, MakeGemm(GemmNumerics::kFast));
   std::vector<ProductGroup> groups;
   for (const LinearGroup& product : needs.products) groups.push_back(GroupOf(product));
@@ -122,6 +113,21 @@ void CudaContext::SetNumerics(Numerics numerics) {
 }
 
 // One workspace for all shapes: a launch at a time uses it.
+Status CudaContext::AllocateCodes(const Backend::ContextNeeds& needs) {
+  // Trials of products have a few rows more than a small step may have.
+  const auto trial_rows = std::lower_bound(CostTable::kRows.begin(), CostTable::kRows.end(),
+                                           static_cast<int64_t>(needs.max_rows));
+  const uint64_t rows = trial_rows == CostTable::kRows.end() ? needs.max_rows : *trial_rows;
+  TESSERA_ASSIGN_OR_RETURN(row_codes_, memory_.Allocate(rows * needs.max_width, "rows as codes"));
+  TESSERA_ASSIGN_OR_RETURN(row_scales_, memory_.Allocate(rows * 4, "rows as codes"));
+  const uint64_t group_scales = (needs.max_width / kCodeGroup + 1) * kCodeRows * sizeof(float);
+  TESSERA_ASSIGN_OR_RETURN(group_scales_, memory_.Allocate(group_scales, "rows as codes"));
+  TESSERA_ASSIGN_OR_RETURN(left_codes_,
+                           memory_.Allocate(kCodeRows * needs.max_width, "rows as codes"));
+  TESSERA_ASSIGN_OR_RETURN(left_scales_, memory_.Allocate(group_scales, "rows as codes"));
+  return absl::OkStatus();
+}
+
 Status CudaContext::AllocateAttention(const Backend::ContextNeeds& needs) {
   for (const AttentionShape& shape : needs.attention) {
     decode_partials_ =

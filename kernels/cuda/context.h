@@ -55,7 +55,7 @@ struct ActivationRows {
 // Rows whose codes the context holds.
 struct CodedRows {
   ActivationRows rows;
-  CodeScales scales = CodeScales::kRow;
+  CodeKind kind = CodeKind::kE4m3Rows;
 
   bool operator==(const CodedRows&) const = default;
 };
@@ -108,20 +108,14 @@ class CudaContext final : public ExecContext {
     return numerics_ == Numerics::kFast ? *gemm_ : *invariant_gemm_;
   }
   [[nodiscard]] const CostTable& costs() const { return costs_.table; }
-  // Rows on the e4m3 grid, for the products of many rows: codes [rows, width], scales [rows].
-  [[nodiscard]] uint8_t* row_codes() const {
-    return reinterpret_cast<uint8_t*>(row_codes_->data());
+  // Where products make codes of the rows that they read.
+  [[nodiscard]] RowCodes read_codes(CodeKind kind) const {
+    const Buffer& scales = kind == CodeKind::kE4m3Rows ? *row_scales_ : *group_scales_;
+    return CodesIn(*row_codes_, scales, kind);
   }
-  [[nodiscard]] float* row_scales() const { return reinterpret_cast<float*>(row_scales_->data()); }
-  // The same codes with scales of groups.
-  [[nodiscard]] GroupCodes group_codes() const {
-    return {row_codes(), reinterpret_cast<float*>(group_scales_->data())};
-  }
-  // Where kernels that read such codes, or none, leave those of what they write: with scales of
-  // groups. Codes with a scale a row lie where products make them.
-  [[nodiscard]] GroupCodes left_codes() const {
-    return {reinterpret_cast<uint8_t*>(left_codes_->data()),
-            reinterpret_cast<float*>(left_scales_->data())};
+  // Where kernels that may read such themselves leave codes by groups of what they write.
+  [[nodiscard]] RowCodes left_codes(CodeKind kind) const {
+    return CodesIn(*left_codes_, *left_scales_, kind);
   }
   // A kernel that left codes of what it wrote says so; the next product, whichever it is, takes the
   // note away: it is good for that one alone, as later ones may follow other writers of the rows or
@@ -150,6 +144,10 @@ class CudaContext final : public ExecContext {
   void DropRecorded() override;
 
  private:
+  static RowCodes CodesIn(const Buffer& codes, const Buffer& scales, CodeKind kind) {
+    return {reinterpret_cast<uint8_t*>(codes.data()), reinterpret_cast<float*>(scales.data()),
+            kind};
+  }
   static constexpr size_t kMarks = 8;
   struct MarkEvents {
     cudaEvent_t begin = nullptr;  // before the step's first copy
@@ -173,6 +171,7 @@ class CudaContext final : public ExecContext {
               ThreadPool& pool)
       : ExecContext(pool, 0), device_(device), memory_(memory), costs_(costs) {}
   Status Allocate(const Backend::ContextNeeds& needs);
+  Status AllocateCodes(const Backend::ContextNeeds& needs);
   Status AllocateAttention(const Backend::ContextNeeds& needs);
   [[nodiscard]] StatusOr<std::unique_ptr<GemmEngine>> MakeGemm(GemmNumerics numerics) const;
   // Products that keep a row's bits, for all that occur.

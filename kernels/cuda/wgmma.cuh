@@ -61,6 +61,11 @@ __device__ __forceinline__ void WgmmaPin(float (&registers)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(registers[i])::"memory");
 }
 template <int kCount>
+__device__ __forceinline__ void WgmmaPin(int (&registers)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(registers[i])::"memory");
+}
+template <int kCount>
 __device__ __forceinline__ void WgmmaPin(uint32_t (&registers)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(registers[i])::"memory");
@@ -204,6 +209,45 @@ TESSERA_WGMMA(112, TESSERA_REGS56, TESSERA_OUTPUTS56, 56, 57, 58, 59, 60, 61, 62
 TESSERA_WGMMA(128, TESSERA_REGS64, TESSERA_OUTPUTS64, 64, 65, 66, 67, 68, 69, 70)
 TESSERA_WGMMA(192, TESSERA_REGS96, TESSERA_OUTPUTS96, 96, 97, 98, 99, 100, 101, 102)
 TESSERA_WGMMA(256, TESSERA_REGS128, TESSERA_OUTPUTS128, 128, 129, 130, 131, 132, 133, 134)
+
+// WgmmaS8<N>::Registers(d, a, b, accumulate): signed bytes, a step of 32 in k, d [64 x N] int32. a
+// is the fragment of mma.m16n8k32.
+template <int kN>
+struct WgmmaS8;
+#define TESSERA_INT4(d, i) "+r"(d[i]), "+r"(d[i + 1]), "+r"(d[i + 2]), "+r"(d[i + 3])
+#define TESSERA_INT8(d, i) TESSERA_INT4(d, i), TESSERA_INT4(d, i + 4)
+#define TESSERA_INT16(d, i) TESSERA_INT8(d, i), TESSERA_INT8(d, i + 8)
+#define TESSERA_INT32(d, i) TESSERA_INT16(d, i), TESSERA_INT16(d, i + 16)
+#define TESSERA_INTS4 TESSERA_INT4(d, 0)
+#define TESSERA_INTS8 TESSERA_INT8(d, 0)
+#define TESSERA_INTS16 TESSERA_INT16(d, 0)
+#define TESSERA_INTS32 TESSERA_INT32(d, 0)
+#define TESSERA_WGMMA_S8(n, registers, outputs, i0, i1, i2, i3, i4, i5)                       \
+  template <>                                                                                 \
+  struct WgmmaS8<n> {                                                                         \
+    static __device__ __forceinline__ void Registers(int (&d)[n / 2], const uint32_t (&a)[4], \
+                                                     uint64_t b, bool accumulate) {           \
+      asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" #i5                                   \
+                   ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n "k32.s32.s8.s8 {" registers   \
+                   "}, {%" #i0 ", %" #i1 ", %" #i2 ", %" #i3 "}, %" #i4 ", p;\n}"             \
+                   : outputs                                                                  \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int{accumulate}) \
+                   : "memory");                                                               \
+    }                                                                                         \
+  };
+TESSERA_WGMMA_S8(8, TESSERA_REGS4, TESSERA_INTS4, 4, 5, 6, 7, 8, 9)
+TESSERA_WGMMA_S8(16, TESSERA_REGS8, TESSERA_INTS8, 8, 9, 10, 11, 12, 13)
+TESSERA_WGMMA_S8(32, TESSERA_REGS16, TESSERA_INTS16, 16, 17, 18, 19, 20, 21)
+TESSERA_WGMMA_S8(64, TESSERA_REGS32, TESSERA_INTS32, 32, 33, 34, 35, 36, 37)
+#undef TESSERA_INT4
+#undef TESSERA_INT8
+#undef TESSERA_INT16
+#undef TESSERA_INT32
+#undef TESSERA_INTS4
+#undef TESSERA_INTS8
+#undef TESSERA_INTS16
+#undef TESSERA_INTS32
+#undef TESSERA_WGMMA_S8
 #undef TESSERA_OUT4
 #undef TESSERA_OUT16
 #undef TESSERA_OUT64

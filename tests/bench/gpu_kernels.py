@@ -75,7 +75,7 @@ def skinny_products(_arguments):
     theirs = peers("products")
     for line in gpu.run(gpu.BUNDLE / "gpu" / "skinny_check", "--bench").splitlines():
         # Of e4m3 weights the way that rows go where weights divide evenly, as these do.
-        found = re.match(r"(bf16|fp8 channel, coded|int4 128)\s+(\d+)\s+(.*)", line)
+        found = re.match(r"(bf16|fp8 channel, coded|int4 128, coded)\s+(\d+)\s+(.*)", line)
         if not found:
             continue
         dtype, rows = found.group(1).split()[0], int(found.group(2))

@@ -56,7 +56,7 @@ struct DecodeArgs {
   const __nv_bfloat16* q = nullptr;  // [rows, q_heads, head_dim], rows q_stride elements apart
   int64_t q_stride = 0;              // a multiple of 8
   __nv_bfloat16* out = nullptr;      // [rows, q_heads, head_dim]
-  GroupCodes out_codes;              // of `out`, too, where DecodeLeavesCodes: up to kCodeRows rows
+  RowCodes out_codes;                // of `out`, too, where DecodeLeavesCodes: up to kCodeRows rows
   const std::byte* arena = nullptr;  // pages as kv_layout.h says
   uint32_t table = 0;
   int32_t q_heads = 0;

@@ -13,7 +13,7 @@ struct DecodeKernelArgs {
   const DecodeItem* items;
   const __nv_bfloat16* q;
   __nv_bfloat16* out;
-  GroupCodes out_codes;
+  RowCodes out_codes;
   const unsigned char* arena;
   float2* statistics;     // [partials, partial_columns]: maximum, sum
   float* partial_values;  // [partials, partial_columns, head_dim]

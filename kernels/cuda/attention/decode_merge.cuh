@@ -77,10 +77,10 @@ class Result {
   }
   // `largest`: of the head.
   __device__ __forceinline__ void WriteCodes(const DecodeKernelArgs& args, uint32_t largest) const {
-    const CodeScale scale(largest);
-    *reinterpret_cast<uint32_t*>(args.out_codes.codes + at_) =
-        PackE4m3(bits_.x, bits_.y, scale.factor);
-    if (at_ % Shape::kHeadDim == 0) args.out_codes.scales[head_ * kCodeRows + row_] = scale.scale;
+    const CodeScale scale(args.out_codes.kind, largest);
+    const auto dim = static_cast<int>(at_ % Shape::kHeadDim);
+    StoreCodes(args.out_codes.kind, args.out_codes.codes + (at_ - dim), dim, bits_, scale.factor);
+    if (dim == 0) args.out_codes.scales[head_ * kCodeRows + row_] = scale.scale;
   }
 
  private:

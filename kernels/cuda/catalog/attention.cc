@@ -60,9 +60,11 @@ void LeaveCodes(CudaContext& cuda, const AttentionOp::Params& p, DecodeArgs& dec
   if (p.reader == nullptr || p.append == nullptr || !DecodeLeavesCodes(decode)) return;
   const int32_t rows = p.append->rows;
   const ProductGroup reader = GroupOf(*p.reader);
-  if (rows > kCodeRows || CodesWanted(cuda, reader, rows) != CodeScales::kGroup) return;
-  decode.out_codes = cuda.left_codes();
-  cuda.LeaveCodesOf({{p.out, rows, reader.in}, CodeScales::kGroup});
+  if (rows > kCodeRows) return;
+  const std::optional<CodeKind> kind = CodesWanted(cuda, reader, rows);
+  if (!kind.has_value() || *kind == CodeKind::kE4m3Rows) return;
+  decode.out_codes = cuda.left_codes(*kind);
+  cuda.LeaveCodesOf({{p.out, rows, reader.in}, *kind});
 }
 
 void Run(ExecContext& context, const AttentionOp::Params& p) {

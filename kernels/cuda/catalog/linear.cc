@@ -49,16 +49,16 @@ bool GoesToLibrary(CudaContext& cuda, const ProductGroup& group, int32_t rows) {
          cuda.costs().Choose(group, rows) == ProductWay::kGemm;
 }
 
-// As what few rows of a launch whose weights are streamed enter. As codes, which the library would
-// multiply, too, both operands come to the tensor cores as they lie; that makes up for what codes
-// cost, a kernel, where rows of weights stay in one place or rows are several.
-std::optional<CodeScales> CodesStreamed(CudaContext& cuda, const SkinnyArgs& args) {
-  if (args.method != SkinnyMethod::kByRows ||
-      !cuda.gemm().ReadsCodes(args.dtype, args.tasks[0].out, args.in)) {
-    return std::nullopt;
-  }
-  if (SkinnyKeepsRows(args)) return CodeScales::kGroup;
-  return args.rows >= kCodedAnyway ? std::optional(CodeScales::kRow) : std::nullopt;
+// As what few rows of a launch whose weights are streamed enter. As codes of e4m3, which the
+// library would multiply, too, both operands come to the tensor cores as they lie; that makes up
+// for what codes cost, a kernel, where rows of weights stay in one place or rows are several.
+std::optional<CodeKind> CodesStreamed(CudaContext& cuda, const SkinnyArgs& args) {
+  if (args.method != SkinnyMethod::kByRows) return std::nullopt;
+  const std::optional<CodeKind> kept = SkinnyKeepsCodes(args);
+  if (args.dtype != DType::kF8Channel) return kept;
+  if (!cuda.gemm().ReadsCodes(args.dtype, args.tasks[0].out, args.in)) return std::nullopt;
+  if (kept.has_value()) return kept;
+  return args.rows >= kCodedAnyway ? std::optional(CodeKind::kE4m3Rows) : std::nullopt;
 }
 
 // One launch over some rows of tasks that have the same rows, as its kernels see it: rows begin at
@@ -78,10 +78,10 @@ class Product {
   }
   void RunTrial(const TrialLaunch& launch) {
     if (launch.coded) {
-      const bool groups =
-          *launch.way == ProductWay::kSkinny &&
-          CodesStreamed(cuda_, SkinnyArgsOf(SkinnyMethod::kByRows)) == CodeScales::kGroup;
-      coded_ = {{x(), rows(), p_.in}, groups ? CodeScales::kGroup : CodeScales::kRow};
+      const bool streams = *launch.way == ProductWay::kSkinny;
+      const std::optional<CodeKind> kind =
+          streams ? CodesStreamed(cuda_, SkinnyArgsOf(SkinnyMethod::kByRows)) : std::nullopt;
+      coded_ = {{x(), rows(), p_.in}, kind.value_or(CodeKind::kE4m3Rows)};
     }
     // As in a layer of streamed products.
     if (normed()) roomy_ = {Norm({}).x, rows(), p_.in};
@@ -157,25 +157,19 @@ class Product {
   }
 
   // The rows' codes, in the context's buffers.
-  RowOutput CodeRows(CodeScales scales) const {
-    const bool left = !normed() && coded_ == CodedRows{{x(), rows(), p_.in}, scales};
-    RowOutput codes{.codes = cuda_.row_codes(), .stride = p_.in};
-    if (scales == CodeScales::kRow) {
-      codes.scales = cuda_.row_scales();
-    } else {
-      const GroupCodes groups = left ? cuda_.left_codes() : cuda_.group_codes();
-      codes.codes = groups.codes;
-      codes.group_scales = groups.scales;
-    }
+  RowCodes CodeRows(CodeKind kind) const {
+    const bool left = !normed() && coded_ == CodedRows{{x(), rows(), p_.in}, kind};
+    if (left && kind != CodeKind::kE4m3Rows) return cuda_.left_codes(kind);
+    const RowOutput out{.codes = cuda_.read_codes(kind), .stride = p_.in};
     if (normed()) {
-      cuda_.Check(LaunchRmsNorm(Norm(codes), cuda_.stream()), "rms_norm");
+      cuda_.Check(LaunchRmsNorm(Norm(out), cuda_.stream()), "rms_norm");
     } else if (!left) {
-      cuda_.Check(LaunchQuantizeF8(
-                      {.x = x(), .x_stride = p_.in, .rows = rows(), .width = p_.in, .out = codes},
-                      cuda_.stream()),
-                  "quantizing rows");
+      cuda_.Check(
+          LaunchCodeRows({.x = x(), .x_stride = p_.in, .rows = rows(), .width = p_.in, .out = out},
+                         cuda_.stream()),
+          "coding rows");
     }
-    return codes;
+    return out.codes;
   }
 
   // Of a launch that reads these rows.
@@ -210,11 +204,8 @@ class Product {
 
   void RunSkinny(SkinnyMethod method) const {
     SkinnyArgs args = SkinnyArgsOf(method);
-    if (const std::optional<CodeScales> scales = CodesStreamed(cuda_, args); scales.has_value()) {
-      const RowOutput codes = CodeRows(*scales);
-      args.x_codes = codes.codes;
-      args.x_scales = codes.scales;
-      args.x_group_scales = codes.group_scales;
+    if (const std::optional<CodeKind> kind = CodesStreamed(cuda_, args); kind.has_value()) {
+      args.x_codes = CodeRows(*kind);
     } else if (normed() && method == SkinnyMethod::kByRows && FusesNorm(args)) {
       const RmsNormArgs norm = Norm({});
       args.residual = norm.x;
@@ -230,7 +221,7 @@ class Product {
     cuda_.Check(LaunchSkinny(args, cuda_.stream()), "a product of few rows");
     // Not of q, k and v: attention lies between.
     if (p_.epilogue != Epilogue::kStore && args.place == SkinnyPlace::kAlone &&
-        args.x_codes == nullptr && !SkinnyKeepsRows(args)) {
+        args.x_codes.codes == nullptr && !SkinnyKeepsRows(args)) {
       cuda_.LeaveRoomBehind({args.tasks[0].y, rows(), tasks_[0].out});
     }
   }
@@ -240,7 +231,7 @@ class Product {
     GemmArgs args{.dtype = dtype_, .in = p_.in, .rows = rows(), .x = x()};
     args.int4_layout = Int4Layout::kPacked;
     if (cuda_.gemm().ReadsCodes(dtype_, first.out, p_.in)) {
-      const RowOutput codes = CodeRows(CodeScales::kRow);
+      const RowCodes codes = CodeRows(CodeKind::kE4m3Rows);
       args.x = nullptr;
       args.x_codes = codes.codes;
       args.x_scales = codes.scales;
@@ -307,29 +298,21 @@ class Product {
   }
 
   // As what the product that usually follows a gated one reads y, all rows at once.
-  [[nodiscard]] std::optional<CodeScales> CodesGated() const {
+  [[nodiscard]] std::optional<CodeKind> CodesGated() const {
     const LinearTask& task = tasks_[0];
-    if (!IsGated(p_.epilogue) || p_.tasks.size() != 1 || task.y_stride != task.out ||
-        task.out > kMaxCodedWidth) {
+    if (p_.tasks.size() != 1 || task.y_stride != task.out || task.out > kMaxCodedWidth) {
       return std::nullopt;
     }
     return CodesWanted(
         cuda_, {.dtype = dtype_, .form = ProductForm::kResidual, .in = task.out, .outs = {p_.in}},
         rows());
   }
-  void LeaveGatedCodes(CodeScales scales) const {
-    cuda_.LeaveCodesOf({{y(tasks_[0], tasks_[0].y), rows(), tasks_[0].out}, scales});
-  }
   void GateCoded(const LinearTask& task) const {
-    const std::optional<CodeScales> scales = CodesGated();
-    if (!scales.has_value()) return Gate(task, {});
-    if (*scales == CodeScales::kGroup) {
-      const GroupCodes codes = cuda_.left_codes();
-      Gate(task, {.codes = codes.codes, .group_scales = codes.scales});
-    } else {
-      Gate(task, {.codes = cuda_.row_codes(), .scales = cuda_.row_scales()});
-    }
-    LeaveGatedCodes(*scales);
+    const std::optional<CodeKind> kind = CodesGated();
+    if (!kind.has_value()) return Gate(task, {});
+    const bool by_rows = *kind == CodeKind::kE4m3Rows;
+    Gate(task, {.codes = by_rows ? cuda_.read_codes(*kind) : cuda_.left_codes(*kind)});
+    cuda_.LeaveCodesOf({{y(task, task.y), rows(), task.out}, *kind});
   }
   // y = activation(y) * up_scratch, and its codes where `out` has room for them.
   void Gate(const LinearTask& task, RowOutput out) const {
@@ -435,9 +418,11 @@ ProductGroup GroupOf(const LinearGroup& group) {
   return found;
 }
 
-std::optional<CodeScales> CodesWanted(CudaContext& cuda, const ProductGroup& group, int32_t rows) {
-  if (!cuda.gemm().ReadsCodes(group.dtype, group.outs[0], group.in)) return std::nullopt;
-  if (GoesToLibrary(cuda, group, rows)) return CodeScales::kRow;
+std::optional<CodeKind> CodesWanted(CudaContext& cuda, const ProductGroup& group, int32_t rows) {
+  if (GoesToLibrary(cuda, group, rows)) {
+    const bool reads = cuda.gemm().ReadsCodes(group.dtype, group.outs[0], group.in);
+    return reads ? std::optional(CodeKind::kE4m3Rows) : std::nullopt;
+  }
   if (cuda.numerics() != Numerics::kFast || rows > kSkinnyMaxRows) return std::nullopt;
   SkinnyArgs args{.dtype = group.dtype, .in = group.in, .rows = rows};
   args.epilogue =

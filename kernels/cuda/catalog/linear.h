@@ -28,9 +28,9 @@ class CudaContext;
 [[nodiscard]] ProductGroup GroupOf(const LinearGroup& group);
 
 // As what a product of `rows` rows, all of one launch, reads its x; none: as bf16. With
-// CodeScales::kGroup whoever writes x may leave its codes, too (CudaContext::left_codes).
-[[nodiscard]] std::optional<CodeScales> CodesWanted(CudaContext& cuda, const ProductGroup& group,
-                                                    int32_t rows);
+// codes by groups whoever writes x may leave them, too (CudaContext::left_codes).
+[[nodiscard]] std::optional<CodeKind> CodesWanted(CudaContext& cuda, const ProductGroup& group,
+                                                  int32_t rows);
 
 // Launches a group the way that is given, on the context's stream; the error of a launch that
 // fails, which the context then forgets.

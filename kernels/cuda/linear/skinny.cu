@@ -29,18 +29,23 @@ EncodeTiled FindEncodeTiled() {
   return result == cudaDriverEntryPointSuccess ? reinterpret_cast<EncodeTiled>(function) : nullptr;
 }
 
-// A map of bytes [rows, row_bytes], loaded in boxes of `box_rows` by 128 with the 128-byte swizzle.
-bool EncodeRows(CUtensorMap* map, const void* base, uint64_t rows, uint64_t row_bytes,
-                uint32_t box_rows) {
+// A map of bytes [rows, row_bytes], loaded in boxes of `box_rows` by `box_bytes`.
+bool EncodeBoxes(CUtensorMap* map, const void* base, uint64_t rows, uint64_t row_bytes,
+                 uint32_t box_rows, uint32_t box_bytes, CUtensorMapSwizzle swizzle) {
   static const EncodeTiled encode = FindEncodeTiled();
   if (encode == nullptr) return false;
   const cuuint64_t sizes[2] = {row_bytes, rows};
   const cuuint64_t strides[1] = {row_bytes};
-  const cuuint32_t box[2] = {128, box_rows};
+  const cuuint32_t box[2] = {box_bytes, box_rows};
   const cuuint32_t steps[2] = {1, 1};
   return encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(base), sizes, strides, box,
-                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                CU_TENSOR_MAP_L2_PROMOTION_NONE, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+                steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_NONE,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+// The same in boxes of 128 bytes with the 128-byte swizzle.
+bool EncodeRows(CUtensorMap* map, const void* base, uint64_t rows, uint64_t row_bytes,
+                uint32_t box_rows) {
+  return EncodeBoxes(map, base, rows, row_bytes, box_rows, 128, CU_TENSOR_MAP_SWIZZLE_128B);
 }
 
 bool IsInt4(DType dtype) { return ScaleGroup(dtype) != 0 && dtype != DType::kF8Block128; }
@@ -61,18 +66,25 @@ int Multiprocessors() {
 
 bool IsAligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
+bool IsCoded(const SkinnyArgs& args) { return args.x_codes.codes != nullptr; }
+
+bool CodesHold(const SkinnyArgs& args) {
+  const RowCodes& codes = args.x_codes;
+  if (args.x != nullptr || codes.scales == nullptr || !IsAligned(codes.codes) ||
+      args.method != SkinnyMethod::kByRows) {
+    return false;
+  }
+  return codes.kind == CodeKind::kE4m3Rows
+             ? args.dtype == DType::kF8Channel
+             : IsAligned(codes.scales) && SkinnyKeepsCodes(args) == codes.kind;
+}
+
 bool ArgumentsHold(const SkinnyArgs& args) {
   if (args.task_count < 1 || args.task_count > kSkinnyMaxTasks || args.workspace == nullptr) {
     return false;
   }
-  const bool coded = args.x_codes != nullptr;
-  if (coded && (args.x != nullptr || !IsAligned(args.x_codes) || args.dtype != DType::kF8Channel ||
-                args.method != SkinnyMethod::kByRows ||
-                (args.x_scales == nullptr) == (args.x_group_scales == nullptr))) {
-    return false;
-  }
-  const bool groups = args.x_group_scales != nullptr;
-  if (groups && !(coded && IsAligned(args.x_group_scales) && SkinnyKeepsRows(args))) return false;
+  const bool coded = IsCoded(args);
+  if (coded && !CodesHold(args)) return false;
   if (args.x == nullptr && !coded &&
       !(args.residual != nullptr && args.norm_weight != nullptr && IsAligned(args.residual) &&
         IsAligned(args.norm_weight) && args.method == SkinnyMethod::kByRows &&
@@ -195,18 +207,21 @@ int64_t TilesOf(const SkinnyArgs& args, int tile_rows) {
 // WholeShape::kN of a launch whose rows of weights stay in one place, 0 where they do not: nearly
 // all multiprocessors are to have some.
 int WholeChannels(const SkinnyArgs& args) {
-  const bool bf16 = args.dtype == DType::kBF16, gated = IsGated(args.epilogue);
-  if (args.method != SkinnyMethod::kByRows || !(bf16 || args.dtype == DType::kF8Channel) ||
+  const bool bf16 = args.dtype == DType::kBF16, int4 = IsInt4(args.dtype);
+  const bool gated = IsGated(args.epilogue);
+  if (args.method != SkinnyMethod::kByRows || !(bf16 || int4 || args.dtype == DType::kF8Channel) ||
       !HasAlignedWords(args)) {
     return 0;
   }
   // Up to 16 rows of bf16 are faster in tiles: 54 us and 57, gate and up of an 8B model.
   if (gated && (args.task_count != 1 || HasBias(args) || (bf16 && args.rows <= 16))) return 0;
+  using Channels = std::span<const int>;
+  const Channels channels = int4    ? gated ? Channels(kSkinnyI4Gated) : kSkinnyI4Paired
+                            : gated ? Channels(kSkinnyWholeGated)
+                                    : kSkinnyWholePaired;
   const int most = Multiprocessors() / (gated ? 1 : 2);
-  const std::span<const int> channels =
-      gated ? std::span<const int>(kSkinnyWholeGated) : std::span<const int>(kSkinnyWholePaired);
   for (const int count : channels) {
-    const int64_t tiles = TilesOf(args, gated ? 2 * count : count);
+    const int64_t tiles = TilesOf(args, gated && !int4 ? 2 * count : count);
     if (tiles <= most) return tiles >= most - most / 16 ? count : 0;
   }
   return 0;
@@ -215,7 +230,7 @@ int WholeChannels(const SkinnyArgs& args) {
 // Whether the kernel of few rows runs, where no rows stay in one place.
 bool IsFew(const SkinnyArgs& args) {
   if (args.method != SkinnyMethod::kByRows || args.rows > 8) return false;
-  if (args.x_codes != nullptr) return false;
+  if (IsCoded(args)) return false;
   // Gate and up of bf16 with a tile for each multiprocessor are faster in tiles: 54 us and 56.
   return !(args.dtype == DType::kBF16 && IsGated(args.epilogue) &&
            TilesOf(args, kSkinnyGroupRows / 2) >= Multiprocessors());
@@ -229,13 +244,13 @@ struct Division {
 };
 
 Division DivideOutputs(const SkinnyArgs& args, SkinnyPlan* plan) {
-  const bool gated = IsGated(args.epilogue), coded = args.x_codes != nullptr;
+  const bool gated = IsGated(args.epilogue), coded = IsCoded(args);
   const bool normed = args.x == nullptr && !coded;
   plan->task_count = args.task_count;
   plan->gated = gated ? 1 : 0;
   plan->plain = HasAlignedWords(args) && !HasBias(args) ? 1 : 0;
   const bool whole_rows =
-      coded ? args.x_group_scales != nullptr : args.dtype == DType::kBF16 && !normed;
+      coded ? args.x_codes.kind != CodeKind::kE4m3Rows : args.dtype == DType::kBF16 && !normed;
   plan->whole_channels = whole_rows ? WholeChannels(args) : 0;
   plan->few_plain = args.rows == 1 && args.y_rows == nullptr &&
                     std::all_of(args.tasks, args.tasks + args.task_count, [](const SkinnyTask& t) {
@@ -243,12 +258,14 @@ Division DivideOutputs(const SkinnyArgs& args, SkinnyPlan* plan) {
                     });
   const bool whole = plan->whole_channels != 0, few = !whole && (normed || IsFew(args));
   // The kernels of few rows are those of 8.
-  const int rows = args.method == SkinnyMethod::kFixed ? kSkinnyMaxRows
-                   : few                               ? args.rows
-                                                       : std::max(args.rows, 9);
-  const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, coded, rows);
+  const int rows = args.method == SkinnyMethod::kFixed    ? kSkinnyMaxRows
+                   : few || (whole && IsInt4(args.dtype)) ? args.rows
+                                                          : std::max(args.rows, 9);
+  const bool int4 = IsInt4(args.dtype);
+  const SkinnyGeometry geometry = SkinnyGeometryOf(args.dtype, coded && !int4, rows);
   const int parts = gated ? 2 : 1;
   if (few) return {geometry, few, kSkinnyFewRows, kSkinnyFewRows};
+  if (whole && int4) return {geometry, few, plan->whole_channels, plan->whole_channels};
   if (whole) return {geometry, few, plan->whole_channels, plan->whole_channels * parts};
   const int box_rows = kSkinnyGroupRows / parts;
   return {geometry, few, box_rows, geometry.groups * box_rows};
@@ -256,7 +273,7 @@ Division DivideOutputs(const SkinnyArgs& args, SkinnyPlan* plan) {
 
 // What the plan has of the input; false where its map cannot be made.
 bool PlanInput(const SkinnyArgs& args, const Division& division, SkinnyPlan* plan) {
-  const bool coded = args.x_codes != nullptr;
+  const bool coded = IsCoded(args);
   const SkinnyGeometry& geometry = division.geometry;
   plan->tile_units = (args.in + geometry.unit_k - 1) / geometry.unit_k;
   plan->in = args.in;
@@ -266,10 +283,14 @@ bool PlanInput(const SkinnyArgs& args, const Division& division, SkinnyPlan* pla
   plan->norm_weight = args.norm_weight;
   plan->epsilon = args.epsilon;
   plan->x_rows = args.x_rows;
-  plan->x_scales = args.x_scales;
-  plan->x_group_scales = args.x_group_scales;
+  plan->x_scales = args.x_codes.scales;
   plan->x_box_rows = geometry.columns;
-  const void* const x = coded ? static_cast<const void*>(args.x_codes) : args.x;
+  if (coded && plan->whole_channels != 0 &&
+      !EncodeBoxes(&plan->x_scale_map, args.x_codes.scales, plan->tile_units, kCodeRows * 4, 1,
+                   geometry.columns * 4, CU_TENSOR_MAP_SWIZZLE_NONE)) {
+    return false;
+  }
+  const void* const x = coded ? static_cast<const void*>(args.x_codes.codes) : args.x;
   const uint64_t row_bytes = uint64_t(args.in) * (coded ? 1 : 2);
   return division.few || EncodeRows(&plan->x_map, x, args.rows, row_bytes, geometry.columns);
 }
@@ -303,6 +324,11 @@ std::string MissingSkinny(DType dtype, int64_t in, int64_t out, int64_t rows) {
 
 bool SkinnyKeepsRows(const SkinnyArgs& args) { return WholeChannels(args) != 0; }
 
+std::optional<CodeKind> SkinnyKeepsCodes(const SkinnyArgs& args) {
+  if (args.dtype == DType::kBF16 || !SkinnyKeepsRows(args)) return std::nullopt;
+  return IsInt4(args.dtype) ? CodeKind::kInt8Groups : CodeKind::kE4m3Groups;
+}
+
 bool SkinnyWantsRows(const SkinnyArgs& args) {
   return !SkinnyFusesNorm(args.rows, args.in) || WholeChannels(args) != 0 || !IsFew(args);
 }
@@ -334,6 +360,9 @@ cudaError_t LaunchSkinny(const SkinnyArgs& args, cudaStream_t stream) {
       : division.few           ? DivideTiles(count, &plan)
                      // Weights that need no converting come at the memory's speed to fewer.
                      : DivideUnits(count, geometry.groups == 1 && geometry.resident == 1, &plan);
+  if (plan.whole_channels != 0 && IsInt4(args.dtype)) {
+    return LaunchSkinnyI4Whole(plan, args.dtype, geometry.columns, blocks, stream);
+  }
   return LaunchPlan(plan, args.dtype, geometry.columns, blocks, stream);
 }
 

@@ -6,8 +6,8 @@
 // scales) or behind the sum over 64 or 128 neighbours (group and block scales). Up to 8 rows with
 // e4m3 codes are multiplied in float16, x less a power of two; with integer codes as two 8-bit
 // digits of x in exact integer sums of 128 columns, where x loses at most 2^-15 of the largest of
-// the columns (skinny_few_input.cuh). Sums are
-// float32, in the tensor cores' order; a row of weights is cut along `in` among multiprocessors or
+// the columns (skinny_few_input.cuh). Where x is given as codes (row_codes.h) these are multiplied
+// with the weights' codes: x has then lost what codes lose of it. Sums are float32, in the tensor cores' order; a row of weights is cut along `in` among multiprocessors or
 // warps, whose sums are added in a fixed order. Codes 0x7f and 0xff of e4m3 are not a number or, by
 // the kernels of more rows, +-480.
 // A row's bits depend neither on the other rows nor, between calls with the same tasks on the same
@@ -23,6 +23,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "kernels/cuda/row_codes.h"
@@ -72,13 +73,11 @@ struct SkinnyArgs {
   int32_t in = 0;
   int32_t rows = 0;
   const __nv_bfloat16* x = nullptr;  // [rows, in], aligned to 16 bytes
-  // Where x_codes are given instead: rows of the e4m3 codes of x (aligned to 16 bytes) and their
-  // scales (row_codes.h): by group, aligned to 16 bytes, where SkinnyKeepsRows and only there, or
-  // by row. kF8Channel by kByRows alone; products are of codes, summed in float for each 128 of
-  // `in`.
-  const uint8_t* x_codes = nullptr;       // [rows, in]
-  const float* x_scales = nullptr;        // CodeScales::kRow
-  const float* x_group_scales = nullptr;  // or CodeScales::kGroup
+  // Where codes are given instead: products are of codes, kByRows alone. kE4m3Rows: of kF8Channel
+  // where SkinnyKeepsCodes does not say otherwise; else the kind that this says, scales at 16
+  // bytes. Sums of e4m3 are added in float for each 128 of `in`; those of int8 are exact in a
+  // group.
+  RowCodes x_codes;  // [rows, in]
   // Where both are null, the input is rmsnorm(residual), which SkinnyFusesNorm must allow (kFixed
   // never does it: few rows would have other arithmetic than many): elements times norm_weight are
   // rounded to bfloat16, 1 / sqrt(mean of squares + epsilon) scales the sums.
@@ -108,9 +107,11 @@ struct SkinnyArgs {
 // Whether a launch of `rows` may normalise its input by itself.
 [[nodiscard]] bool SkinnyFusesNorm(int64_t rows, int64_t in);
 
-// Whether rows of the weights of such a launch, but for its x, stay in one place: then codes are
-// the faster of what x may be, and SkinnyPlace::kBeside has no room behind it.
+// Whether rows of the weights of such a launch, but for its x, stay in one place: then
+// SkinnyPlace::kBeside has no room behind it.
 [[nodiscard]] bool SkinnyKeepsRows(const SkinnyArgs& args);
+// The codes that x has to be, or may be where the weights are bf16, for that; none: as bf16.
+[[nodiscard]] std::optional<CodeKind> SkinnyKeepsCodes(const SkinnyArgs& args);
 // Whether such a launch is faster where its x is not rmsnorm(residual), or cannot have that.
 [[nodiscard]] bool SkinnyWantsRows(const SkinnyArgs& args);
 

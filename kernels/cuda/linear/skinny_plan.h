@@ -10,7 +10,7 @@
 //
 // bf16 weights and codes, where nearly all multiprocessors then have some (skinny_whole.cuh): a
 // tile of `whole_channels` rows of weights is a pair of blocks', one of twice as many rows of gate
-// and of up a block's.
+// and of up a block's; of int4 (skinny_i4_whole.cuh) of as many.
 #pragma once
 
 #include <cuda.h>
@@ -34,6 +34,9 @@ inline constexpr int kSkinnyMaxMultiprocessors = 256;
 // What kernels of whole rows are made for: WholeShape::kN of gate and up, and of the others.
 inline constexpr int kSkinnyWholeGated[] = {32, 40, 48, 56, 64};
 inline constexpr int kSkinnyWholePaired[] = {32, 40, 48, 56, 64, 72, 80, 96, 112, 128};
+// Of int4 (skinny_i4_whole.cuh), the same of rows of weights of a tile.
+inline constexpr int kSkinnyI4Gated[] = {80, 96, 112, 128};
+inline constexpr int kSkinnyI4Paired[] = {32, 48, 64, 80, 96, 112, 128};
 
 // Shared memory of a block, by its place.
 inline constexpr size_t kSkinnyAloneBytes = 116 * 1024;
@@ -98,6 +101,7 @@ struct SkinnyPlanTask {
 struct SkinnyPlan {
   CUtensorMap weight_maps[kSkinnyMaxTasks][2];  // bytes [out, row bytes]; unused for int4
   CUtensorMap x_map;                            // bytes [rows, row bytes]; unused without x
+  CUtensorMap x_scale_map;                      // of codes by groups: bytes [units, rows * 4]
   SkinnyPlanTask tasks[kSkinnyMaxTasks];
   int32_t task_count;
   int32_t tile_units;   // units of a tile
@@ -114,8 +118,7 @@ struct SkinnyPlan {
   float epsilon;
   const int32_t* x_rows;
   const int32_t* y_rows;
-  const float* x_scales;  // where x is codes: of the rows, or of the groups of each
-  const float* x_group_scales;
+  const float* x_scales;  // where x is codes
   // Of the kernel of few rows:
   int32_t few_tiles;  // that a block sums at a time
   int32_t few_teams;  // 2: its warps divide them in halves
@@ -123,8 +126,9 @@ struct SkinnyPlan {
   int32_t few_plain;  // 1: one row, that is row 0 of y, and no addends
   // Of the kernel of more rows:
   int32_t plain;  // 1: words of four outputs of y are aligned, its rows x's, and nothing is added
-  int32_t whole_channels;  // WholeShape::kN; 0: another kernel
-  int32_t x_box_rows;      // of x_map
+  // WholeShape::kN, of int4 rows of weights of a tile; 0: another kernel.
+  int32_t whole_channels;
+  int32_t x_box_rows;  // of x_map
   float* pieces;  // [blocks, 2, groups, columns / 8 + 1, 2, 128 threads, 4], zero between launches
 
   // First unit of `block`.
@@ -151,5 +155,7 @@ cudaError_t LaunchSkinnyF8(const SkinnyPlan& plan, DType dtype, int columns, int
 cudaError_t LaunchSkinnyI8(const SkinnyPlan& plan, int columns, int blocks, cudaStream_t stream);
 cudaError_t LaunchSkinnyI4(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
                            cudaStream_t stream);
+cudaError_t LaunchSkinnyI4Whole(const SkinnyPlan& plan, DType dtype, int columns, int blocks,
+                                cudaStream_t stream);
 
 }  // namespace tessera::kernels::cuda

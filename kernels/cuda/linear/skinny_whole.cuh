@@ -6,9 +6,7 @@
 // less than its weights.
 //
 // Other products: a pair of blocks, a cluster, owns kN channels, each block one half of `in`, of
-// which its warpgroups take the units in turn. At the end each of the pair's four warpgroups owns a
-// quarter of the channels: the others send it their sums of these, straight into its shared memory,
-// and it adds them in a fixed order.
+// which its warpgroups take the units in turn. At the end they add their sums (skinny_pair.cuh).
 //
 // Codes of x have a scale for each unit of a row, which meets the sums of the unit.
 //
@@ -26,6 +24,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear/skinny_epilogue.cuh"
 #include "kernels/cuda/linear/skinny_format.cuh"
+#include "kernels/cuda/linear/skinny_pair.cuh"
 #include "kernels/cuda/linear/skinny_plan.h"
 #include "kernels/cuda/row_codes.h"
 #include "kernels/cuda/wgmma.cuh"
@@ -53,22 +52,13 @@ struct WholeShape {
   static constexpr int kTurn = kPair ? kGroups : 1;
   static constexpr uint32_t kInputBytes = kSkinnyMaxRows * 128;
   static constexpr int kInputSlots = kPair ? 8 : 4;
-  // Sums that come to a warpgroup of a pair: [sender][8 channels][128 threads], 16 bytes each.
-  static constexpr int kOwners = 2 * kGroups;
-  static constexpr int kTiles = kN / 8;                               // of 8 channels
-  static constexpr int kOwnTiles = (kTiles + kOwners - 1) / kOwners;  // the last ones may have less
-  static constexpr int kSenders = kPair ? kOwners - 1 : 0;
-  static constexpr uint32_t kArrivedBytes = kGroups * kSenders * kOwnTiles * 128 * 16;
+  using Tiles = PairTiles<kN / 8>;
+  static constexpr uint32_t kArrivedBytes = kPair ? sizeof(PairArrivals<Tiles>) : 0;
   static constexpr uint32_t kLimit = 222 * 1024;
   static constexpr int kSlots =
       (kLimit - kInputSlots * kInputBytes - kArrivedBytes) / kSlotBytes / kTurn * kTurn;
   static_assert(kN % 8 == 0 && kSlots >= 4);
   static_assert(kInputSlots % kTurn == 0);
-  // Tiles of an owner.
-  static __host__ __device__ constexpr int TilesOf(int owner) {
-    const int left = kTiles - owner * kOwnTiles;
-    return left < 0 ? 0 : left < kOwnTiles ? left : kOwnTiles;
-  }
   // That are on their way at a time while the ring fills for the first time.
   static constexpr int kFirstSlots = std::max<int>(2, 2 * kSkinnyFirstBytes / kSlotBytes);
 };
@@ -78,18 +68,16 @@ template <typename Whole>
 struct WholeShared {
   alignas(1024) uint8_t input[Whole::kInputSlots][Whole::kInputBytes];
   alignas(1024) uint8_t weights[Whole::kSlots][Whole::kSlotBytes];
-  // Of a pair: what other warpgroups send to each of this block's.
-  float4 arrived[Whole::kPair ? Whole::kGroups : 1][Whole::kPair ? Whole::kSenders : 1]
-                [Whole::kPair ? Whole::kOwnTiles : 1][Whole::kPair ? 128 : 1];
+  alignas(
+      16) std::conditional_t<Whole::kPair, PairArrivals<typename Whole::Tiles>, uint64_t> arrivals;
   // Of the rows' unit, where they are codes.
-  alignas(16) float x_scales[Whole::Format::kCoded ? Whole::kInputSlots : 1][kCodeRows];
+  alignas(128) float x_scales[Whole::Format::kCoded ? Whole::kInputSlots : 1][kCodeRows];
   // Of the channels of gate and up.
   float scales[2][Whole::kPair ? 1 : Whole::kChannels];
   uint64_t weights_full[Whole::kSlots];
   uint64_t weights_empty[Whole::kSlots];
   uint64_t input_full[Whole::kInputSlots];
   uint64_t input_empty[Whole::kInputSlots];
-  uint64_t arrived_full[Whole::kGroups];
 };
 
 // What this block has: channels of a task from `first` on, and units.
@@ -144,18 +132,17 @@ template <typename Whole>
 __device__ __forceinline__ void StreamWholeInput(const SkinnyPlan& plan,
                                                  WholeShared<Whole>& shared) {
   PrefetchTensorMap(&plan.x_map);
+  if constexpr (Whole::Format::kCoded) PrefetchTensorMap(&plan.x_scale_map);
   const WholeShare<Whole> share(plan);
   WaitForPrior();
   RingCursor<Whole::kInputSlots> cursor;
   for (int unit = share.unit_begin; unit < share.unit_end; ++unit) {
     BarrierWait(&shared.input_empty[cursor.slot], cursor.parity ^ 1);
     uint64_t* const full = &shared.input_full[cursor.slot];
-    const uint32_t scale_bytes = Whole::Format::kCoded ? (plan.rows + 3) / 4 * 16 : 0;
-    BarrierExpect(full, plan.x_box_rows * 128 + scale_bytes);
+    BarrierExpect(full, plan.x_box_rows * (128 + (Whole::Format::kCoded ? 4 : 0)));
     TensorLoad(shared.input[cursor.slot], &plan.x_map, unit * 128, 0, full);
     if constexpr (Whole::Format::kCoded) {
-      BulkLoad(shared.x_scales[cursor.slot], plan.x_group_scales + unit * kCodeRows, scale_bytes,
-               full);
+      TensorLoad(shared.x_scales[cursor.slot], &plan.x_scale_map, 0, unit, full);
     }
     cursor.Advance();
   }
@@ -284,16 +271,19 @@ __device__ __forceinline__ void WriteGated(const SkinnyPlan& plan, const WholeSh
 // The end of a pair's product, of one warpgroup. Constructed before earlier kernels have ended.
 template <typename Whole>
 class PairOutput {
+  using Tiles = typename Whole::Tiles;
+
  public:
   __device__ __forceinline__ PairOutput(const SkinnyPlan& plan, WholeShared<Whole>& shared,
                                         int group)
-      : plan_(plan), shared_(shared), group_(group), owner_((blockIdx.x & 1) * 2 + group) {
+      : plan_(plan), shared_(shared), group_(group) {
+    const int owner = PairOwner<Tiles>(group);
     const WholeShare<Whole> share(plan);
     task_ = &plan.tasks[share.task];
-    first_ = share.first + owner_ * (8 * Whole::kOwnTiles) + 2 * (LaneId() & 3);
-    tiles_ = min(Whole::TilesOf(owner_), (task_->out - first_ + 7) / 8);
+    first_ = share.first + owner * (8 * Tiles::kOwnTiles) + 2 * (LaneId() & 3);
+    tiles_ = min(Tiles::TilesOf(owner), (task_->out - first_ + 7) / 8);
 #pragma unroll
-    for (int j = 0; j < Whole::kOwnTiles; ++j) {
+    for (int j = 0; j < Tiles::kOwnTiles; ++j) {
       scales_[j] = make_float2(1, 1);
       bias_[j] = make_float2(0, 0);
       if (j >= tiles_) continue;
@@ -302,50 +292,9 @@ class PairOutput {
     }
   }
 
-  // Sends each of the other warpgroups what it owns, and adds what these send.
   __device__ __forceinline__ void Exchange(const WholeSums<Whole>& sums) {
     if ((threadIdx.x >> 5 & 3) * 16 >= plan_.rows) return;
-#pragma unroll
-    for (int to = 0; to < Whole::kOwners; ++to) {
-      const int sender = owner_ - (owner_ > to ? 1 : 0);
-      const uint32_t barrier = PeerAddress(&shared_.arrived_full[to & 1], to >> 1);
-      const uint32_t at =
-          PeerAddress(&shared_.arrived[to & 1][sender][0][threadIdx.x & 127], to >> 1);
-#pragma unroll
-      for (int j = 0; j < Whole::kOwnTiles; ++j) {
-        const int tile = to * Whole::kOwnTiles + j;
-        if (tile >= Whole::kTiles) continue;
-        const float* const words = &sums.part[0][4 * tile];
-        if (to != owner_) {
-          SendToPeer(at + j * (128 * 16), words, barrier);
-          continue;
-        }
-#pragma unroll
-        for (int i = 0; i < 4; ++i) own_[4 * j + i] = words[i];
-      }
-    }
-    ClusterBarrierWait(&shared_.arrived_full[group_], 0);
-    float sum[4 * Whole::kOwnTiles] = {};
-#pragma unroll
-    for (int from = 0; from < Whole::kOwners; ++from) {
-      if (from == owner_) {
-#pragma unroll
-        for (int i = 0; i < 4 * Whole::kOwnTiles; ++i) sum[i] += own_[i];
-        continue;
-      }
-      const int sender = from - (from > owner_ ? 1 : 0);
-#pragma unroll
-      for (int j = 0; j < Whole::kOwnTiles; ++j) {
-        if (j >= tiles_) continue;
-        const float4 v = shared_.arrived[group_][sender][j][threadIdx.x & 127];
-        sum[4 * j] += v.x;
-        sum[4 * j + 1] += v.y;
-        sum[4 * j + 2] += v.z;
-        sum[4 * j + 3] += v.w;
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < 4 * Whole::kOwnTiles; ++i) own_[i] = sum[i];
+    ExchangePair<Tiles>(shared_.arrivals, group_, sums.part[0], own_);
   }
 
   __device__ __forceinline__ void Write() const {
@@ -355,7 +304,7 @@ class PairOutput {
       if (token >= plan_.rows) continue;
       const int64_t offset = token * task_->y_stride + first_;
 #pragma unroll
-      for (int j = 0; j < Whole::kOwnTiles; ++j) {
+      for (int j = 0; j < Tiles::kOwnTiles; ++j) {
         if (j >= tiles_) continue;
         float2 v = make_float2(own_[4 * j + 2 * half], own_[4 * j + 2 * half + 1]);
         v.x = fmaf(v.x, scales_[j].x, bias_[j].x);
@@ -382,12 +331,11 @@ class PairOutput {
   const SkinnyPlan& plan_;
   WholeShared<Whole>& shared_;
   const int group_;
-  const int owner_;  // this warpgroup, of the pair's
   const SkinnyPlanTask* task_;
   int first_;  // channel of this thread, of the task's
   int tiles_;  // that this warpgroup writes
-  float2 scales_[Whole::kOwnTiles], bias_[Whole::kOwnTiles];
-  float own_[4 * Whole::kOwnTiles] = {};
+  float2 scales_[Tiles::kOwnTiles], bias_[Tiles::kOwnTiles];
+  float own_[4 * Tiles::kOwnTiles] = {};
 };
 
 template <typename Whole>
@@ -401,16 +349,9 @@ __device__ __forceinline__ void InitWhole(const SkinnyPlan& plan, WholeShared<Wh
     BarrierInit(&shared.input_empty[i], Whole::kReaders);
   }
   if constexpr (Whole::kPair) {
-    for (int i = 0; i < Whole::kGroups; ++i) BarrierInit(&shared.arrived_full[i], 1);
-  }
-  BarrierInitFence();
-  if constexpr (Whole::kPair) {
-    const int warps = (plan.rows + 15) / 16;
-    for (int i = 0; i < Whole::kGroups; ++i) {
-      const int owner = static_cast<int>(blockIdx.x & 1) * Whole::kGroups + i;
-      BarrierExpect(&shared.arrived_full[i],
-                    Whole::kSenders * Whole::TilesOf(owner) * warps * (32 * sizeof(float4)));
-    }
+    InitPair<typename Whole::Tiles>(shared.arrivals, (plan.rows + 15) / 16);
+  } else {
+    BarrierInitFence();
   }
 }
 

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/cuda/row_codes.h"
 #include "kernels/dtype.h"
 #include "kernels/ops/gated_activation.h"
 
@@ -26,16 +27,13 @@ inline constexpr int32_t kMaxCodedWidth = 65536;
 // What row kernels lack for this width: "" where it is a multiple of 8 up to kMaxRowWidth.
 [[nodiscard]] std::string MissingRowWidth(int64_t width);
 
-// Where a row kernel writes: bf16 rows, or e4m3 rows with scales (row_codes.h); a gated activation
-// may write both. A scale is of a row or, of up to kCodeRows rows, of each kCodeGroup columns:
-// scale = amax / 448, code = e4m3(value * (448 / amax)); where amax is below 1e-35 codes and scale
+// Where a row kernel writes: bf16 rows, or codes with scales (row_codes.h; by groups of up to
+// kCodeRows rows); a gated activation may write both. Where an amax is below 1e-35 codes and scale
 // are 0. One infinity or not-a-number makes the scale not finite.
 struct RowOutput {
-  __nv_bfloat16* y = nullptr;     // [rows, stride]
-  uint8_t* codes = nullptr;       // [rows, stride] e4m3
-  float* scales = nullptr;        // [rows]
-  float* group_scales = nullptr;  // or this: CodeScales::kGroup
-  int64_t stride = 0;             // elements, a multiple of 8; y and codes begin at 16 bytes
+  __nv_bfloat16* y = nullptr;  // [rows, stride]
+  RowCodes codes;              // [rows, stride]
+  int64_t stride = 0;          // elements, a multiple of 8 (int8 codes: of 64); at 16 bytes
 };
 
 // out[row] = x[x_rows[row]] / sqrt(mean(x^2) + epsilon) * weight, in float32.
@@ -51,7 +49,7 @@ struct RmsNormArgs {
 cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream);
 
 // out = activation(gate) * up, in float32 and rounded to bf16. `out.y` may be `gate` or `up`. Codes
-// and scales, where they are asked for, are those that LaunchQuantizeF8 makes of the bf16 rows.
+// and scales, where they are asked for, are those that LaunchCodeRows makes of the bf16 rows.
 struct GatedActivationArgs {
   const __nv_bfloat16* gate = nullptr;  // [rows, gate_stride]
   const __nv_bfloat16* up = nullptr;    // [rows, up_stride]
@@ -59,20 +57,20 @@ struct GatedActivationArgs {
   int64_t up_stride = 0;
   ActivationKind kind = ActivationKind::kSilu;
   int32_t rows = 0;   // 1..65535
-  int32_t width = 0;  // with codes: up to kMaxCodedWidth
+  int32_t width = 0;  // with codes: up to kMaxCodedWidth; int8: a multiple of 64
   RowOutput out;
 };
 cudaError_t LaunchGatedActivation(const GatedActivationArgs& args, cudaStream_t stream);
 
-// bf16 rows to e4m3 rows.
-struct QuantizeF8Args {
+// bf16 rows to codes.
+struct CodeRowsArgs {
   const __nv_bfloat16* x = nullptr;  // [rows, x_stride]
   int64_t x_stride = 0;              // elements, a multiple of 8
   int32_t rows = 0;                  // 1..65535
-  int32_t width = 0;                 // a multiple of 8 up to kMaxCodedWidth
-  RowOutput out;                     // codes and scales
+  int32_t width = 0;                 // a multiple of 8 (int8: of 64) up to kMaxCodedWidth
+  RowOutput out;                     // codes
 };
-cudaError_t LaunchQuantizeF8(const QuantizeF8Args& args, cudaStream_t stream);
+cudaError_t LaunchCodeRows(const CodeRowsArgs& args, cudaStream_t stream);
 
 // y[i] = bf16(x[i]), to nearest even. Both begin at 16 bytes.
 struct FloatToBf16Args {

@@ -1,4 +1,4 @@
-// Norms, and rows to e4m3, with a scale each or one for each 128 columns.
+// Norms, and rows to codes, with a scale each or one for each 128 columns.
 #include <algorithm>
 #include <atomic>
 
@@ -15,7 +15,13 @@ namespace {
 constexpr int kMaxThreads = 1024;
 
 // What a kernel writes.
-enum class RowForm { kBf16, kRowCodes, kGroupCodes };
+enum class RowForm { kBf16, kE4m3Rows, kE4m3Groups, kInt8Groups };
+template <RowForm kForm>
+inline constexpr CodeKind kKindOf = kForm == RowForm::kE4m3Rows     ? CodeKind::kE4m3Rows
+                                    : kForm == RowForm::kE4m3Groups ? CodeKind::kE4m3Groups
+                                                                    : CodeKind::kInt8Groups;
+template <RowForm kForm>
+inline constexpr bool kIsGrouped = kForm == RowForm::kE4m3Groups || kForm == RowForm::kInt8Groups;
 
 // Sums and maxima over a block. Two buffers, so that a reduction needs one barrier: nobody writes
 // one before everybody has read it.
@@ -89,16 +95,17 @@ __device__ __forceinline__ uint32_t Larger(uint32_t largest, float value) {
 // What the values of a row are multiplied with.
 __device__ __forceinline__ float ScaleRow(uint32_t largest, const RowOutput& out, int64_t row,
                                           BlockReducer& reduce) {
-  const CodeScale scale(__float_as_uint(reduce(__uint_as_float(largest), WarpMagnitude)));
-  if (threadIdx.x == 0) out.scales[row] = scale.scale;
+  const CodeScale scale(CodeKind::kE4m3Rows,
+                        __float_as_uint(reduce(__uint_as_float(largest), WarpMagnitude)));
+  if (threadIdx.x == 0) out.codes.scales[row] = scale.scale;
   return scale.factor;
 }
 // The same of a group of columns, whose scale the lane with its first column, not -1, writes.
-__device__ __forceinline__ float ScaleGroup(uint32_t largest, const RowOutput& out, int64_t row,
-                                            int column) {
-  const CodeScale scale(largest);
+__device__ __forceinline__ float ScaleGroup(CodeKind kind, uint32_t largest, const RowOutput& out,
+                                            int64_t row, int column) {
+  const CodeScale scale(kind, largest);
   if (column < 0) return scale.factor;
-  out.group_scales[int64_t{column / kCodeGroup} * kCodeRows + row] = scale.scale;
+  out.codes.scales[int64_t{column / kCodeGroup} * kCodeRows + row] = scale.scale;
   return scale.factor;
 }
 __device__ __forceinline__ uint32_t Largest(uint32_t largest, float4 v) {
@@ -112,7 +119,7 @@ template <int kUnits, RowForm kForm>
 __device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int width,
                                          const float4 (&v)[kUnits], BlockReducer& reduce) {
   float factor = 0;
-  if constexpr (kForm == RowForm::kRowCodes) {
+  if constexpr (kForm == RowForm::kE4m3Rows) {
     uint32_t largest = 0;
 #pragma unroll
     for (int j = 0; j < kUnits; ++j) largest = Largest(largest, v[j]);
@@ -121,17 +128,17 @@ __device__ __forceinline__ void StoreRow(const RowOutput& out, int row, int widt
 #pragma unroll
   for (int j = 0; j < kUnits; ++j) {
     const int column = UnitColumn(j);
-    if constexpr (kForm == RowForm::kGroupCodes) {
+    if constexpr (kIsGrouped<kForm>) {
       // A warp's run is a group.
       const uint32_t largest = __reduce_max_sync(0xffffffffu, Largest(0, v[j]));
-      factor = ScaleGroup(largest, out, row, LaneId() == 0 && column < width ? column : -1);
+      factor = ScaleGroup(kKindOf<kForm>, largest, out, row,
+                          LaneId() == 0 && column < width ? column : -1);
     }
     if (column >= width) continue;
-    const int64_t at = row * out.stride + column;
     if constexpr (kForm == RowForm::kBf16) {
-      StoreBf16x4(out.y + at, v[j]);
+      StoreBf16x4(out.y + row * out.stride + column, v[j]);
     } else {
-      *reinterpret_cast<uint32_t*>(out.codes + at) = PackE4m3(v[j], factor);
+      StoreCodes(kKindOf<kForm>, out.codes.codes + row * out.stride, column, v[j], factor);
     }
   }
 }
@@ -233,7 +240,7 @@ cudaError_t LaunchNormUnits(const RmsNormArgs& args, cudaStream_t stream) {
                              args.epsilon, args.width,  1.0f / static_cast<float>(args.width)};
   const int units = (args.width / 4 + kUnits - 1) / kUnits;
   const int threads = (units + 31) / 32 * 32;
-  if constexpr (kUnits <= 2 && kForm != RowForm::kGroupCodes) {
+  if constexpr (kUnits <= 2 && !kIsGrouped<kForm>) {
     static std::atomic<uint64_t> prepared{0};
     const auto kernel = NormRowsKernel<kUnits, kForm>;
     const int blocks = RingBlocks(kernel, threads, kUnits, args.rows, prepared);
@@ -283,11 +290,14 @@ __global__ void __launch_bounds__(kMaxThreads, kUnits <= 2 ? 2 : 1)
     pairs = LargerBits(LargerBits(LargerBits(LargerBits(pairs, v[j].x), v[j].y), v[j].z), v[j].w);
   }
   const float factor = ScaleRow(LargestOfPair(pairs), out, row, reduce);
-  auto* codes = reinterpret_cast<uint2*>(out.codes + row * out.stride);
+  auto* codes = reinterpret_cast<uint2*>(out.codes.codes + row * out.stride);
 #pragma unroll
   for (int j = 0; j < kUnits; ++j) {
     if (unit(j) >= units) continue;
-    codes[unit(j)] = make_uint2(PackE4m3(v[j].x, v[j].y, factor), PackE4m3(v[j].z, v[j].w, factor));
+    const float2 a = Bf16Pair(v[j].x), b = Bf16Pair(v[j].y), c = Bf16Pair(v[j].z),
+                 d = Bf16Pair(v[j].w);
+    codes[unit(j)] = make_uint2(PackE4m3(make_float4(a.x, a.y, b.x, b.y), factor),
+                                PackE4m3(make_float4(c.x, c.y, d.x, d.y), factor));
   }
 }
 template <int kUnits, class Source>
@@ -305,7 +315,7 @@ constexpr int kGroupRun = 8 * kGroupThreads;
 constexpr int kGroupRuns = 4;
 
 // So few blocks that each finds room beside the product before.
-template <class Source>
+template <class Source, CodeKind kKind>
 __global__ void __launch_bounds__(kGroupThreads)
     ToGroupCodesKernel(const Source source, const RowOutput out, int rows, int width) {
   LetNextStart();
@@ -333,25 +343,28 @@ __global__ void __launch_bounds__(kGroupThreads)
       for (int offset = 1; offset < 16; offset *= 2) {
         pairs = LargerBits(pairs, __shfl_xor_sync(0xffffffffu, pairs, offset));
       }
-      const float factor =
-          ScaleGroup(LargestOfPair(pairs), out, row[i], inside && LaneId() % 16 == 0 ? at[i] : -1);
+      const float factor = ScaleGroup(kKind, LargestOfPair(pairs), out, row[i],
+                                      inside && LaneId() % 16 == 0 ? at[i] : -1);
       if (!inside) continue;
-      const int64_t to = row[i] * out.stride + at[i];
-      if (out.y != nullptr) *reinterpret_cast<uint4*>(out.y + to) = v[i];
-      *reinterpret_cast<uint2*>(out.codes + to) =
-          make_uint2(PackE4m3(v[i].x, v[i].y, factor), PackE4m3(v[i].z, v[i].w, factor));
+      const int64_t to = row[i] * out.stride;
+      if (out.y != nullptr) *reinterpret_cast<uint4*>(out.y + to + at[i]) = v[i];
+      StoreCodes(kKind, out.codes.codes + to, at[i], make_uint2(v[i].x, v[i].y), factor);
+      StoreCodes(kKind, out.codes.codes + to, at[i] + 4, make_uint2(v[i].z, v[i].w), factor);
     }
   }
 }
 
 template <class Source>
-cudaError_t LaunchToF8(const Source& source, const RowOutput& out, int rows, int width,
-                       cudaStream_t stream) {
-  if (out.group_scales != nullptr) {
+cudaError_t LaunchToCodes(const Source& source, const RowOutput& out, int rows, int width,
+                          cudaStream_t stream) {
+  if (out.codes.kind != CodeKind::kE4m3Rows) {
     const int runs = (width + kGroupRun - 1) / kGroupRun * rows;
     const int blocks = std::min(runs, CurrentDeviceFacts().multiprocessors);
-    return LaunchDependent(ToGroupCodesKernel<Source>, dim3(blocks), dim3(kGroupThreads), 0, 1,
-                           stream, source, out, rows, width);
+    const auto kernel = out.codes.kind == CodeKind::kInt8Groups
+                            ? ToGroupCodesKernel<Source, CodeKind::kInt8Groups>
+                            : ToGroupCodesKernel<Source, CodeKind::kE4m3Groups>;
+    return LaunchDependent(kernel, dim3(blocks), dim3(kGroupThreads), 0, 1, stream, source, out,
+                           rows, width);
   }
   if (width <= 8192) return LaunchToF8Units<1>(source, out, rows, width, stream);
   if (width <= 16384) return LaunchToF8Units<2>(source, out, rows, width, stream);
@@ -374,8 +387,8 @@ __global__ void __launch_bounds__(256)
 template <ActivationKind kKind>
 cudaError_t LaunchGated(const GatedActivationArgs& args, cudaStream_t stream) {
   const GatedSource<kKind> source = {args.gate, args.up, args.gate_stride, args.up_stride};
-  if (args.out.codes != nullptr) {
-    return LaunchToF8(source, args.out, args.rows, args.width, stream);
+  if (args.out.codes.codes != nullptr) {
+    return LaunchToCodes(source, args.out, args.rows, args.width, stream);
   }
   const int threads = std::min(256, (args.width / 8 + 31) / 32 * 32);
   const dim3 grid((args.width / 8 + threads - 1) / threads, args.rows);
@@ -402,9 +415,16 @@ std::string MissingRowWidth(int64_t width) {
 }
 
 cudaError_t LaunchRmsNorm(const RmsNormArgs& args, cudaStream_t stream) {
-  if (args.out.codes == nullptr) return LaunchNorm<RowForm::kBf16>(args, stream);
-  return args.out.group_scales != nullptr ? LaunchNorm<RowForm::kGroupCodes>(args, stream)
-                                          : LaunchNorm<RowForm::kRowCodes>(args, stream);
+  if (args.out.codes.codes == nullptr) return LaunchNorm<RowForm::kBf16>(args, stream);
+  switch (args.out.codes.kind) {
+    case CodeKind::kE4m3Rows:
+      return LaunchNorm<RowForm::kE4m3Rows>(args, stream);
+    case CodeKind::kE4m3Groups:
+      return LaunchNorm<RowForm::kE4m3Groups>(args, stream);
+    case CodeKind::kInt8Groups:
+      break;
+  }
+  return LaunchNorm<RowForm::kInt8Groups>(args, stream);
 }
 
 cudaError_t LaunchGatedActivation(const GatedActivationArgs& args, cudaStream_t stream) {
@@ -412,8 +432,8 @@ cudaError_t LaunchGatedActivation(const GatedActivationArgs& args, cudaStream_t 
                                             : LaunchGated<ActivationKind::kGeluTanh>(args, stream);
 }
 
-cudaError_t LaunchQuantizeF8(const QuantizeF8Args& args, cudaStream_t stream) {
-  return LaunchToF8(Bf16Source{args.x, args.x_stride}, args.out, args.rows, args.width, stream);
+cudaError_t LaunchCodeRows(const CodeRowsArgs& args, cudaStream_t stream) {
+  return LaunchToCodes(Bf16Source{args.x, args.x_stride}, args.out, args.rows, args.width, stream);
 }
 
 cudaError_t LaunchFloatToBf16(const FloatToBf16Args& args, cudaStream_t stream) {

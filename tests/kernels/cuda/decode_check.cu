@@ -79,14 +79,15 @@ class World {
   [[nodiscard]] double Scale() const {
     return c_.sharpness / std::sqrt(static_cast<double>(c_.head_dim));
   }
+  struct Device;
   [[nodiscard]] bool LeavesCodes() const {
     return c_.head_dim == kCodeGroup && rows_total_ <= kCodeRows;
   }
+  [[nodiscard]] std::string CodesProblem(const Device& device) const;
   void FillCache();
   void MakeRows();
   void AddLists(size_t sequence, DecodeRow row);
   std::vector<double> Expected();
-  struct Device;
   void PointRows(const Device& device, size_t entries_per_table);
   [[nodiscard]] std::vector<DecodeRow> DenseRows(const Device& device) const;
   Distance DistanceOf(const std::vector<uint16_t>& out, bool& contained);
@@ -293,6 +294,12 @@ DecodeArgs World::Args(const Device& device, size_t partials) const {
   return args;
 }
 
+// "" or what is wrong with the codes of what was written.
+std::string World::CodesProblem(const Device& device) const {
+  if (!LeavesCodes()) return "";
+  return OtherCodes(device.out.get(), rows_total_, c_.q_heads * c_.head_dim, device.codes);
+}
+
 // Points the rows at device memory; entries get a second table in front, of invalid pages.
 void World::PointRows(const Device& device, size_t entries_per_table) {
   for (size_t i = 0; i < rows_.size(); ++i) {
@@ -356,7 +363,9 @@ void World::Run(Report& report) {
                 DeviceBuffer<std::byte>(plan.size()),
                 DeviceBuffer<std::byte>(DecodeWorkspaceBytes(partials, max_q_rows_, c_.q_heads,
                                                              c_.kv_heads, c_.head_dim)),
-                GroupCodesBuffers(rows_total_, c_.q_heads * c_.head_dim)};
+                GroupCodesBuffers(c_.grid % 2 == 0 && c_.window == 0 ? CodeKind::kE4m3Groups
+                                                                     : CodeKind::kInt8Groups,
+                                  rows_total_, c_.q_heads * c_.head_dim)};
   PointRows(device, per_table);
   const DecodeArgs args = Args(device, partials);
   // The graph is captured over an empty plan and replayed with the real one.
@@ -375,9 +384,7 @@ void World::Run(Report& report) {
   CHECK_CUDA(LaunchDecode(args, nullptr));
   CHECK_CUDA(cudaDeviceSynchronize());
   const std::vector<uint16_t> first = device.out.Download();
-  const std::string codes = LeavesCodes() ? OtherCodes(device.out.get(), rows_total_,
-                                                       c_.q_heads * c_.head_dim, device.codes)
-                                          : "";
+  const std::string codes = CodesProblem(device);
   device.out.Poison();
   graph.Run();
   const bool stable = first == device.out.Download() && device.out.CanaryIntact() &&

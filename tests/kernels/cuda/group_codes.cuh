@@ -12,14 +12,23 @@
 
 namespace tessera::check {
 
+// Where CodeKind::kInt8Groups has a column.
+inline int Int8PlaceOf(int column) {
+  constexpr int kSwapped[] = {0, 2, 1, 3};
+  const int c = column % 64;
+  return column - c + c / 8 % 2 * 32 + c / 4 % 2 * 16 + c / 16 * 4 + kSwapped[c % 4];
+}
+
 struct GroupCodesBuffers {
+  kernels::cuda::CodeKind kind;
   DeviceBuffer<uint8_t> codes;  // [rows, width]
   DeviceBuffer<float> scales;
 
-  GroupCodesBuffers(int rows, int width)
-      : codes(size_t(rows) * width),
+  GroupCodesBuffers(kernels::cuda::CodeKind k, int rows, int width)
+      : kind(k),
+        codes(size_t(rows) * width),
         scales(size_t{kernels::cuda::kCodeRows} * ((width + 127) / kernels::cuda::kCodeGroup)) {}
-  [[nodiscard]] kernels::cuda::GroupCodes Get() const { return {codes.get(), scales.get()}; }
+  [[nodiscard]] kernels::cuda::RowCodes Get() const { return {codes.get(), scales.get(), kind}; }
 };
 
 // "" or what is wrong with `got` beside bf16 rows `y` [rows, width] of the device; groups of
@@ -27,14 +36,13 @@ struct GroupCodesBuffers {
 inline std::string OtherCodes(const void* y, int rows, int width, const GroupCodesBuffers& got) {
   using namespace kernels::cuda;  // NOLINT: the names under test
   const size_t count = size_t(rows) * width;
-  const GroupCodesBuffers want(rows, width);
-  CHECK_CUDA(LaunchQuantizeF8(
-      {.x = static_cast<const __nv_bfloat16*>(y),
-       .x_stride = width,
-       .rows = rows,
-       .width = width,
-       .out = {.codes = want.codes.get(), .group_scales = want.scales.get(), .stride = width}},
-      nullptr));
+  const GroupCodesBuffers want(got.kind, rows, width);
+  CHECK_CUDA(LaunchCodeRows({.x = static_cast<const __nv_bfloat16*>(y),
+                             .x_stride = width,
+                             .rows = rows,
+                             .width = width,
+                             .out = {.codes = want.Get(), .stride = width}},
+                            nullptr));
   std::vector<uint16_t> bits(count);
   CHECK_CUDA(cudaMemcpy(bits.data(), y, count * 2, cudaMemcpyDeviceToHost));
   const std::vector<uint8_t> codes = got.codes.Download(), want_codes = want.codes.Download();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <string>
 #include <vector>
 
 #include "kernels/cuda/linear/skinny.h"
@@ -113,7 +114,7 @@ class SkinnyBench {
     args.x = reinterpret_cast<const __nv_bfloat16*>(activations_.get());
     if (coded) {
       args.x = nullptr;
-      args.x_codes = codes_.get();
+      args.x_codes = {codes_.get(), scales_.get()};
     }
     const std::byte* at = reinterpret_cast<const std::byte*>(arena_.get()) + offset;
     __nv_bfloat16* y = reinterpret_cast<__nv_bfloat16*>(outputs_.get());
@@ -138,7 +139,7 @@ class SkinnyBench {
       args.epilogue = SkinnyEpilogue::kResidual;
     }
     args.place = kind == kOut || kind == kDown ? SkinnyPlace::kAlone : SkinnyPlace::kBeside;
-    if (coded) (SkinnyKeepsRows(args) ? args.x_group_scales : args.x_scales) = scales_.get();
+    if (coded) args.x_codes.kind = SkinnyKeepsCodes(args).value_or(CodeKind::kE4m3Rows);
     if (in_step) PlaceInStep(kind, &args);
     CHECK_CUDA(LaunchSkinny(args, stream));
   }
@@ -173,7 +174,7 @@ class SkinnyBench {
   // the one before it has left.
   void PlaceInStep(Kind kind, kernels::cuda::SkinnyArgs* args) {
     using kernels::cuda::SkinnyPlace;
-    const bool normed = args->x_codes == nullptr && (kind == kQkv || kind == kGateUp);
+    const bool normed = args->x_codes.codes == nullptr && (kind == kQkv || kind == kGateUp);
     const bool fuses = normed && args->rows <= 2 && !kernels::cuda::SkinnyWantsRows(*args);
     if (fuses) {
       args->x = nullptr;
@@ -181,7 +182,7 @@ class SkinnyBench {
       args->norm_weight = gain_.get();
     }
     args->place = fuses || (kind == kDown && roomy_) ? SkinnyPlace::kBeside : SkinnyPlace::kAlone;
-    roomy_ = args->place == SkinnyPlace::kAlone && args->x_codes == nullptr &&
+    roomy_ = args->place == SkinnyPlace::kAlone && args->x_codes.codes == nullptr &&
              !kernels::cuda::SkinnyKeepsRows(*args);
   }
 
@@ -208,7 +209,7 @@ inline int BenchSkinny(std::byte* workspace, int only_type, int only_rows) {
   const DType types[] = {DType::kBF16,      DType::kF8Channel, DType::kF8Block128,
                          DType::kI8Channel, DType::kI4G128,    DType::kI4G64Zero};
   const auto print = [&](DType dtype, bool coded, int rows) {
-    std::printf("%-22s %6d", coded ? "fp8 channel, coded" : NameOf(dtype), rows);
+    std::printf("%-22s %6d", (std::string(NameOf(dtype)) + (coded ? ", coded" : "")).c_str(), rows);
     double total_us = 0;
     size_t total = 0;
     for (int kind = 0; kind < 4; ++kind) {
@@ -228,9 +229,8 @@ inline int BenchSkinny(std::byte* workspace, int only_type, int only_rows) {
       if (only_type != 0 && only_type != static_cast<int>(dtype)) continue;
       if (only_rows != 0 && only_rows != rows) continue;
       print(dtype, false, rows);
-      if (dtype == DType::kF8Channel) {
-        print(dtype, true, rows);
-      }
+      const bool int4 = dtype >= DType::kI4G128;
+      if (dtype == DType::kF8Channel || int4) print(dtype, true, rows);
     }
   }
   return 0;

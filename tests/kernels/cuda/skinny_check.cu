@@ -17,6 +17,7 @@
 #include "kernels/cuda/linear/skinny_int4.h"
 #include "kernels/weight_planes.h"
 #include "tests/kernels/cuda/check_util.cuh"
+#include "tests/kernels/cuda/group_codes.cuh"
 #include "tests/kernels/cuda/skinny_bench.cuh"
 #include "tests/kernels/cuda/skinny_repeats.cuh"
 #include "tests/kernels/cuda/skinny_weight.cuh"
@@ -117,14 +118,24 @@ class CaseRun {
     input_.resize(count);
     if (case_.coded) {
       std::vector<uint8_t> codes(count);
+      const bool int8 = case_.dtype >= DType::kI4G128;
       for (size_t i = 0; i < count; ++i) {
-        codes[i] = static_cast<uint8_t>(rng_.Next() >> 56);
-        if ((codes[i] & 0x7f) == 0x7f) codes[i] ^= 1;
-        input_[i] = E4m3ToFloat(codes[i]);
+        const auto code = static_cast<uint8_t>(rng_.Next() >> 56);
+        if (int8) {
+          const auto column = static_cast<int>(i % case_.in);
+          codes[i - column + Int8PlaceOf(column)] = code;
+          input_[i] = static_cast<int8_t>(code);
+        } else {
+          codes[i] = (code & 0x7f) == 0x7f ? code ^ 1 : code;
+          input_[i] = E4m3ToFloat(codes[i]);
+        }
       }
       codes_ = std::make_unique<DeviceBuffer<uint8_t>>(codes);
-      args_.x_codes = codes_->get();
       MakeScales();
+      args_.x_codes = {codes_->get(), scales_->get(),
+                       int8          ? CodeKind::kInt8Groups
+                       : case_.keeps ? CodeKind::kE4m3Groups
+                                     : CodeKind::kE4m3Rows};
       return;
     }
     if (!case_.norm) {
@@ -177,7 +188,6 @@ class CaseRun {
       }
     }
     scales_ = std::make_unique<DeviceBuffer<float>>(scales);
-    (case_.keeps ? args_.x_group_scales : args_.x_scales) = scales_->get();
   }
 
   void MakeTask(int index) {
@@ -332,10 +342,11 @@ void RunCase(const Case& c, SkinnyMethod method, std::byte* workspace, Report& r
   const Distance distance = run.Run(&problem);
   // Up to 8 rows are two 8-bit digits where codes are integers.
   const bool has_codes = c.dtype == DType::kI8Channel || c.dtype >= DType::kI4G128;
-  const bool has_digits = has_codes && c.rows <= 8 && method == SkinnyMethod::kByRows;
-  // The tensor cores keep some 14 bits of a sum of products of e4m3.
-  const double l2_limit = !IsFloat(c.epilogue) ? 4e-3 : c.coded ? 5e-4 : has_digits ? 5e-5 : 2e-5;
-  const double max_limit = !IsFloat(c.epilogue) ? 0.15 : c.coded ? 5e-2 : 2e-3;
+  const bool has_digits = has_codes && !c.coded && c.rows <= 8 && method == SkinnyMethod::kByRows;
+  // The tensor cores keep some 14 bits of a sum of products of e4m3; those of integers are exact.
+  const bool rounds = c.coded && c.dtype == DType::kF8Channel;
+  const double l2_limit = !IsFloat(c.epilogue) ? 4e-3 : rounds ? 5e-4 : has_digits ? 5e-5 : 2e-5;
+  const double max_limit = !IsFloat(c.epilogue) ? 0.15 : rounds ? 5e-2 : 2e-3;
   report.Case(distance.l2 <= l2_limit && distance.max <= max_limit && problem.empty(),
               "%s%s%s %s in %d out %d (%zu tasks) rows %d: l2 %.2e max %.2e%s", NameOf(c.dtype),
               FixedWord(method), CodedWord(c.coded), c.name, c.in, c.outs[0], c.outs.size(), c.rows,
@@ -361,7 +372,7 @@ void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, int out, std:
     args.in = kIn;
     args.rows = rows;
     if (coded) {
-      args.x_codes = reinterpret_cast<const uint8_t*>(x.get()) + int64_t{first} * kIn;
+      args.x_codes = {reinterpret_cast<uint8_t*>(x.get()) + int64_t{first} * kIn, scales.get()};
     } else {
       args.x = reinterpret_cast<const __nv_bfloat16*>(x.get()) + int64_t{first} * kIn;
     }
@@ -373,7 +384,7 @@ void CheckInvariance(DType dtype, SkinnyMethod method, bool coded, int out, std:
     args.tasks[0].y = y.get();
     args.tasks[0].y_stride = out;
     args.tasks[0].out = out;
-    if (coded) (SkinnyKeepsRows(args) ? args.x_group_scales : args.x_scales) = scales.get();
+    if (coded) args.x_codes.kind = SkinnyKeepsCodes(args).value_or(CodeKind::kE4m3Rows);
     CHECK_CUDA(LaunchSkinny(args, nullptr));
     CHECK_CUDA(cudaDeviceSynchronize());
     std::vector<float> all = y.Download();
@@ -444,6 +455,37 @@ void CheckWhole(DType dtype, std::byte* workspace, Report& report) {
                   report);
 }
 
+// The same of int4 weights, whose rows of x are int8.
+void CheckWholeInt4(DType dtype, bool repeats, std::byte* workspace, Report& report) {
+  constexpr auto kStore = SkinnyEpilogue::kStore, kFloat = SkinnyEpilogue::kStoreFloat;
+  constexpr auto kResidual = SkinnyEpilogue::kResidual, kSilu = SkinnyEpilogue::kGatedSilu;
+  constexpr auto kGelu = SkinnyEpilogue::kGatedGeluTanh;
+  Case cases[] = {{"whole", dtype, 256, {10396}, 11, kGelu},
+                  {"whole", dtype, 384, {12600}, 3, kSilu},
+                  {"whole", dtype, 640, {14336}, 64, kSilu},
+                  {"whole", dtype, 128, {16640}, 30, kSilu},
+                  {"pair", dtype, 384, {2100}, 5, kFloat},
+                  {"pair", dtype, 640, {3136}, 33, kResidual},
+                  {"pair", dtype, 4096, {4096}, 8, kResidual},
+                  {"pair", dtype, 14336, {4096}, 17, kResidual},
+                  {"pair", dtype, 256, {5120}, 16, kStore},
+                  {"pair", dtype, 4096, {4096, 1024, 1024}, 64, kStore},
+                  {"pair", dtype, 4096, {4096, 1024, 1024}, 1, kFloat},
+                  {"pair", dtype, 256, {7168}, 25, kFloat},
+                  {"pair", dtype, 128, {8192, 4}, 40, kFloat}};
+  Case bias = {"pair bias", dtype, 768, {3072, 1024}, 21, kFloat};
+  bias.bias = true;
+  const auto run = [&](Case& c) {
+    c.samples = 40;
+    c.coded = c.keeps = true;
+    RunCase(c, SkinnyMethod::kByRows, workspace, report);
+  };
+  for (Case& c : cases) run(c);
+  run(bias);
+  if (!repeats) return;
+  CheckRepeats(dtype, SkinnyMethod::kByRows, true, CodedWord(true), workspace, report);
+}
+
 constexpr DType kTypes[] = {DType::kBF16,       DType::kF8Channel, DType::kF8Block128,
                             DType::kI8Channel,  DType::kI4G128,    DType::kI4G64,
                             DType::kI4G128Zero, DType::kI4G64Zero};
@@ -503,6 +545,7 @@ void Checks(std::span<const DType> types, bool repeats, std::byte* workspace, Re
       if (repeats) CheckRepeats(dtype, method, false, FixedWord(method), workspace, report);
     }
     if (dtype == DType::kBF16 || dtype == DType::kF8Channel) CheckWhole(dtype, workspace, report);
+    if (dtype >= DType::kI4G128) CheckWholeInt4(dtype, repeats, workspace, report);
     if (dtype != DType::kF8Channel) continue;
     for (Case c : cases) {
       if (c.norm) continue;

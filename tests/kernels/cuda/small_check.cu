@@ -42,11 +42,12 @@ bool Near(double got, double want, double relative, double absolute) {
   return std::abs(got - want) <= relative * std::abs(want) + absolute;
 }
 
-enum class RowForm { kBf16, kRowCodes, kGroupCodes };
+enum class RowForm { kBf16, kE4m3Rows, kE4m3Groups, kInt8Groups };
 const char* NameOf(RowForm form) {
-  constexpr const char* kNames[] = {"", " e4m3", " e4m3 by groups"};
+  constexpr const char* kNames[] = {"", " e4m3", " e4m3 by groups", " int8 by groups"};
   return kNames[static_cast<int>(form)];
 }
+bool IsGrouped(RowForm form) { return form >= RowForm::kE4m3Groups; }
 
 struct RowsOut {
   int rows, width;
@@ -58,11 +59,11 @@ struct RowsOut {
   RowsOut(int r, int w, RowForm f)
       : rows(r),
         width(w),
-        stride(w + 16),
+        stride(f == RowForm::kInt8Groups ? w + 64 : w + 16),
         form(f),
         y(f == RowForm::kBf16 ? r * stride : 1),
         codes(f == RowForm::kBf16 ? 1 : r * stride),
-        scales(f == RowForm::kGroupCodes ? size_t{kCodeRows} * (w / kCodeGroup + 1) : r) {}
+        scales(IsGrouped(f) ? size_t{kCodeRows} * (w / kCodeGroup + 1) : r) {}
   RowOutput Output() {
     RowOutput out;
     out.stride = stride;
@@ -70,14 +71,26 @@ struct RowsOut {
       out.y = reinterpret_cast<__nv_bfloat16*>(y.get());
       return out;
     }
-    out.codes = codes.get();
-    (form == RowForm::kRowCodes ? out.scales : out.group_scales) = scales.get();
+    constexpr CodeKind kKinds[] = {CodeKind::kE4m3Rows, CodeKind::kE4m3Groups,
+                                   CodeKind::kInt8Groups};
+    out.codes = {codes.get(), scales.get(), kKinds[static_cast<int>(form) - 1]};
     return out;
   }
   // Columns that share a scale, and where that lies.
-  int group() const { return form == RowForm::kGroupCodes ? kCodeGroup : width; }
+  int group() const { return IsGrouped(form) ? kCodeGroup : width; }
   size_t ScaleAt(int row, int column) const {
-    return form == RowForm::kGroupCodes ? size_t{kCodeRows} * (column / kCodeGroup) + row : row;
+    return IsGrouped(form) ? size_t{kCodeRows} * (column / kCodeGroup) + row : row;
+  }
+  // Whether a code is within half a step of what it stands for.
+  bool CodeMatches(uint8_t code, float scale, double want, double amax) const {
+    if (form == RowForm::kInt8Groups) {
+      return Near(scale, amax / 127, 2e-5, 0) &&
+             Near(static_cast<int8_t>(code) * double{scale}, want, 0, scale * 0.502);
+    }
+    __nv_fp8_e4m3 e;
+    e.__x = code;
+    return Near(scale, amax / 448, 2e-5, 0) &&
+           Near(double(float(e)) * scale, want, 0.0626, scale * 0.00105);
   }
   void Poison() { y.Poison(), codes.Poison(), scales.Poison(); }
   // bf16: half a unit in the last place and the float32 sums; e4m3: half a step.
@@ -98,11 +111,8 @@ struct RowsOut {
         }
         const double w = row[c];
         if (form != RowForm::kBf16) {
-          const float s = scale[ScaleAt(r, c)];
-          __nv_fp8_e4m3 e;
-          e.__x = code[r * stride + c];
-          passed =
-              Near(s, amax / 448, 2e-5, 0) && Near(double(float(e)) * s, w, 0.0626, s * 0.00105);
+          const int at = form == RowForm::kInt8Groups ? Int8PlaceOf(c) : c;
+          passed = CodeMatches(code[r * stride + at], scale[ScaleAt(r, c)], w, amax);
         } else {
           passed = Near(BitsToFloat(y.size() > 1 ? bf16[r * stride + c] : 0), w, 0.0040, 1e-7);
         }
@@ -119,8 +129,10 @@ void CheckNorm(Report& report) {
                            {1500, 1024}, {3300, 1000}, {1700, 4104}};
   for (const auto& shape : shapes) {
     const int rows = shape[0], width = shape[1];
-    for (const RowForm form : {RowForm::kBf16, RowForm::kRowCodes, RowForm::kGroupCodes}) {
-      if (form == RowForm::kGroupCodes && rows > kCodeRows) continue;
+    for (const RowForm form :
+         {RowForm::kBf16, RowForm::kE4m3Rows, RowForm::kE4m3Groups, RowForm::kInt8Groups}) {
+      if (IsGrouped(form) && rows > kCodeRows) continue;
+      if (form == RowForm::kInt8Groups && width % 64 != 0) continue;
       std::vector<float> x(size_t(rows + 2) * width), weight(width);
       for (float& v : x) v = 3 * rng.Normal();
       for (float& v : weight) v = rng.Normal();
@@ -189,6 +201,28 @@ void CheckGated(Report& report) {
   }
 }
 
+// The same by groups: `args` of rows in place of `gate`, which become `y`.
+void CheckGatedGroups(Report& report, GatedActivationArgs args, const std::vector<uint16_t>& gate,
+                      const DeviceBuffer<uint16_t>& y) {
+  DeviceBuffer<uint16_t> in_place(gate.size());
+  args.gate = reinterpret_cast<__nv_bfloat16*>(in_place.get());
+  for (const CodeKind kind : {CodeKind::kE4m3Groups, CodeKind::kInt8Groups}) {
+    if (kind == CodeKind::kInt8Groups && args.width % 64 != 0) continue;
+    GroupCodesBuffers groups(kind, args.rows, args.width);
+    args.out = {.y = reinterpret_cast<__nv_bfloat16*>(in_place.get()),
+                .codes = groups.Get(),
+                .stride = args.width};
+    Twice(
+        report, kind == CodeKind::kInt8Groups ? "the same to int8 by groups" : "the same by groups",
+        [&] { groups.codes.Poison(), groups.scales.Poison(), in_place.Upload(gate); },
+        [&](cudaStream_t s) { CHECK_CUDA(LaunchGatedActivation(args, s)); },
+        [&] {
+          return in_place.Download() == y.Download() &&
+                 OtherCodes(in_place.get(), args.rows, args.width, groups).empty();
+        });
+  }
+}
+
 // Rows and codes of one launch, in place, have the bits of a launch each.
 void CheckGatedCodes(Report& report) {
   Rng rng(12);
@@ -215,16 +249,14 @@ void CheckGatedCodes(Report& report) {
       GatedActivationArgs args = {bf16(dg), bf16(du), width, width, kind, rows, width};
       args.out = {.y = bf16(y), .stride = width};
       CHECK_CUDA(LaunchGatedActivation(args, nullptr));
-      CHECK_CUDA(LaunchQuantizeF8(
-          {bf16(y),
-           width,
-           rows,
-           width,
-           {.codes = want_codes.get(), .scales = want_scales.get(), .stride = width}},
-          nullptr));
+      CHECK_CUDA(LaunchCodeRows({bf16(y),
+                                 width,
+                                 rows,
+                                 width,
+                                 {.codes = {want_codes.get(), want_scales.get()}, .stride = width}},
+                                nullptr));
       args.gate = bf16(in_place);
-      args.out = {
-          .y = bf16(in_place), .codes = codes.get(), .scales = scales.get(), .stride = width};
+      args.out = {.y = bf16(in_place), .codes = {codes.get(), scales.get()}, .stride = width};
       Twice(
           report,
           std::string(kind == ActivationKind::kSilu ? "silu " : "gelu_tanh ") +
@@ -238,20 +270,7 @@ void CheckGatedCodes(Report& report) {
                    codes.Download() == want_codes.Download() &&
                    std::memcmp(got.data(), want.data(), rows * sizeof(float)) == 0;
           });
-      if (rows > kCodeRows) continue;
-      GroupCodesBuffers groups(rows, width);
-      args.out = {.y = bf16(in_place),
-                  .codes = groups.codes.get(),
-                  .group_scales = groups.scales.get(),
-                  .stride = width};
-      Twice(
-          report, "the same by groups",
-          [&] { groups.codes.Poison(), groups.scales.Poison(), in_place.Upload(gate); },
-          [&](cudaStream_t s) { CHECK_CUDA(LaunchGatedActivation(args, s)); },
-          [&] {
-            return in_place.Download() == y.Download() &&
-                   OtherCodes(in_place.get(), rows, width, groups).empty();
-          });
+      if (rows <= kCodeRows) CheckGatedGroups(report, args, gate, y);
     }
   }
 }
@@ -266,20 +285,20 @@ void CheckQuantize(Report& report, int rows, int width, RowForm form, Rng& rng) 
   const DeviceBuffer<uint16_t> dx(x);
   RowsOut out(rows, width, form);
   const std::string name = "quantize" + std::string(NameOf(form)) + " " + std::to_string(width);
-  const QuantizeF8Args args = {reinterpret_cast<const __nv_bfloat16*>(dx.get()), width, rows, width,
-                               out.Output()};
+  const CodeRowsArgs args = {reinterpret_cast<const __nv_bfloat16*>(dx.get()), width, rows, width,
+                             out.Output()};
   Twice(
       report, name + ", one row of zeros", [&] { out.Poison(); },
-      [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(args, s)); },
+      [&](cudaStream_t s) { CHECK_CUDA(LaunchCodeRows(args, s)); },
       [&] { return out.Matches(want) && out.scales.Download()[5] == 0; });
   x[3] = 0x7fc0;
   x[width] = 0x7f80;
   DeviceBuffer<uint16_t> bad(x);
-  QuantizeF8Args bad_args = args;
+  CodeRowsArgs bad_args = args;
   bad_args.x = reinterpret_cast<const __nv_bfloat16*>(bad.get());
   Twice(
       report, name + ", a NaN and an infinity show in rows' scales", [&] { out.Poison(); },
-      [&](cudaStream_t s) { CHECK_CUDA(LaunchQuantizeF8(bad_args, s)); },
+      [&](cudaStream_t s) { CHECK_CUDA(LaunchCodeRows(bad_args, s)); },
       [&] {
         const auto scales = out.scales.Download();
         return std::isnan(scales[0]) && std::isinf(scales[1]) && std::isfinite(scales[2]);
@@ -289,10 +308,13 @@ void CheckQuantize(Report& report, int rows, int width, RowForm form, Rng& rng) 
 void CheckConversions(Report& report) {
   Rng rng(3);
   for (const int width : {4104, 65536}) {
-    CheckQuantize(report, 37, width, RowForm::kRowCodes, rng);
-    CheckQuantize(report, 37, width, RowForm::kGroupCodes, rng);
+    CheckQuantize(report, 37, width, RowForm::kE4m3Rows, rng);
+    CheckQuantize(report, 37, width, RowForm::kE4m3Groups, rng);
   }
-  CheckQuantize(report, 3300, 4104, RowForm::kRowCodes, rng);
+  for (const int width : {4160, 65536}) {
+    CheckQuantize(report, 64, width, RowForm::kInt8Groups, rng);
+  }
+  CheckQuantize(report, 3300, 4104, RowForm::kE4m3Rows, rng);
   std::vector<float> f(8 * 12345);
   for (float& v : f) v = rng.Normal();
   const DeviceBuffer<float> df(f);
@@ -526,7 +548,7 @@ void Bench() {
         out.stride = width;
         uint8_t* at = part(to, size_t(rows) * width * 2, i);
         if (f8) {
-          out.codes = at, out.scales = scales.get();
+          out.codes = {at, scales.get()};
         } else {
           out.y = reinterpret_cast<__nv_bfloat16*>(at);
         }
