@@ -112,7 +112,6 @@ void CudaContext::SetNumerics(Numerics numerics) {
   numerics_ = numerics;
 }
 
-// One workspace for all shapes: a launch at a time uses it.
 Status CudaContext::AllocateCodes(const Backend::ContextNeeds& needs) {
   // Trials of products have a few rows more than a small step may have.
   const auto trial_rows = std::lower_bound(CostTable::kRows.begin(), CostTable::kRows.end(),
@@ -128,6 +127,7 @@ Status CudaContext::AllocateCodes(const Backend::ContextNeeds& needs) {
   return absl::OkStatus();
 }
 
+// One workspace for all shapes: a launch at a time uses it.
 Status CudaContext::AllocateAttention(const Backend::ContextNeeds& needs) {
   for (const AttentionShape& shape : needs.attention) {
     decode_partials_ =

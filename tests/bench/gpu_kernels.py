@@ -74,12 +74,12 @@ def skinny_products(_arguments):
     """Lines of skinny_check --bench: type rows, then four products, their sum and a chain: us (share of C)."""
     theirs = peers("products")
     for line in gpu.run(gpu.BUNDLE / "gpu" / "skinny_check", "--bench").splitlines():
-        # Of e4m3 weights the way that rows go where weights divide evenly, as these do.
+        # Of e4m3 and int4 weights the way that rows go where weights divide evenly, as these do.
         found = re.match(r"(bf16|fp8 channel, coded|int4 128, coded)\s+(\d+)\s+(.*)", line)
         if not found:
             continue
         dtype, rows = found.group(1).split()[0], int(found.group(2))
-        of_codes = " of e4m3 rows" if "coded" in found.group(1) else ""
+        of_codes = {"fp8": " of e4m3 rows", "int4": " of int8 rows"}.get(dtype, "")
         if rows == 32:
             continue
         pairs = re.findall(r"([\d.]+) \(([\d.]+)\)", found.group(3))

@@ -429,6 +429,7 @@ std::optional<CodeKind> CodesWanted(CudaContext& cuda, const ProductGroup& group
       group.form == ProductForm::kResidual ? SkinnyEpilogue::kResidual : SkinnyEpilogue::kStore;
   for (const int32_t out : group.outs) {
     if (out == 0) break;
+    if (!MissingSkinny(group.dtype, group.in, out, rows).empty()) return std::nullopt;
     args.tasks[args.task_count++] = {.y_stride = out, .out = out};
   }
   return CodesStreamed(cuda, args);

@@ -7,12 +7,12 @@
 // e4m3 codes are multiplied in float16, x less a power of two; with integer codes as two 8-bit
 // digits of x in exact integer sums of 128 columns, where x loses at most 2^-15 of the largest of
 // the columns (skinny_few_input.cuh). Where x is given as codes (row_codes.h) these are multiplied
-// with the weights' codes: x has then lost what codes lose of it. Sums are float32, in the tensor cores' order; a row of weights is cut along `in` among multiprocessors or
-// warps, whose sums are added in a fixed order. Codes 0x7f and 0xff of e4m3 are not a number or, by
-// the kernels of more rows, +-480.
-// A row's bits depend neither on the other rows nor, between calls with the same tasks on the same
-// device, on the number of rows within a class: 1..8 (int4: 1..4, 5..8), 9..16, 17..32, 33..64;
-// kFixed: 1..64.
+// with the weights' codes: x has then lost what codes lose of it. Sums are float32, in the tensor
+// cores' order; a row of weights is cut along `in` among multiprocessors or warps, whose sums are
+// added in a fixed order. Codes 0x7f and 0xff of e4m3 are not a number or, by the kernels of more
+// rows, +-480. A row's bits depend neither on the other rows nor, between calls with the same tasks
+// on the same device, on the number of rows within a class: 1..8
+// (int4: 1..4, 5..8), 9..16, 17..32, 33..64; kFixed: 1..64.
 //
 // Layouts. kBF16, kF8Channel, kF8Block128 and kI8Channel are read in canonical bytes
 // (weight_planes.h), the int4 types packed as skinny_int4.h says.
