@@ -206,6 +206,8 @@ __device__ __forceinline__ void CombineSplits(const DecodeKernelArgs& args, cons
   // Whole warps: lanes past the end have no parts and write nothing.
   const int units = columns * kQuads;
   int turn = 0;
+  // The last item's statistics may still be read.
+  if (LeavesCodes<Shape>(args)) SyncNamed(kComputeBarrier, Shape::kThreads);
   for (int first_unit = 0; first_unit < units; first_unit += Shape::kThreads / 2) {
     const int wanted = first_unit + static_cast<int>(threadIdx.x) / 2;
     const bool inside = wanted < units;
@@ -252,7 +254,7 @@ __device__ __forceinline__ void CombineSplits(const DecodeKernelArgs& args, cons
   }
 }
 
-// All computing warps. On return they have left the statistics and the query behind; the buffer of
+// All computing warps. On return they have left the query behind; the statistics and the buffer of
 // values may still be read.
 template <typename Shape>
 __device__ __forceinline__ void MergeItem(const DecodeKernelArgs& args, const DecodeItem& item,
