@@ -372,7 +372,8 @@ __device__ __forceinline__ void DealPieces(const SkinnyPlan& plan, SkinnyShared<
 template <typename Tile>
 __device__ __forceinline__ void SyncGroup(int group) {
   if constexpr (Tile::kHelpers == 2) {
-    __syncthreads();
+    // Not __syncthreads, which all have to reach at the same place.
+    SyncNamed(1, Tile::kThreads);
   } else {
     group == 0 ? SyncNamed(1, 128) : SyncNamed(2, 128);
   }

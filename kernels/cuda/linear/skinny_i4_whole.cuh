@@ -22,6 +22,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear/skinny_epilogue.cuh"
 #include "kernels/cuda/linear/skinny_format.cuh"
+#include "kernels/cuda/linear/skinny_kept.cuh"
 #include "kernels/cuda/linear/skinny_pair.cuh"
 #include "kernels/cuda/linear/skinny_plan.h"
 #include "kernels/cuda/row_codes.h"
@@ -37,6 +38,7 @@ struct I4Shape {
   static constexpr int kTokens = kTokens_;            // 8, 16, 32 or 64
   static constexpr int kBlocks = kBlocks_;            // of 64 rows of weights that a warpgroup has
   static constexpr bool kPair = kPair_;
+  static constexpr bool kCoded = true;
   // Consumer warpgroups: a unit takes one longer than its bytes take to come, so that few rows,
   // which need few registers, have four. They take the units in turn; those of gate and up in twos,
   // each with its 64 rows, which add their sums at the end.
@@ -78,26 +80,13 @@ struct I4Shared {
 
 // What this block has: rows of a task from `first` on, and units.
 template <typename Shape>
-struct I4Share {
-  int task, first, rows, unit_begin, unit_end;
+struct I4Share : KeptUnits<Shape::kPair> {
+  int first, rows;
 
-  __device__ __forceinline__ explicit I4Share(const SkinnyPlan& plan) {
-    const int block = static_cast<int>(blockIdx.x);
-    const int tile = Shape::kPair ? block >> 1 : block;
-    const SkinnyPlanTask& of = plan.TaskOf(tile, &task);
-    first = (tile - of.first_tile) * plan.whole_channels;
-    rows = min(plan.whole_channels, of.out - first);
-    unit_begin = 0;
-    unit_end = plan.tile_units;
-    if constexpr (Shape::kPair) {
-      const int half = (plan.tile_units + 1) / 2;
-      if ((block & 1) == 0) {
-        unit_end = half;
-      } else {
-        unit_begin = half;
-      }
-    }
-  }
+  __device__ __forceinline__ explicit I4Share(const SkinnyPlan& plan)
+      : KeptUnits<Shape::kPair>(plan),
+        first(this->tile * plan.whole_channels),
+        rows(min(plan.whole_channels, plan.tasks[this->task].out - first)) {}
 };
 
 // The runs of records, up to three of a part, that the copy engine brings of each unit.
@@ -150,50 +139,20 @@ class I4Source {
   uint32_t total_;  // bytes of a part
 };
 
-// One thread.
-template <typename Shape>
-__device__ __forceinline__ void StreamRecords(const SkinnyPlan& plan, I4Shared<Shape>& shared) {
-  const uint64_t policy = EvictFirstPolicy();
-  const I4Share<Shape> share(plan);
-  I4Source<Shape> source(plan, share);
-  RingCursor<Shape::kSlots> cursor, arrived;
-  for (int unit = share.unit_begin; unit < share.unit_end; ++unit) {
-    BarrierWait(&shared.weights_empty[cursor.slot], cursor.parity ^ 1);
-    const int asked = unit - share.unit_begin;
-    if (asked >= Shape::kFirstSlots && asked < Shape::kSlots) {
-      BarrierWait(&shared.weights_full[arrived.slot], arrived.parity);
-      arrived.Advance();
-    }
-    source.Load(shared.weights[cursor.slot], &shared.weights_full[cursor.slot], policy);
-    cursor.Advance();
-  }
-}
-
-// One thread.
-template <typename Shape>
-__device__ __forceinline__ void StreamCodes(const SkinnyPlan& plan, I4Shared<Shape>& shared) {
-  PrefetchTensorMap(&plan.x_map);
-  PrefetchTensorMap(&plan.x_scale_map);
-  const I4Share<Shape> share(plan);
-  WaitForPrior();
-  RingCursor<Shape::kInputSlots> cursor;
-  for (int unit = share.unit_begin; unit < share.unit_end; ++unit) {
-    BarrierWait(&shared.input_empty[cursor.slot], cursor.parity ^ 1);
-    uint64_t* const full = &shared.input_full[cursor.slot];
-    BarrierExpect(full, Shape::kInputBytes + 4 * Shape::kTokens);
-    TensorLoad(shared.input[cursor.slot], &plan.x_map, unit * 128, 0, full);
-    TensorLoad(shared.x_scales[cursor.slot], &plan.x_scale_map, 0, unit, full);
-    cursor.Advance();
-  }
-}
-
 template <typename Shape>
 __device__ __forceinline__ void ProduceI4(const SkinnyPlan& plan, I4Shared<Shape>& shared,
                                           int warp) {
   if (warp == 0) {
-    if (ElectOne()) StreamRecords<Shape>(plan, shared);
+    if (ElectOne()) {
+      const uint64_t policy = EvictFirstPolicy();
+      const I4Share<Shape> share(plan);
+      I4Source<Shape> source(plan, share);
+      StreamWeights<Shape>(shared, share, [&](uint8_t* slot, uint64_t* full, int /*unit*/) {
+        source.Load(slot, full, policy);
+      });
+    }
   } else if (warp == 1) {
-    if (ElectOne()) StreamCodes<Shape>(plan, shared);
+    if (ElectOne()) StreamInput<Shape>(plan, shared, Shape::kTokens);
   }
   __syncwarp();
 }
@@ -416,14 +375,7 @@ __device__ __forceinline__ void WritePairI4(const SkinnyPlan& plan, int group,
 
 template <typename Shape>
 __device__ __forceinline__ void InitI4(I4Shared<Shape>& shared) {
-  for (int i = 0; i < Shape::kSlots; ++i) {
-    BarrierInit(&shared.weights_full[i], 1);
-    BarrierInit(&shared.weights_empty[i], Shape::kReaders);
-  }
-  for (int i = 0; i < Shape::kInputSlots; ++i) {
-    BarrierInit(&shared.input_full[i], 1);
-    BarrierInit(&shared.input_empty[i], Shape::kReaders);
-  }
+  InitRings<Shape>(shared);
   if constexpr (Shape::kPair) {
     InitPair<typename Shape::Tiles>(shared.arrivals, 4);
   } else {

@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
       SyncGroup<Tile>(0);
       WaitForPrior();
     }
-    __syncthreads();
+    SyncGroup<Tile>(0);
     last.Finish(plan, shared, 0, warp < 4 ? 1 : 0);
   }
 }

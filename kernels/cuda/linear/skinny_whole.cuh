@@ -24,6 +24,7 @@
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/linear/skinny_epilogue.cuh"
 #include "kernels/cuda/linear/skinny_format.cuh"
+#include "kernels/cuda/linear/skinny_kept.cuh"
 #include "kernels/cuda/linear/skinny_pair.cuh"
 #include "kernels/cuda/linear/skinny_plan.h"
 #include "kernels/cuda/row_codes.h"
@@ -37,6 +38,7 @@ struct WholeShape {
   using Format = Format_;
   static constexpr int kN = kN_;  // channels of a warpgroup's products
   static constexpr bool kPair = kPair_;
+  static constexpr bool kCoded = Format::kCoded;
   static constexpr int kGroups = 2;
   static constexpr int kThreads = 128 * (1 + kGroups);
   static constexpr int kParts = kPair ? 1 : 2;                 // gate and up
@@ -71,7 +73,7 @@ struct WholeShared {
   alignas(
       16) std::conditional_t<Whole::kPair, PairArrivals<typename Whole::Tiles>, uint64_t> arrivals;
   // Of the rows' unit, where they are codes.
-  alignas(128) float x_scales[Whole::Format::kCoded ? Whole::kInputSlots : 1][kCodeRows];
+  alignas(128) float x_scales[Whole::kCoded ? Whole::kInputSlots : 1][kCodeRows];
   // Of the channels of gate and up.
   float scales[2][Whole::kPair ? 1 : Whole::kChannels];
   uint64_t weights_full[Whole::kSlots];
@@ -82,24 +84,11 @@ struct WholeShared {
 
 // What this block has: channels of a task from `first` on, and units.
 template <typename Whole>
-struct WholeShare {
-  int task, first, unit_begin, unit_end;
+struct WholeShare : KeptUnits<Whole::kPair> {
+  int first;
 
-  __device__ __forceinline__ explicit WholeShare(const SkinnyPlan& plan) {
-    const int block = static_cast<int>(blockIdx.x);
-    const int tile = Whole::kPair ? block >> 1 : block;
-    first = (tile - plan.TaskOf(tile, &task).first_tile) * Whole::kChannels;
-    unit_begin = 0;
-    unit_end = plan.tile_units;
-    if constexpr (Whole::kPair) {
-      const int half = (plan.tile_units + 1) / 2;
-      if ((block & 1) == 0) {
-        unit_end = half;
-      } else {
-        unit_begin = half;
-      }
-    }
-  }
+  __device__ __forceinline__ explicit WholeShare(const SkinnyPlan& plan)
+      : KeptUnits<Whole::kPair>(plan), first(this->tile * Whole::kChannels) {}
 };
 
 // One thread.
@@ -107,45 +96,14 @@ template <typename Whole>
 __device__ __forceinline__ void StreamWhole(const SkinnyPlan& plan, WholeShared<Whole>& shared) {
   const uint64_t policy = EvictFirstPolicy();
   const WholeShare<Whole> share(plan);
-  RingCursor<Whole::kSlots> cursor, arrived;
-  for (int unit = share.unit_begin; unit < share.unit_end; ++unit) {
-    BarrierWait(&shared.weights_empty[cursor.slot], cursor.parity ^ 1);
-    const int asked = unit - share.unit_begin;
-    if (asked >= Whole::kFirstSlots && asked < Whole::kSlots) {
-      BarrierWait(&shared.weights_full[arrived.slot], arrived.parity);
-      arrived.Advance();
-    }
-    uint64_t* const full = &shared.weights_full[cursor.slot];
+  StreamWeights<Whole>(shared, share, [&](uint8_t* slot, uint64_t* full, int unit) {
     BarrierExpect(full, Whole::kSlotBytes);
 #pragma unroll
     for (int box = 0; box < Whole::kBoxes; ++box) {
-      TensorLoad(shared.weights[cursor.slot] + box * Whole::kBoxBytes,
-                 &plan.weight_maps[share.task][box % Whole::kParts], unit * 128,
-                 share.first + box / Whole::kParts * Whole::kN, full, policy);
+      TensorLoad(slot + box * Whole::kBoxBytes, &plan.weight_maps[share.task][box % Whole::kParts],
+                 unit * 128, share.first + box / Whole::kParts * Whole::kN, full, policy);
     }
-    cursor.Advance();
-  }
-}
-
-// One thread.
-template <typename Whole>
-__device__ __forceinline__ void StreamWholeInput(const SkinnyPlan& plan,
-                                                 WholeShared<Whole>& shared) {
-  PrefetchTensorMap(&plan.x_map);
-  if constexpr (Whole::Format::kCoded) PrefetchTensorMap(&plan.x_scale_map);
-  const WholeShare<Whole> share(plan);
-  WaitForPrior();
-  RingCursor<Whole::kInputSlots> cursor;
-  for (int unit = share.unit_begin; unit < share.unit_end; ++unit) {
-    BarrierWait(&shared.input_empty[cursor.slot], cursor.parity ^ 1);
-    uint64_t* const full = &shared.input_full[cursor.slot];
-    BarrierExpect(full, plan.x_box_rows * (128 + (Whole::Format::kCoded ? 4 : 0)));
-    TensorLoad(shared.input[cursor.slot], &plan.x_map, unit * 128, 0, full);
-    if constexpr (Whole::Format::kCoded) {
-      TensorLoad(shared.x_scales[cursor.slot], &plan.x_scale_map, 0, unit, full);
-    }
-    cursor.Advance();
-  }
+  });
 }
 
 template <typename Whole>
@@ -155,7 +113,7 @@ __device__ __forceinline__ void ProduceWhole(const SkinnyPlan& plan, WholeShared
   if (warp == 0) {
     if (ElectOne()) StreamWhole<Whole>(plan, shared);
   } else if (warp == 1) {
-    if (ElectOne()) StreamWholeInput<Whole>(plan, shared);
+    if (ElectOne()) StreamInput<Whole>(plan, shared, plan.x_box_rows);
   } else if (kScaled && warp == 2) {
     const WholeShare<Whole> share(plan);
     for (int i = LaneId(); i < 2 * Whole::kChannels; i += 32) {
@@ -180,7 +138,7 @@ template <typename Whole>
 __device__ __forceinline__ void SumWhole(const SkinnyPlan& plan, WholeShared<Whole>& shared,
                                          int group, WholeSums<Whole>& sums) {
   using Product = Wgmma<Whole::kN>;
-  constexpr bool kCoded = Whole::Format::kCoded;
+  constexpr bool kCoded = Whole::kCoded;
   const WholeShare<Whole> share(plan);
   const int own_slot = Whole::kPair ? group : 0, own_box = Whole::kPair ? 0 : group * Whole::kParts;
   RingCursor<Whole::kSlots> weights{own_slot, 0};
@@ -340,20 +298,15 @@ class PairOutput {
 
 template <typename Whole>
 __device__ __forceinline__ void InitWhole(const SkinnyPlan& plan, WholeShared<Whole>& shared) {
-  for (int i = 0; i < Whole::kSlots; ++i) {
-    BarrierInit(&shared.weights_full[i], 1);
-    BarrierInit(&shared.weights_empty[i], Whole::kReaders);
-  }
-  for (int i = 0; i < Whole::kInputSlots; ++i) {
-    BarrierInit(&shared.input_full[i], 1);
-    BarrierInit(&shared.input_empty[i], Whole::kReaders);
-  }
+  InitRings<Whole>(shared);
   if constexpr (Whole::kPair) {
     InitPair<typename Whole::Tiles>(shared.arrivals, (plan.rows + 15) / 16);
   } else {
     BarrierInitFence();
   }
 }
+
+inline constexpr int kScalesBarrier = 1;
 
 template <typename Whole>
 __global__ void __launch_bounds__(Whole::kThreads, 1)
@@ -370,7 +323,7 @@ __global__ void __launch_bounds__(Whole::kThreads, 1)
     if constexpr (Whole::kPair) {
       WaitCluster();
     } else {
-      __syncthreads();
+      ArriveNamed(kScalesBarrier, Whole::kThreads);
     }
     return;
   }
@@ -387,7 +340,7 @@ __global__ void __launch_bounds__(Whole::kThreads, 1)
     WaitForPrior();
     SumWhole<Whole>(plan, shared, group, sums);
     // The channels' scales lie ready.
-    __syncthreads();
+    SyncNamed(kScalesBarrier, Whole::kThreads);
     WriteGated<Whole>(plan, shared, group, sums);
   }
 }
