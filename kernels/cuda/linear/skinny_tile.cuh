@@ -213,10 +213,10 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
     const LastTile<Tile> last(plan);
     if (last.owned.count == 0) return;
     if (warp < 4) {
-      SyncGroup<Tile>(0);
+      ArriveNamed(1, Tile::kThreads);  // the consumers' SyncGroup
       WaitForPrior();
     }
-    SyncGroup<Tile>(0);
+    __syncthreads();
     last.Finish(plan, shared, 0, warp < 4 ? 1 : 0);
   }
 }
