@@ -372,8 +372,7 @@ __device__ __forceinline__ void DealPieces(const SkinnyPlan& plan, SkinnyShared<
 template <typename Tile>
 __device__ __forceinline__ void SyncGroup(int group) {
   if constexpr (Tile::kHelpers == 2) {
-    // By name: the producer warps arrive at another place.
-    SyncNamed(1, Tile::kThreads);
+    __syncthreads();
   } else {
     group == 0 ? SyncNamed(1, 128) : SyncNamed(2, 128);
   }

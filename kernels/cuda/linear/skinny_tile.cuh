@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
     const LastTile<Tile> last(plan);
     if (last.owned.count == 0) return;
     if (warp < 4) {
-      ArriveNamed(1, Tile::kThreads);  // the consumers' SyncGroup
+      SyncGroup<Tile>(0);
       WaitForPrior();
     }
     __syncthreads();
