@@ -71,8 +71,10 @@ struct FetchAhead {
 [[nodiscard]] constexpr bool TakesTiles(DType dtype) {
   return BlockFormatOf(dtype).elements != 0 && BlockFormatOf(dtype).sub_elements == 32;
 }
-inline constexpr int64_t kTilePair = 2;          // times 16 outputs that take an activation tile
-inline constexpr int64_t kTileChunk = 8;         // groups that are unpacked at a time
+inline constexpr int64_t kTilePair = 2;   // times 16 outputs that take an activation tile
+inline constexpr int64_t kTileChunk = 8;  // groups that are unpacked at a time, at most
+// The chunk that is multiplied, the one that is unpacked, and one whose sums may not be added yet.
+inline constexpr int64_t kTileChunks = 3;
 inline constexpr int64_t kTileRing = 4;          // groups whose products wait to be added
 inline constexpr int64_t kTileGroupBytes = 512;  // of 16 outputs, unpacked, or of 16 rows
 inline constexpr int64_t kTileDots = kTileRows * kTileRows;
@@ -80,7 +82,8 @@ inline constexpr int64_t kTileDots = kTileRows * kTileRows;
 [[nodiscard]] constexpr int64_t TileRowBlock(int64_t in) { return in <= 4096 ? 128 : 64; }
 [[nodiscard]] constexpr int64_t TileScratchBytes(int64_t in) {
   const int64_t passes = TileRowBlock(in) / kTileRows;
-  const int64_t weights = kTileChunk * kTilePair * (kTileGroupBytes + 4 * 2 * kTileRows);
+  const int64_t weights =
+      kTileChunks * kTileChunk * kTilePair * (kTileGroupBytes + 4 * 2 * kTileRows);
   const int64_t sums = 4 * (kTileRing + passes) * kTilePair * kTileDots;
   return weights + sums + passes * (in / 32) * (kTileGroupBytes + 4 * 2 * kTileRows);
 }

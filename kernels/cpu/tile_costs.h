@@ -3,7 +3,7 @@
 // process.
 //
 // Text: a line each for the version, the processor, and every type and number of rows; then "end".
-//   tessera tile costs 4
+//   tessera tile costs 5
 //   processor Intel(R) Xeon(R) Platinum 8481C 806f8
 //   product Q4_1 rows 64 vectors 515234 tiles 402113
 //   end

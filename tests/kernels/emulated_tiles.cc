@@ -50,7 +50,7 @@ struct EmulatedTiles {
     }
   }
   template <int kC, int kA, int kB>
-  static void DotI8() {
+  static void DotI8U8() {
     Need(config_.rows[kC] == config_.rows[kA] && config_.row_bytes[kC] == config_.row_bytes[kB] &&
          config_.row_bytes[kA] == 4 * config_.rows[kB]);
     for (int row = 0; row < config_.rows[kC]; ++row) {
@@ -58,7 +58,7 @@ struct EmulatedTiles {
         int32_t sum;
         __builtin_memcpy(&sum, &data_[kC][row][column * 4], 4);
         for (int k = 0; k < config_.row_bytes[kA]; ++k) {
-          sum += data_[kA][row][k] * data_[kB][k / 4][column * 4 + k % 4];
+          sum += data_[kA][row][k] * static_cast<uint8_t>(data_[kB][k / 4][column * 4 + k % 4]);
         }
         __builtin_memcpy(&data_[kC][row][column * 4], &sum, 4);
       }

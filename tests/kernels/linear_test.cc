@@ -159,7 +159,7 @@ std::vector<float> RunTiles(const TestWeight& w, TestRows& rows, int32_t begin, 
 }
 
 TEST(LinearBits, TilesGiveThoseOfVectors) {
-  constexpr int kMost = 128, kOut = 41;
+  constexpr int kMost = 128, kOut = 105;
   for (const DType dtype : kAllTypes) {
     if (!cpu::TakesTiles(dtype)) continue;
     for (const int64_t in : {32, 64, 96, 160, 256, 512, 2080, 2304}) {
@@ -175,7 +175,7 @@ TEST(LinearBits, TilesGiveThoseOfVectors) {
         Machine machine(isa, 1);
         TestRows rows(machine, x, kMost, static_cast<int32_t>(in));
         const std::vector<float> all = RunLinear(machine, w, rows, 0, kMost, kMost);
-        for (int count = 1; count <= kMost; count += count < 40 && in < 600 ? 1 : 44) {
+        for (int count = 1; count <= kMost; count += in >= 600 ? 44 : count < 20 ? 1 : 9) {
           const int begin = (kMost - count) / 2;
           const std::vector<float> tiles = RunTiles(w, rows, begin, count, kMost);
           ASSERT_EQ(0, std::memcmp(tiles.data(), all.data() + begin * kOut, tiles.size() * 4))

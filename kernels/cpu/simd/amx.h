@@ -55,10 +55,10 @@ struct Amx {
                      : "r"(to), "r"(stride), "i"(kTile)
                      : "memory");
   }
-  // C += A x B of signed bytes.
+  // C += A x B, A of signed bytes, B of unsigned ones.
   template <int kC, int kA, int kB>
-  TESSERA_SIMD void DotI8() {
-    __asm__ volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
+  TESSERA_SIMD void DotI8U8() {
+    __asm__ volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kC), "i"(kA), "i"(kB));
   }
   // C += A x B of bf16, sums in float32: subnormal values count as zeros, and the order of a sum's
   // terms is the instruction's.

@@ -49,13 +49,13 @@ TEST(TileCostsTest, AnotherProcessorOrVersionMeasuresAgain) {
   const std::string text = SomeCosts().Text(kKey);
   EXPECT_EQ(TileCosts::Parse(text, {.processor = "Some CPU 2.1"}).status().code(),
             absl::StatusCode::kFailedPrecondition);
-  const std::string newer = absl::StrReplaceAll(text, {{"tile costs 4", "tile costs 5"}});
+  const std::string newer = absl::StrReplaceAll(text, {{"tile costs 5", "tile costs 6"}});
   EXPECT_EQ(TileCosts::Parse(newer, kKey).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(TileCosts::Parse("", kKey).status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
 TEST(TileCostsTest, WhatIsNoCostIsRefusedWithItsLine) {
-  const std::string head = "tessera tile costs 4\nprocessor Some CPU 2.0 c0652\n";
+  const std::string head = "tessera tile costs 5\nprocessor Some CPU 2.0 c0652\n";
   for (const char* line :
        {"product Q4_1 rows 64 vectors 1 tiles", "product Q4_1 rows 65 vectors 1 tiles 1",
         "product Q4_7 rows 64 vectors 1 tiles 1", "product F8E4M3 rows 64 vectors 1 tiles 1",
