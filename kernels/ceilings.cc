@@ -45,7 +45,6 @@ constexpr Read kReads[] = {&ReadLines<1>, &ReadLines<2>, &ReadLines<4>, &ReadLin
 // So many chains of operations hide an instruction's latency on every processor with these sets.
 // What a chain has reached passes through an empty asm statement, or the compiler would drop it.
 constexpr int kChains = 10;
-constexpr int kBeside = 4 * kChains;  // of vectors, beside a product of tiles
 
 __attribute__((target("avx2,fma"))) void Avx2Float(uint64_t rounds) {
   __m256 sum[kChains] = {};
@@ -129,27 +128,6 @@ void AmxBf16(uint64_t rounds) {
   asm volatile("tilerelease");
 }
 
-// A product of tiles among so many fused sums of vectors that these take longer: beside tiles they
-// have one port of two.
-__attribute__((target("avx512f"))) void AmxFloat(uint64_t rounds) {
-  const TileConfig config;
-  asm volatile("ldtilecfg %0" : : "m"(config));
-  __m512 sum[kChains] = {};
-  const __m512 a = _mm512_set1_ps(0.5F), b = _mm512_set1_ps(0.25F);
-  for (uint64_t i = 0; i < rounds; ++i) {
-    asm volatile("tdpbssd %tmm6, %tmm4, %tmm0");
-#pragma GCC unroll 4
-    for (int turn = 0; turn < kBeside / kChains; ++turn) {
-#pragma GCC unroll 10
-      for (__m512& part : sum) {
-        part = _mm512_fmadd_ps(a, b, part);
-        asm volatile("" : "+v"(part));
-      }
-    }
-  }
-  asm volatile("tilerelease");
-}
-
 struct Loop {
   CpuIsa isa;
   const char* name;
@@ -160,7 +138,6 @@ constexpr Loop kLoops[] = {
     {CpuIsa::kAmx, "int8", &AmxInt8, 4 * 16 * 16 * 64 * 2.0},
     {CpuIsa::kAmx, "bf16", &AmxBf16, 4 * 16 * 16 * 32 * 2.0},
     {CpuIsa::kAmx, "float32", &Avx512Float, kChains * 16 * 2.0},
-    {CpuIsa::kAmx, "float32_tiles", &AmxFloat, kBeside * 16 * 2.0},
     {CpuIsa::kAvx2, "int8", &Avx2Int8, kChains * 32 * 2.0},
     {CpuIsa::kAvx2, "float32", &Avx2Float, kChains * 8 * 2.0},
     {CpuIsa::kAvx512, "int8", &Avx512Int8, kChains * 64 * 2.0},

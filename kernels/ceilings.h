@@ -16,7 +16,7 @@ namespace tessera::kernels {
 
 // One kind of multiply-accumulate of an instruction set.
 struct ArithmeticPeak {
-  const char* name;  // "int8", "float32", …, "float32_tiles": of vectors while tiles multiply
+  const char* name;  // "int8", "float32", …
   double ops_per_s;  // of all threads together; a multiply and an add are two
 };
 // Of the set's widest instructions on operands in registers; kAuto means the widest set. About

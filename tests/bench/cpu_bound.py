@@ -4,8 +4,9 @@ Counted: the weights once a step, and what decoding rows read of keys and values
 much memory; int8 products over the peak of the instruction set chosen (of tiles where there are some, whose products of 64 k a
 group fills by half); the float steps of each group of 32, which the one arithmetic of every set asks for (a conversion, a
 product and a fused sum, and one more for a minimum), and attention's products, over the float peaks. An instruction is
-two operations, as a fused sum is. Tiles multiply beside the vectors, which then convert by additions and make products
-and sums at a peak of their own (float32_tiles); without tiles products and float steps share their ports and add up.
+two operations, as a fused sum is. Tiles multiply beside the vectors, but each row of a product and each row of it that is
+stored take the place of a vector's instruction, and a conversion is two additions there; without tiles products and
+float steps share their ports and add up.
 Memory and arithmetic overlap. Not counted: unpacking, quantizing, exponentials, norms, gates, barriers, and what one core has in flight towards
 memory. So it is a bound, not an estimate: nothing gets there.
 """
@@ -16,6 +17,7 @@ import functools
 import gguf_shape
 
 FLOAT_STEPS = {"Q4_1": 4, "Q8_0": 3, "Q4_0": 3}
+TILE_STEPS = 3  # a product's row, its store, the second addition
 GROUP = 32
 
 
@@ -85,14 +87,13 @@ def bound(shape, figure, context, read_bytes_per_s, peaks):
     size = shape.size + (rows * context * shape.layers * 2 * shape.kv_width * 2 if decodes else 0)
     launches = [(product, rows) for product in shape.body] + [(shape.head, head_rows)]
     products = sum(2 * product.elements * count for product, count in launches)
-    floats = sum(2 * FLOAT_STEPS[product.kind] * product.elements / GROUP * count for product, count in launches)
-    attention = 4 * shape.q_width * seen * rows * shape.layers
     tiles = "bf16" in peaks
+    beside = TILE_STEPS if tiles else 0
+    floats = sum(2 * (FLOAT_STEPS[product.kind] + beside) * product.elements / GROUP * count for product, count in launches)
+    attention = 4 * shape.q_width * seen * rows * shape.layers
     if tiles:
-        # Beside tiles, or in turns with them.
-        beside = sum(2 * (FLOAT_STEPS[product.kind] - 1) * product.elements / GROUP * count for product, count in launches)
         products_s = 2 * products / peaks["int8"] + attention / peaks["bf16"]
-        floats_s = min(products_s + floats / peaks["float32"], beside / peaks["float32_tiles"])
+        floats_s = floats / peaks["float32"]
     else:
         products_s = products / peaks["int8"]
         floats_s = (floats + attention) / peaks["float32"]
