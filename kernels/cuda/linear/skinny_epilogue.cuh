@@ -368,7 +368,8 @@ __device__ __forceinline__ void DealPieces(const SkinnyPlan& plan, SkinnyShared<
 }
 
 // Waits for the warps of a consumer warpgroup, and for the producer warps where they help: then all
-// barriers between a word's writer and its reader are the block's.
+// barriers between a word's writer and its reader are the block's, and all warps are at the same
+// place in the code.
 template <typename Tile>
 __device__ __forceinline__ void SyncGroup(int group) {
   if constexpr (Tile::kHelpers == 2) {
@@ -544,55 +545,5 @@ struct TileOutput {
     }
   }
 };
-
-// What a block owns of its last tile, which it finishes when it has nothing left to stream.
-template <typename Tile>
-struct LastTile {
-  const int tile;
-  const TileBlocks blocks;
-  const OwnedTokens owned;
-
-  __device__ __forceinline__ explicit LastTile(const SkinnyPlan& plan)
-      : tile((plan.UnitBegin(blockIdx.x + 1) - 1) / plan.tile_units),
-        blocks(plan, tile, blockIdx.x),
-        owned(blocks, Tile::kColumns / 8) {}
-
-  // Adds and writes a warpgroup's share. `helper`: which of those of the group's rows it is.
-  __device__ __forceinline__ void Finish(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
-                                         int group, int helper) const {
-    int index;
-    const SkinnyPlanTask& task = plan.TaskOf(tile, &index);
-    const TileOutput<Tile> output(plan, task, owned, tile, group);
-    if (blocks.count > 1) AddPieces<Tile>(plan, shared, blocks, group, helper, owned);
-    SyncGroup<Tile>(group);
-    output.Write(shared, group, 4 * helper + (threadIdx.x >> 5 & 3));
-  }
-};
-
-template <typename Tile>
-__device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
-                                            const SkinnyPiece& piece, const SkinnyPlanTask& task,
-                                            int group, SkinnySums<Tile>& sums) {
-  constexpr int kTokenGroups = Tile::kColumns / 8;
-  const TileBlocks blocks(plan, piece.tile, blockIdx.x);
-  if (blocks.count == 1 && !piece.is_last) {
-    const SkinnyRowScales scales = LoadRowScales<Tile>(plan, task, piece.tile, group);
-    const int first_row = FirstRow<Tile>(plan, task, piece.tile, group);
-#pragma unroll 1
-    for (int j = 0; j < kTokenGroups; ++j) {
-      TokenWords words;
-      TakeTokens<Tile>(sums, words);
-      WriteTokens<Tile>(plan, task, first_row, j, words, scales);
-      RotateTokens<Tile>(sums);
-    }
-    return;
-  }
-  // The last block may have more tiles to stream and owns nothing. All that others wait for is sent
-  // before this waits for others.
-  const OwnedTokens owned(blocks, kTokenGroups);
-  // Other warps of the group may still read the slots.
-  if (owned.count > 0) SyncGroup<Tile>(group);
-  DealPieces<Tile>(plan, shared, blocks, group, owned, sums);
-}
 
 }  // namespace tessera::kernels::cuda

@@ -154,15 +154,69 @@ __device__ __forceinline__ void Produce(const SkinnyPlan& plan, SkinnyShared<Til
   __syncwarp();
 }
 
-// Constants of a piece are loaded before earlier kernels have ended.
+// What a block owns of its last tile, which it finishes when it has nothing left to stream.
+template <typename Tile>
+struct LastTile {
+  const int tile;
+  const TileBlocks blocks;
+  const OwnedTokens owned;
+
+  __device__ __forceinline__ explicit LastTile(const SkinnyPlan& plan)
+      : tile((plan.UnitBegin(blockIdx.x + 1) - 1) / plan.tile_units),
+        blocks(plan, tile, blockIdx.x),
+        owned(blocks, Tile::kColumns / 8) {}
+
+  // Adds and writes a warpgroup's share. `helper`: which of those of the group's rows it is.
+  __device__ __forceinline__ void Finish(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
+                                         int group, int helper) const {
+    int index;
+    const SkinnyPlanTask& task = plan.TaskOf(tile, &index);
+    const TileOutput<Tile> output(plan, task, owned, tile, group);
+    if (blocks.count > 1) AddPieces<Tile>(plan, shared, blocks, group, helper, owned);
+    SyncGroup<Tile>(group);
+    output.Write(shared, group, 4 * helper + (threadIdx.x >> 5 & 3));
+  }
+};
+
+template <typename Tile>
+__device__ __forceinline__ void FinishPiece(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
+                                            const SkinnyPiece& piece, const SkinnyPlanTask& task,
+                                            int group, SkinnySums<Tile>& sums) {
+  constexpr int kTokenGroups = Tile::kColumns / 8;
+  const TileBlocks blocks(plan, piece.tile, blockIdx.x);
+  if (blocks.count == 1 && !piece.is_last) {
+    const SkinnyRowScales scales = LoadRowScales<Tile>(plan, task, piece.tile, group);
+    const int first_row = FirstRow<Tile>(plan, task, piece.tile, group);
+#pragma unroll 1
+    for (int j = 0; j < kTokenGroups; ++j) {
+      TokenWords words;
+      TakeTokens<Tile>(sums, words);
+      WriteTokens<Tile>(plan, task, first_row, j, words, scales);
+      RotateTokens<Tile>(sums);
+    }
+    return;
+  }
+  // The last block may have more tiles to stream and owns nothing. All that others wait for is sent
+  // before this waits for others.
+  const OwnedTokens owned(blocks, kTokenGroups);
+  if (owned.count > 0) {
+    // Where the producer warps help they are waited for first.
+    if constexpr (Tile::kHelpers == 2) return;
+    // Other warps of the group may still read the slots.
+    SyncGroup<Tile>(group);
+  }
+  DealPieces<Tile>(plan, shared, blocks, group, owned, sums);
+}
+
+// Constants of a piece are loaded before earlier kernels have ended. `sums`: of the last piece.
 template <typename Tile>
 __device__ __forceinline__ void Consume(const SkinnyPlan& plan, SkinnyShared<Tile>& shared,
-                                        int group) {
+                                        int group, SkinnySums<Tile>& sums) {
   SkinnyConsumer<Tile> consumer{plan, shared, group};
   ForPieces(plan, [&](const SkinnyPiece& piece) {
     int index;
     const SkinnyPlanTask& task = plan.TaskOf(piece.tile, &index);
-    SkinnySums<Tile> sums{};
+    sums = SkinnySums<Tile>{};
     if constexpr (Tile::Format::kRegisters) {
       SkinnyCodeSource<Tile> source(plan, task, piece, group);
       if (piece.is_first) WaitForPrior();
@@ -202,19 +256,23 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kGeometry.resident)
   }
   __syncthreads();
   LetNextStart();
+  SkinnySums<Tile> sums;
   if (warp < 4) {
     if constexpr (Tile::kGroups == 2) LowerRegisters<Tile::kProducerRegisters>();
     Produce<Tile>(plan, shared, warp);
   } else {
     if constexpr (Tile::kGroups == 2) RaiseRegisters<Tile::kConsumerRegisters>();
-    Consume<Tile>(plan, shared, warp / 4 - 1);
+    Consume<Tile>(plan, shared, warp / 4 - 1, sums);
   }
   if constexpr (Tile::kHelpers == 2) {
     const LastTile<Tile> last(plan);
     if (last.owned.count == 0) return;
+    // Warps may still read the slots.
+    __syncthreads();
     if (warp < 4) {
-      SyncGroup<Tile>(0);
       WaitForPrior();
+    } else {
+      DealPieces<Tile>(plan, shared, last.blocks, 0, last.owned, sums);
     }
     __syncthreads();
     last.Finish(plan, shared, 0, warp < 4 ? 1 : 0);
