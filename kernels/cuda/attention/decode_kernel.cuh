@@ -177,7 +177,7 @@ __global__ void __launch_bounds__(Shape::kThreads + 32, 1)
   const DecodeItem first = LoadItem(args.items + blockIdx.x);
   if (threadIdx.x < args.slots) {
     RingBarrierInit(&ring.full[threadIdx.x], kFullArrivals);
-    RingBarrierInit(&ring.empty[threadIdx.x], 4 * Shape::kColumnGroups);
+    RingBarrierInit(&ring.empty[threadIdx.x], 128 * Shape::kColumnGroups);
     RingInitFence();
   }
   __syncthreads();

@@ -38,7 +38,7 @@ struct DecodeShape {
   // 16 bytes of padding put eight rows of a fragment into different banks.
   static constexpr int kQueryStride = kHeadDim + 8;
   static constexpr bool kQueryInRegisters = kHeadDim <= 128;
-  static constexpr int kMergeDims = kHeadDim > 128 ? 64 : kHeadDim;
+  static constexpr int kMergeDims = kHeadDim > 128 ? 128 : kHeadDim;
   static constexpr int kMergeStride = kMergeDims + 4;
 };
 
@@ -326,8 +326,7 @@ __device__ __forceinline__ void AddPage(const PlaneRing& ring, RingPosition at, 
   float scores[Shape::kTiles][4] = {};
   float odd[Shape::kTiles][4] = {};
   Score<Shape>(ring.Plane(at.slot), row_token, row_half, query, scores, odd);
-  __syncwarp();
-  if (lane == 0) RingArrive(&ring.empty[at.slot]);
+  RingArrive(&ring.empty[at.slot]);
 #pragma unroll
   for (int tile = 0; tile < Shape::kTiles; ++tile) {
 #pragma unroll
@@ -357,8 +356,7 @@ __device__ __forceinline__ void AddPage(const PlaneRing& ring, RingPosition at, 
       Shape::kIsE4m3 ? row_token : static_cast<uint32_t>(slice + lane % 8 + lane / 16 * 8);
   const uint32_t value_half = Shape::kIsE4m3 ? row_half : lane / 8 % 2;
   AddValues<Shape>(ring.Plane(at.slot), value_token, value_half, weights, keep, state);
-  __syncwarp();
-  if (lane == 0) RingArrive(&ring.empty[at.slot]);
+  RingArrive(&ring.empty[at.slot]);
 }
 
 }  // namespace tessera::kernels::cuda

@@ -50,6 +50,7 @@ struct I4Shape {
   static constexpr uint32_t kPartBytes = kRecords * Format::kRecordBytes;
   static constexpr uint32_t kSlotBytes = (kParts * kPartBytes + 127) / 128 * 128;
   static constexpr int kReaders = kPair ? 4 : 8;  // warps that read a slot, of weights or of x
+  static constexpr int kWeightsArrivals = 32 * kReaders;  // every lane gives back what it read
   static constexpr uint32_t kInputBytes = kTokens * 128;
   static constexpr int kInputSlots = 8;
   using Tiles = PairTiles<kBlocks * kTokens / 8, kGroups>;
@@ -277,9 +278,7 @@ __device__ __forceinline__ void SumI4(const SkinnyPlan& plan, I4Shared<Shape>& s
           Shape::kPair ? 4 * block * Shape::Format::kRecordBytes
                        : block * Shape::kPartBytes + 4 * (group % 2) * Shape::Format::kRecordBytes;
       const auto release = [&] {
-        if (block + 1 < Shape::kBlocks) return;
-        __syncwarp();
-        BarrierArriveIf(LaneId() == 0, &shared.weights_empty[weights.slot]);
+        if (block + 1 == Shape::kBlocks) BarrierArrive(&shared.weights_empty[weights.slot]);
       };
       MultiplyUnit<Shape>(slot + at, columns, shared.x_scales[input.slot], release,
                           sums.words + block * I4Sums<Shape>::kBlockWords);

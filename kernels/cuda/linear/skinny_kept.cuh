@@ -38,7 +38,7 @@ template <typename Shape, typename Shared>
 __device__ __forceinline__ void InitRings(Shared& shared) {
   for (int i = 0; i < Shape::kSlots; ++i) {
     BarrierInit(&shared.weights_full[i], 1);
-    BarrierInit(&shared.weights_empty[i], Shape::kReaders);
+    BarrierInit(&shared.weights_empty[i], Shape::kWeightsArrivals);
   }
   for (int i = 0; i < Shape::kInputSlots; ++i) {
     BarrierInit(&shared.input_full[i], 1);
