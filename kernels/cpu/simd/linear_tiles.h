@@ -185,8 +185,9 @@ struct TileLinear {
       if (a.at == a.count) return;
       const std::byte* const unit = a.unit[kAt];
       const std::byte* later = unit + kFetchBytes;
-      if (later >= c.weight + (a.tile + kAt + 1) * c.tile_bytes)
-        later += (kTiles - 1) * c.tile_bytes;
+      // After a tile's end those after these go on.
+      const std::byte* const end = c.weight + (a.tile + kAt + 1) * c.tile_bytes;
+      if (later >= end) later += (kTiles - 1) * c.tile_bytes;
       Fetch<2>(later + a.in_unit / 2 * kPairWeightBytes, kPairWeightBytes);
       const int64_t place = (a.buffer * kTileChunk + a.at) * kTilePair + kAt;
       if (a.in_unit == 0) UnpackScales<kUnit>(unit, s, place);

@@ -177,6 +177,7 @@ __global__ void __launch_bounds__(Shape::kThreads + 32, 1)
   const DecodeItem first = LoadItem(args.items + blockIdx.x);
   if (threadIdx.x < args.slots) {
     RingBarrierInit(&ring.full[threadIdx.x], kFullArrivals);
+    // Every lane of the warps that read a slot gives it back.
     RingBarrierInit(&ring.empty[threadIdx.x], 128 * Shape::kColumnGroups);
     RingInitFence();
   }

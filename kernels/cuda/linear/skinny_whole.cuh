@@ -50,7 +50,7 @@ struct WholeShape {
   static constexpr uint32_t kSlotBytes = kBoxes * kBoxBytes;
   // Warps that read a slot, of weights or of x.
   static constexpr int kReaders = kPair ? 4 : 4 * kGroups;
-  static constexpr int kWeightsArrivals = kReaders;
+  static constexpr int kWeightsArrivals = kReaders;  // matrix products read, a lane says so
   // Slots that a warpgroup goes on by.
   static constexpr int kTurn = kPair ? kGroups : 1;
   static constexpr uint32_t kInputBytes = kSkinnyMaxRows * 128;
