@@ -7,11 +7,11 @@
 // of activations. Then each 16 rows take two tile products a group, whose sums are exact, and the
 // float arithmetic of ops/linear.h in its order: the bits are those of simd/linear_int8.h.
 //
-// Everything overlaps: while two groups are multiplied, the sums of the two before are added, and
-// where no more rows follow, two groups of the next chunk are unpacked. What is multiplied, moved
-// and added at a time belongs to different groups, so that a core need not wait for any of it. All
-// that a chunk reads is small enough for the first-level cache: rows are laid out by group, once
-// for all calls of a thread that follow each other with the same.
+// While two groups are multiplied, the sums of the two before are added, and where no more rows
+// follow, two groups of the next chunk are unpacked. What is multiplied, moved and added at a time
+// belongs to different groups, so that nothing waits for a product's latency; each row of a product
+// and of a stored tile still takes the place of a vector's instruction. Rows are laid out by group,
+// once for all calls of a thread that follow each other with the same.
 //
 // Beside tiles a core multiplies and converts vectors of floats on one of its two ports, but adds
 // them on both: that is why sums become floats by additions (Float).
