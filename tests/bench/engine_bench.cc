@@ -292,7 +292,10 @@ class Bench {
     const auto readers = SubmitAll(batch, context, warm + steps_wanted + lead + 16);
     const auto fewest = [&] {
       uint32_t least = UINT32_MAX;
-      for (const auto& reader : readers) least = std::min(least, reader->tokens());
+      for (const auto& reader : readers) {
+        if (reader->failed()) Die("a request failed");
+        least = std::min(least, reader->tokens());
+      }
       return least;
     };
     const auto wait_for = [&](uint32_t tokens) {

@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 import time
+import typing
 
 import daemon
 import programs
@@ -23,13 +24,21 @@ BUNDLE = programs.bundle()
 # Llama-3-8B: bytes of a step's weights (the embedding is looked up, not read), and of a token's keys and values.
 WEIGHTS = {"bf16": 15.01e9, "f8-channel": 6.98e9 + 1.05e9, "i4-g128": 6.98e9 * 0.5156 + 1.05e9}
 KV_TOKEN = 32 * 2 * 8 * 128 * 2
-FLOPS_TOKEN = 2 * 7.5e9
+# Operations of a token by the type that multiplies: the head is bf16 in every chain.
+OPERATIONS = {"bf16": {"bf16": 2 * 7.505e9}, "f8-channel": {"f8-channel": 2 * 6.98e9, "bf16": 2 * 0.525e9}}
+
+
+class Ceilings(typing.NamedTuple):
+    copy: float  # bytes a second, read and written, inside device memory
+    gemm: dict  # operations a second of a large product, by type
+    upload: float  # bytes a second from pinned host memory
 
 
 @functools.cache
 def ceilings():
     found = pairs(run(BUNDLE / "gpu" / "ceilings_bench").splitlines()[-1])
-    return found["copy_gb_s"] * 1e9, found["gemm_tflop_s"] * 1e12, found["upload_gb_s"] * 1e9
+    gemm = {"bf16": found["gemm_tflop_s"] * 1e12, "f8-channel": found["gemm_e4m3_tflop_s"] * 1e12}
+    return Ceilings(found["copy_gb_s"] * 1e9, gemm, found["upload_gb_s"] * 1e9)
 
 
 @functools.cache
@@ -118,7 +127,7 @@ def warm(*batches):
 
 
 def few_sequences(arguments):
-    copy, _, _ = ceilings()
+    copy = ceilings().copy
     found = engine(chain("bf16"), warm(1, 8) + decode_cases(1, 8))
     for batch, case in ((1, "a"), (8, "b")):
         limit = (WEIGHTS["bf16"] + batch * 1152 * KV_TOKEN) / copy
@@ -127,7 +136,7 @@ def few_sequences(arguments):
 
 
 def quantized(arguments):
-    copy, _, _ = ceilings()
+    copy = ceilings().copy
     for dtype, share, factor in (("f8-channel", 0.80, 1.4), ("i4-g128", 0.70, 0)):
         found = engine(chain(dtype), warm(1) + decode_cases(1))
         limit = (WEIGHTS[dtype] + 1152 * KV_TOKEN) / copy
@@ -136,11 +145,11 @@ def quantized(arguments):
 
 
 def many(arguments, batch, case, share, factors):
-    copy, peak, _ = ceilings()
+    copy, peaks, _ = ceilings()
     for dtype, kind, factor in (("bf16", "bf16", factors[0]), ("f8-channel", "fp8", factors[1])):
         step, found = step_alone(chain(dtype), batch, 1152, (f"serve:{batch}:1024:256",))
-        flops = peak * (1 if kind == "bf16" else 2)
-        limit = max(WEIGHTS[dtype] / copy, batch * FLOPS_TOKEN / flops) + batch * 1152 * KV_TOKEN / copy
+        operations = batch * sum(count / peaks[of] for of, count in OPERATIONS[dtype].items())
+        limit = max(WEIGHTS[dtype] / copy, operations) + batch * 1152 * KV_TOKEN / copy
         peer = vllm(arguments, kind, case)
         yield step_row(f"{case} {dtype} batch {batch} step", step, limit, share, peer and peer[0], 0)
         yield rate_row(f"{case} {dtype} batch {batch} output",
@@ -155,7 +164,7 @@ def batch_64(arguments):
 
 def batch_256(arguments):
     yield from many(arguments, 256, "d", 0.88, (1.05, 1.08))
-    copy, _, _ = ceilings()
+    copy = ceilings().copy
     step, _ = step_alone(chain("bf16"), 8, 16416, ())
     limit = (WEIGHTS["bf16"] + 8 * 16416 * KV_TOKEN) / copy
     peer = vllm(arguments, "bf16", "f")
@@ -180,7 +189,7 @@ def host_gap(_arguments):
 
 
 def shared_chains(_arguments):
-    copy, _, _ = ceilings()
+    copy = ceilings().copy
     chain("bf16", "pair", "--variants", 2, "--share", 24)
     names = [line.split()[0] for line in run(BUNDLE / "tessera", "zoo", "--zoo", zoo(), "ls").splitlines()
              if line.startswith("pair")]
@@ -235,7 +244,7 @@ def loading(_arguments):
                 while file.read(1 << 24):
                     pass
     runs = [engine(name, ("link",), "--cache-gib", gib) for gib in (2, 3)]  # the second is warm
-    yield loading_row(runs, ceilings()[2])
+    yield loading_row(runs, ceilings().upload)
     with tempfile.TemporaryDirectory() as folder:
         settings = {"models": [{"name": chain("bf16"), "preload": True}], "engine": {"device": "cuda", "memory": "60GiB"}}
         begin = time.monotonic()

@@ -46,7 +46,7 @@ def decode_attention(_arguments):
             continue
         peer, peer_text = attention_peer(theirs, shape, "us")
         factor = 2.0 if shape == "1x8192" else 1.0
-        share = 0.95 if limit * 1e-6 * gpu.ceilings()[0] >= 1e9 else 0
+        share = 0.95 if limit * 1e-6 * gpu.ceilings().copy >= 1e9 else 0
         ratio = None if peer is None else peer / us
         yield Row(f"e decode attention {shape}", f"{us:.1f} us, {limit / us:.3f} of the limit", peer_text, ratio,
                   f">= {factor}x" + (f", >= {share} of the limit" if share else ""),

@@ -11,8 +11,6 @@
 
 namespace tessera::kernels::cuda {
 
-inline constexpr int kAppendBarrier = 2;  // and the next: one for each group of warps
-
 // Columns enough for one query of each head: longer runs have their tokens appended before.
 template <typename Shape>
 inline constexpr bool kMayAppend = Shape::kColumns == 8;
@@ -99,7 +97,7 @@ class RowAppender {
 
   // Four warps. Puts the token into the page's copy in the ring, whose key plane is at `at`.
   __device__ __forceinline__ void Patch(const PlaneRing& ring, RingPosition at,
-                                        uint32_t page_group) const {
+                                        uint32_t page_group) {
     RingWait(&ring.full[at.slot], at.phase);
     RingPosition value_at = at;
     value_at.Advance(1, ring.slots);
@@ -110,12 +108,10 @@ class RowAppender {
       FenceAsyncShared();  // the copy engine writes there next
 #endif
     }
-    // Constants: a barrier in a register would take all of the block's.
-    if (page_group == 0) {
-      SyncNamed(kAppendBarrier, 128);
-    } else {
-      SyncNamed(kAppendBarrier + 1, 128);
-    }
+    // No named barrier: racecheck then sees races between all warps later on.
+    RingArrive(&ring.patched[page_group]);
+    RingWait(&ring.patched[page_group], patches_);
+    patches_ ^= 1;
   }
 
  private:
@@ -153,8 +149,9 @@ class RowAppender {
   int column_;                   // run of chunks
   int dim_;
   uint32_t offset_;
-  uint32_t page_;   // invalid: this thread writes nothing
-  bool has_token_;  // a part of it, to be written or not
+  uint32_t patches_ = 0;  // parity of those of this group
+  uint32_t page_;         // invalid: this thread writes nothing
+  bool has_token_;        // a part of it, to be written or not
   bool is_value_, takes_;
 };
 

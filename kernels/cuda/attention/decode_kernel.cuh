@@ -21,7 +21,8 @@ struct DecodeShared {
   static constexpr int kQueryBytes = Shape::kColumns * Shape::kQueryStride * 2;
   static constexpr int kStatisticsBytes = Shape::kWarps * Shape::kWarpColumns * 8;
   static constexpr int kSlotBytes = Shape::kPlaneBytes + 8 + 8 + 4;  // plane, barriers, meta
-  static constexpr int kFixedBytes = kMergeBytes + kQueryBytes + kStatisticsBytes;
+  static constexpr int kPatchedBytes = 2 * 8;
+  static constexpr int kFixedBytes = kMergeBytes + kQueryBytes + kStatisticsBytes + kPatchedBytes;
   static constexpr int kMaxSlots = 32;
 
   // Slots of a ring that leaves room for the rest in `limit` bytes. With a multiple of four a slot
@@ -54,6 +55,8 @@ __device__ __forceinline__ MergeBuffers CarveShared(unsigned char* shared, uint3
   at += Layout::kQueryBytes;
   merge.statistics = reinterpret_cast<float2*>(at);
   at += Layout::kStatisticsBytes;
+  ring.patched = reinterpret_cast<uint64_t*>(at);
+  at += Layout::kPatchedBytes;
   ring.full = reinterpret_cast<uint64_t*>(at);
   ring.empty = ring.full + slots;
   ring.meta = reinterpret_cast<PageMeta*>(ring.empty + slots);
@@ -181,6 +184,7 @@ __global__ void __launch_bounds__(Shape::kThreads + 32, 1)
     RingBarrierInit(&ring.empty[threadIdx.x], 128 * Shape::kColumnGroups);
     RingInitFence();
   }
+  if (kMayAppend<Shape> && threadIdx.x < 2) RingBarrierInit(&ring.patched[threadIdx.x], 128);
   __syncthreads();
   if (first.q_rows == 0) {
     // A grid that ended before its predecessor would break the chain for its successor.

@@ -6,8 +6,12 @@
 
 namespace tessera::kernels::cuda {
 
+// What a thread block has on sm_80, the least device that the kernels are built for.
+inline constexpr int kAmpereSharedBytes = 163 * 1024;
+
 template <typename Shape>
 cudaError_t LaunchShape(DecodeKernelArgs args, uint32_t grid, cudaStream_t stream) {
+  static_assert(DecodeShared<Shape>::Slots(kAmpereSharedBytes) > 0);
   const int slots = DecodeShared<Shape>::SlotsOf(args.ring, CurrentDeviceFacts().shared_bytes);
   const int bytes = DecodeShared<Shape>::Bytes(slots);
   args.slots = static_cast<uint32_t>(slots);

@@ -66,6 +66,7 @@ struct PageBatch {
   PageMeta meta;
   uint32_t count;    // 0: no more
   uint32_t settled;  // leading pages of the batch that may be read before earlier kernels end
+  uint32_t end;      // of the tokens that the item's queries see
   uint32_t kv_head;
 };
 
@@ -96,6 +97,7 @@ class PageCursor {
     batch.page = PageId::kInvalid;
     batch.count = min(item_.page_count - done_, 32u);
     batch.kv_head = item_.kv_head;
+    batch.end = static_cast<uint32_t>(item_.position) + item_.q_rows;
     return batch;
   }
   __device__ __forceinline__ PageBatch Dense() {
@@ -146,6 +148,7 @@ __device__ __forceinline__ void LoadItems(const DecodeKernelArgs& args, const Pl
                                           const DecodeItem& first) {
   bool waited = false;
   PageCursor cursor(args, first);
+  const LaneCopy copy(ring.plane_bytes);
   RingPosition at;
   PageBatch next = cursor.Next(waited);
   while (next.count != 0) {
@@ -158,6 +161,9 @@ __device__ __forceinline__ void LoadItems(const DecodeKernelArgs& args, const Pl
       }
       const uint32_t page = __shfl_sync(0xffffffffu, batch.page, i);
       const uint32_t meta = __shfl_sync(0xffffffffu, batch.meta.bits, i);
+      // Of a page that is not full yet the tokens that are there; of one that nobody sees one.
+      const uint32_t first = PageMeta{meta}.logical_page() * kPageTokens;
+      const uint32_t tokens = min(uint32_t{kPageTokens}, max(batch.end, first + 1) - first);
       const unsigned char* source = args.arena + uint64_t{page} * kPageUnitBytes +
                                     uint64_t{2} * batch.kv_head * ring.plane_bytes;
       for (int plane = 0; plane < 2; ++plane) {
@@ -168,7 +174,7 @@ __device__ __forceinline__ void LoadItems(const DecodeKernelArgs& args, const Pl
         if (page == PageId::kInvalid) {
           RingSkip(&ring.full[at.slot]);
         } else {
-          RingLoad(ring.Plane(at.slot), source + plane * ring.plane_bytes, ring.plane_bytes,
+          RingLoad(ring.Plane(at.slot), source + plane * ring.plane_bytes, copy, tokens,
                    &ring.full[at.slot]);
         }
         at.Advance(1, ring.slots);

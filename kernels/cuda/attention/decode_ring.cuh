@@ -4,9 +4,38 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/kv_layout.h"
 #include "kernels/cuda/ptx.cuh"
 
 namespace tessera::kernels::cuda {
+
+// What a lane copies of a plane: all of it, the first lane, or the first tokens of one panel
+// (kv_layout.h). Lanes past the last panel copy nothing.
+class LaneCopy {
+ public:
+  __device__ __forceinline__ explicit LaneCopy(uint32_t plane_bytes)
+      : row_bytes(plane_bytes / kPageTokens), plane_bytes_(LaneId() == 0 ? plane_bytes : 0) {
+    uint32_t column = 0;
+    for (int panel = 0; column < row_bytes; ++panel) {
+      const uint32_t width = PanelWidth(row_bytes - column);
+      if (panel == LaneId()) {
+        start = column * kPageTokens;
+        width_ = width;
+      }
+      column += width;
+    }
+  }
+  [[nodiscard]] __device__ __forceinline__ uint32_t Bytes(uint32_t tokens) const {
+    return tokens == kPageTokens ? plane_bytes_ : tokens * width_;
+  }
+
+  uint32_t row_bytes;  // of a token, in all panels
+  uint32_t start = 0;  // bytes from the plane's start
+
+ private:
+  uint32_t plane_bytes_;
+  uint32_t width_ = 0;  // bytes of a token in the panel
+};
 
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 inline constexpr uint32_t kFullArrivals = 1;
@@ -18,13 +47,14 @@ __device__ __forceinline__ void RingArrive(uint64_t* barrier) { BarrierArrive(ba
 __device__ __forceinline__ void RingWait(uint64_t* barrier, uint32_t parity) {
   BarrierWait(barrier, parity);
 }
-// Whole warp. Fills `shared` and completes a phase of `full`.
+// Whole warp. Fills `shared` with the first `tokens` tokens of a plane and completes a phase of
+// `full`.
 __device__ __forceinline__ void RingLoad(unsigned char* shared, const unsigned char* global,
-                                         uint32_t bytes, uint64_t* full) {
-  if (LaneId() == 0) {
-    BarrierExpect(full, bytes);
-    BulkLoad(shared, global, bytes, full);
-  }
+                                         const LaneCopy& copy, uint32_t tokens, uint64_t* full) {
+  // Bytes that arrive before they are expected do not complete the phase: the arrival does.
+  if (LaneId() == 0) BarrierExpect(full, tokens * copy.row_bytes);
+  const uint32_t bytes = copy.Bytes(tokens);
+  if (bytes != 0) BulkLoad(shared + copy.start, global + copy.start, bytes, full);
   __syncwarp();
 }
 // Whole warp. Completes a phase of `full` without data.
@@ -57,9 +87,14 @@ __device__ __forceinline__ void RingWait(uint64_t* barrier, uint32_t parity) {
   }
 }
 __device__ __forceinline__ void RingLoad(unsigned char* shared, const unsigned char* global,
-                                         uint32_t bytes, uint64_t* full) {
-  for (uint32_t offset = LaneId() * 16; offset < bytes; offset += 512) {
-    CopyAsync16(shared + offset, global + offset);
+                                         const LaneCopy& copy, uint32_t tokens, uint64_t* full) {
+  for (uint32_t column = 0; column < copy.row_bytes;) {
+    const uint32_t width = PanelWidth(copy.row_bytes - column);
+    const uint32_t first = column * kPageTokens;
+    for (uint32_t offset = LaneId() * 16; offset < tokens * width; offset += 512) {
+      CopyAsync16(shared + first + offset, global + first + offset);
+    }
+    column += width;
   }
   asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(SharedAddress(full))
                : "memory");
@@ -83,6 +118,7 @@ struct PlaneRing {
   unsigned char* planes;  // [slots, plane_bytes]
   uint64_t* full;         // [slots]
   uint64_t* empty;        // [slots]
+  uint64_t* patched;      // [2]: of each group of four warps, whose lanes all arrive
   PageMeta* meta;         // [slots]
   uint32_t slots;
   uint32_t plane_bytes;

@@ -38,7 +38,8 @@ struct DecodeShape {
   // 16 bytes of padding put eight rows of a fragment into different banks.
   static constexpr int kQueryStride = kHeadDim + 8;
   static constexpr bool kQueryInRegisters = kHeadDim <= 128;
-  static constexpr int kMergeDims = kHeadDim > 128 ? 128 : kHeadDim;
+  // More would leave an Ampere device's ring no room for four planes.
+  static constexpr int kMergeDims = kHeadDim > 128 ? 64 : kHeadDim;
   static constexpr int kMergeStride = kMergeDims + 4;
 };
 
